@@ -1,0 +1,40 @@
+/* access.h: the line of the access log, from a format. Layer 2: bytes only.
+ *
+ * Every value is escaped (log_escape, or as JSON strings), so that no client can forge a
+ * line or a field. */
+#ifndef MYSERVER_ACCESS_H
+#define MYSERVER_ACCESS_H
+
+#include "base.h"
+#include "buf.h"
+
+#include <stdbool.h>
+#include <time.h>
+
+struct http;
+
+struct access_entry {
+    const char *client;             /* REMOTE_ADDR; "-" when unknown */
+    const struct http *request;     /* may be incomplete: head_bytes 0 means no head was understood */
+    const struct response *response;/* its head holds the headers sent; NULL: none */
+    unsigned status;                /* 499: the client went away before an answer */
+    uint64_t body_bytes;            /* of the response, without framing */
+    struct timespec start;          /* wall clock when the first byte of the request was read */
+    uint64_t duration_ns;           /* until the last byte was handed to the kernel */
+    unsigned worker;                /* number, from 1 */
+    const char *end;                /* how it ended when not well ("client closed", "header timeout"), or NULL */
+};
+
+struct access_format; /* compiled, opaque */
+
+/* `format`: "combined", "json", or text with gunicorn's atoms: %(h)s %(l)s %(u)s %(t)s %(r)s
+ * %(s)s %(m)s %(U)s %(q)s %(H)s %(b)s %(B)s %(f)s %(a)s %(T)s %(D)s %(M)s %(L)s %(p)s
+ * %({name}i)s %({name}o)s, %%. Returns NULL and a sentence in `*error` (owned by the caller)
+ * for an unknown atom. */
+MUST_CHECK struct access_format *access_compile(const char *format, char **error);
+void access_free(struct access_format *format);
+/* Appends one line with its newline. */
+void access_line(const struct access_format *format, const struct access_entry *entry,
+                 struct buf *out);
+
+#endif

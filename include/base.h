@@ -1,0 +1,47 @@
+/* base.h: what every file may use: fatal errors, memory that is there or ends
+ * the process, clocks, and the attributes of our functions. */
+#ifndef MYSERVER_BASE_H
+#define MYSERVER_BASE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Our bugs. Kept in release builds, because a master stands by to replace the
+ * process: never compile with NDEBUG. */
+#include <assert.h>
+
+#define MUST_CHECK       __attribute__((warn_unused_result))
+#define NORETURN         __attribute__((noreturn))
+#define PRINTF_LIKE(f,a) __attribute__((format(printf, f, a)))
+#define LIKELY(x)        __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)      __builtin_expect(!!(x), 0)
+#define ARRAY_LEN(a)     (sizeof(a) / sizeof((a)[0]))
+
+/* Exit statuses of the program. */
+enum exit_status {
+    EXIT_OK = 0,
+    EXIT_CRASH = 1,  /* the system refused something it should not have */
+    EXIT_CONFIG = 2, /* bad option, ini file, address, virtualenv */
+    EXIT_APP = 3,    /* the application could not be loaded */
+};
+
+/* Writes "myserver: <sentence>" to stderr and exits with `status`. Only for the
+ * time before the first worker serves. */
+NORETURN PRINTF_LIKE(2, 3) void die(enum exit_status status, const char *format, ...);
+
+/* Memory. They never return NULL: out of memory ends the process with a message,
+ * and the master replaces it. The caller owns what they return, free() frees it. */
+void *xmalloc(size_t size) __attribute__((malloc, returns_nonnull));
+void *xcalloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull));
+void *xrealloc(void *old, size_t size) __attribute__((returns_nonnull));
+char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
+PRINTF_LIKE(1, 2) char *xasprintf(const char *format, ...) __attribute__((returns_nonnull));
+
+/* CLOCK_MONOTONIC in nanoseconds and milliseconds: for deadlines and durations. */
+uint64_t now_ns(void);
+uint64_t now_ms(void);
+
+#define NS_PER_MS 1000000ull
+#define NS_PER_S  1000000000ull
+
+#endif

@@ -1,0 +1,33 @@
+/* body.h: a request body: in memory up to a bound, beyond it in an unlinked
+ * temporary file (0600, O_TMPFILE where the file system has it). Knows no socket. */
+#ifndef MYSERVER_BODY_H
+#define MYSERVER_BODY_H
+
+#include "base.h"
+#include "buf.h"
+
+#include <stdbool.h>
+
+enum body_result { BODY_OK, BODY_FAILED };
+
+struct body {
+    struct buf memory;    /* the whole body while fd is -1 */
+    int fd;               /* temporary file that holds the whole body, or -1; owned */
+    uint64_t length;      /* bytes appended so far */
+    int error;            /* errno of the failure after BODY_FAILED */
+    size_t memory_bytes;  /* bound of `memory` */
+    const char *tmp_dir;  /* borrowed */
+};
+
+void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir);
+/* Forgets the content and closes the file. Keeps at most 64 KiB of memory. */
+void body_reset(struct body *b);
+void body_fini(struct body *b);
+/* BODY_FAILED: the file could not be made or written (disk full): `error` says why,
+ * the body is lost, the request must be answered with 500/507 by the caller. */
+MUST_CHECK enum body_result body_append(struct body *b, const char *data, size_t len);
+/* Copies up to `len` bytes from `offset` into `out`. Returns the count, 0 at the
+ * end, -1 with `errno` set when the file cannot be read. Thread-safe (pread). */
+MUST_CHECK ssize_t body_read(const struct body *b, uint64_t offset, char *out, size_t len);
+
+#endif

@@ -1,0 +1,36 @@
+/* listen.h: listening sockets: opened once by the master, inherited by all. */
+#ifndef MYSERVER_LISTEN_H
+#define MYSERVER_LISTEN_H
+
+#include "base.h"
+
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct config_list;
+
+struct listener {
+    int fd;            /* non-blocking, close-on-exec; owned */
+    int family;        /* AF_INET, AF_INET6, AF_UNIX */
+    char *name;        /* what it listens on, as a user would write it; owned */
+    char *unlink_path; /* the unix socket's path if we made it, else NULL; owned */
+    char server_name[46]; /* numeric address for SERVER_NAME, "" for unix sockets */
+    char server_port[6];  /* decimal, "" for unix sockets */
+};
+
+struct listeners {
+    struct listener *items; /* owned */
+    size_t count;
+};
+
+/* Opens `binds` ("host:port", "[v6]:port", ":port", "unix:/path", "fd://N"). A stale unix
+ * socket (nobody answers) is replaced, a live one is an error. `backlog` is clamped to
+ * net.core.somaxconn with a warning. Any failure: die(EXIT_CONFIG). */
+void listen_open(struct listeners *all, const struct config_list *binds, unsigned backlog,
+                 mode_t unix_mode);
+/* Closes the descriptors; with `unlink_paths` also removes the unix sockets we made (only if
+ * the path still is ours). Frees all. */
+void listen_close(struct listeners *all, bool unlink_paths);
+
+#endif

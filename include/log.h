@@ -1,0 +1,51 @@
+/* log.h: the error log. One record is one write(2) to descriptor 2, so that
+ * records of several processes never mix and everything else that writes to
+ * stderr (Python, sanitizers) lands in the same file.
+ *
+ *     2026-11-20 14:03:07.123 [info] worker 3 (4711): text of one line
+ *
+ * Text that came from outside is escaped by the caller or by log_write (control
+ * bytes, backslash): no record can forge another line. Records of several lines
+ * (tracebacks) go through log_block. Callable from any thread, GIL held or not. */
+#ifndef MYSERVER_LOG_H
+#define MYSERVER_LOG_H
+
+#include "base.h"
+#include "buf.h"
+
+#include <stdbool.h>
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_CRITICAL };
+
+/* What stands before the pid in every record ("master", "mold", "worker 3").
+ * Copied. Inherited over fork, so each process names itself after it. */
+PRINTF_LIKE(1, 2) void log_set_process(const char *format, ...);
+/* Records below `level` are dropped. Default LOG_INFO. */
+void log_set_level(enum log_level level);
+bool log_enabled(enum log_level level);
+
+/* One record of one line. Control bytes and bytes of broken UTF-8 in the
+ * formatted text are written as \xNN, newlines as \n. */
+PRINTF_LIKE(2, 3) void log_write(enum log_level level, const char *format, ...);
+/* One record whose first line is the formatted `format`, followed by the lines of
+ * `text` (length `len`), each indented by two blanks: tracebacks. Still one write. */
+PRINTF_LIKE(4, 5)
+void log_block(enum log_level level, const char *text, size_t len, const char *format, ...);
+
+#define log_debug(...)    log_write(LOG_DEBUG, __VA_ARGS__)
+#define log_info(...)     log_write(LOG_INFO, __VA_ARGS__)
+#define log_warning(...)  log_write(LOG_WARNING, __VA_ARGS__)
+#define log_error(...)    log_write(LOG_ERROR, __VA_ARGS__)
+#define log_critical(...) log_write(LOG_CRITICAL, __VA_ARGS__)
+
+/* Opens `path` ("-" means: leave stderr as it is) for appending and makes it
+ * descriptor 2 (and 1, so that the application's print() is not lost either).
+ * Returns 0, or the errno of the failure with nothing changed. */
+MUST_CHECK int log_open(const char *path);
+
+/* Appends `text` to `out` with everything escaped that could end a line or a
+ * quoted field: bytes < 0x20, 0x7f, '"' and '\\' as \xNN or \" and \\; bytes
+ * >= 0x80 are kept where they form valid UTF-8 without C1 controls, else \xNN. */
+void log_escape(struct buf *out, const char *text, size_t len);
+
+#endif
