@@ -1,0 +1,84 @@
+/* board.h: the one mapping that all processes of the server share. Made by the
+ * master before the first fork; lines of its own for every worker slot and every
+ * thread of it, indexed by slot and not by pid, so that counters outlive a worker.
+ *
+ * The writer of each part is named; everybody may read. The master trusts nothing on
+ * it that a crashed child could have left half-written: it compares, bounds and counts. */
+#ifndef MYSERVER_BOARD_H
+#define MYSERVER_BOARD_H
+
+#include "base.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum board_mold_state { BOARD_MOLD_LOADING, BOARD_MOLD_READY, BOARD_MOLD_FAILED };
+
+enum board_worker_state {
+    BOARD_WORKER_EMPTY,    /* nobody, or not yet forked */
+    BOARD_WORKER_STARTING, /* forked, does not accept yet */
+    BOARD_WORKER_SERVING,
+    BOARD_WORKER_DRAINING, /* finishes what it has, accepts no more */
+};
+
+enum board_phase { BOARD_IDLE, BOARD_RUNNING };
+
+#define BOARD_METHOD_MAX 16
+#define BOARD_PATH_MAX   256
+#define BOARD_CLIENT_MAX 46
+
+/* One thread that runs requests; written by that thread only. Times are now_ns(). */
+struct board_thread {
+    _Alignas(128) _Atomic uint32_t phase; /* enum board_phase */
+    _Atomic int32_t tid;
+    _Atomic uint64_t requests; /* finished */
+    _Atomic uint64_t accepted_ns; /* first byte of the request was read, or its connection accepted */
+    _Atomic uint64_t parsed_ns;
+    _Atomic uint64_t started_ns;
+    _Atomic uint64_t first_byte_ns; /* 0: nothing sent yet */
+    _Atomic uint64_t done_ns;
+    /* What it runs; text may tear for a reader, never runs over. */
+    char method[BOARD_METHOD_MAX];
+    char path[BOARD_PATH_MAX]; /* without the query */
+    char client[BOARD_CLIENT_MAX];
+};
+
+/* One worker slot. */
+struct board_worker {
+    _Alignas(128) _Atomic int32_t pid;   /* of the worker; set by its parent and by itself */
+    _Atomic uint32_t state;              /* enum board_worker_state; the worker's, EMPTY by the master */
+    _Atomic uint32_t generation;         /* of the mold it was forked from */
+    _Atomic uint32_t free_threads;       /* worker: threads that could take a request now */
+    _Atomic uint32_t connections;        /* worker: open ones */
+    _Atomic uint64_t requests;           /* worker: answered, over all its lives */
+    _Atomic uint64_t exceptions;         /* worker: uncaught in the application */
+    _Atomic uint64_t sent_bytes;
+    _Atomic uint64_t spawns;             /* master */
+};
+
+struct board_mold {
+    _Atomic uint32_t state; /* enum board_mold_state; the mold's, LOADING by the master */
+};
+
+struct board {
+    unsigned workers; /* slots */
+    unsigned threads; /* per worker */
+    int bell_fd;      /* eventfd; see board_ring */
+    _Atomic int32_t master_pid;
+    struct board_mold molds[2];  /* the serving generation's and the loading one's: generation % 2 */
+    struct board_worker *worker; /* [workers] */
+    struct board_thread *thread; /* [workers * threads] */
+};
+
+/* die()s when the mapping cannot be made. */
+struct board *board_new(unsigned workers, unsigned threads);
+void board_free(struct board *board);
+static inline struct board_thread *board_thread(struct board *board, unsigned slot, unsigned thread)
+{
+    return &board->thread[slot * board->threads + thread];
+}
+/* Tells the master that something on the board changed. Never blocks. */
+void board_ring(struct board *board);
+
+#endif

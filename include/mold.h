@@ -1,0 +1,22 @@
+/* mold.h: the process that has the application loaded and forks workers from it. */
+#ifndef MYSERVER_MOLD_H
+#define MYSERVER_MOLD_H
+
+#include "worker.h"
+
+/* What the master writes to the mold's order pipe. EOF: leave. */
+struct mold_order {
+    uint32_t slot;
+};
+
+/* Runs the mold in a process just forked from the master; never returns. Loads the
+ * application, sets molds[generation % 2].state and rings, then forks a worker per order:
+ * double fork, so that the worker becomes the master's child; the worker's pid stands in
+ * its slot before the order is done. `seed->slot` is ignored. Exit status EXIT_APP when the
+ * application cannot be loaded. */
+NORETURN void mold_main(const struct worker_seed *seed, int order_fd);
+
+/* --check-config: loads the application in this process. Returns the exit status. */
+int mold_check(const struct config *config);
+
+#endif

@@ -1,0 +1,25 @@
+/* process.h: what a process is to the system: its title, its signals, its descriptors. */
+#ifndef MYSERVER_PROCESS_H
+#define MYSERVER_PROCESS_H
+
+#include "base.h"
+
+#include <signal.h>
+
+/* Must be called first in main(): remembers where argv and the environment lie, and moves
+ * the environment away, so that titles may use their room. */
+void process_init(int argc, char **argv);
+/* What ps shows: "myserver: worker 3 [app.wsgi] serving". Cut to the room there is. Also
+ * sets the thread name (comm, 15 bytes) of the main thread. */
+PRINTF_LIKE(1, 2) void process_set_title(const char *format, ...);
+/* Master only: orphans below us become our children; huge pages off for us and all that we
+ * fork (they turn one written byte into 2 MB of private memory). */
+void process_become_master(void);
+/* Blocks `signals` and remembers the mask from before. */
+void process_block_signals(const sigset_t *signals);
+/* In a new child: default actions and the mask from before process_block_signals; SIGPIPE
+ * ignored; SIGINT handled by doing nothing (a terminal's ^C reaches the whole group, and the
+ * master decides), so that exec'd children get the default back. */
+void process_restore_signals(void);
+
+#endif

@@ -1,0 +1,47 @@
+/* python.h: the embedded interpreter: start, load, fork, threads, exceptions.
+ * Layer 3: the mold and the workers only; the master has no Python. */
+#ifndef MYSERVER_PYTHON_H
+#define MYSERVER_PYTHON_H
+
+#include "base.h"
+#include "log.h"
+
+struct config;
+struct _object; /* PyObject */
+struct _ts;     /* PyThreadState */
+
+/* Starts the interpreter in this process, with the virtualenv and the paths of `config`.
+ * The calling thread holds the GIL afterwards. A virtualenv that does not fit, or an
+ * interpreter that does not start: die(EXIT_CONFIG) with a sentence saying the way out. */
+void python_start(const struct config *config);
+/* Imports the application. Returns a new reference, or NULL after the traceback went to the
+ * log. GIL held. */
+MUST_CHECK struct _object *python_load(const struct config *config);
+/* Runs atexit hooks and waits for non-daemon threads, at most `limit_ms`; then the caller
+ * _exits. GIL held. */
+void python_stop(uint64_t limit_ms);
+
+/* Around fork(), GIL held (PyOS_BeforeFork and its two ends). */
+void python_before_fork(void);
+void python_after_fork_parent(void);
+void python_after_fork_child(void);
+
+/* One Python thread state per pool thread, for life, so that thread-locals (Django's
+ * connections) survive between requests. */
+struct python_thread {
+    struct _ts *state;
+};
+/* The main thread's state is taken over from python_start: releases the GIL. */
+void python_thread_adopt(struct python_thread *thread);
+/* Any other thread: called on that thread, GIL not held before or after. */
+void python_thread_init(struct python_thread *thread, const char *name);
+/* Drops the state; on that thread, GIL not held before or after. */
+void python_thread_fini(struct python_thread *thread);
+void python_acquire(struct python_thread *thread);
+void python_release(struct python_thread *thread);
+
+/* Logs the exception that is set, with its traceback, as one record whose first line is the
+ * formatted text, and clears it. GIL held, an exception set. */
+PRINTF_LIKE(2, 3) void python_log_exception(enum log_level level, const char *format, ...);
+
+#endif

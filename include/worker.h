@@ -1,0 +1,37 @@
+/* worker.h: the process that serves. Owns the event loop, the connections, the threads. */
+#ifndef MYSERVER_WORKER_H
+#define MYSERVER_WORKER_H
+
+#include "base.h"
+
+struct config;
+struct listeners;
+struct board;
+struct _object; /* PyObject */
+
+/* A datagram socket pair per slot, made by the master before the first fork, on which
+ * workers give each other connections. Anyone may write, the slot's worker reads; what a
+ * dead worker left unread its successor finds. */
+struct worker_inbox {
+    int read_fd;
+    int write_fd;
+};
+
+/* All that a worker inherits; everything is borrowed and lives as long as the process. */
+struct worker_seed {
+    const struct config *config;
+    struct listeners *listeners;
+    struct board *board;
+    struct worker_inbox *inboxes; /* [board->workers] */
+    unsigned slot;                /* from 0; the log and titles say slot + 1 */
+    unsigned generation;
+    int lifeline_fd; /* reads EOF when the master is gone: drain and leave */
+    struct _object *application; /* the WSGI callable */
+};
+
+/* Runs the worker in a process just forked from the mold: after python_after_fork_child(),
+ * GIL held, signal mask still blocked. Sets its board slot to SERVING and rings when it
+ * accepts. SIGTERM drains, SIGQUIT leaves at once; both end with _exit(0). */
+NORETURN void worker_main(const struct worker_seed *seed);
+
+#endif
