@@ -4,8 +4,8 @@
  *
  *     2026-11-20 14:03:07.123 [info] worker 3 (4711): text of one line
  *
- * Text that came from outside is escaped by the caller or by log_write (control
- * bytes, backslash): no record can forge another line. Records of several lines
+ * Text that came from outside is escaped by the caller (also quotes and backslashes)
+ * or by log_write (control bytes): no record can forge another line. Records of several lines
  * (tracebacks) go through log_block. Callable from any thread, GIL held or not. */
 #ifndef MYSERVER_LOG_H
 #define MYSERVER_LOG_H
@@ -47,5 +47,8 @@ MUST_CHECK int log_open(const char *path);
  * quoted field: bytes < 0x20, 0x7f, '"' and '\\' as \xNN or \" and \\; bytes
  * >= 0x80 are kept where they form valid UTF-8 without C1 controls, else \xNN. */
 void log_escape(struct buf *out, const char *text, size_t len);
+/* The length (2 to 4) of the UTF-8 sequence at `text`, of which `len` bytes are there; 0 when
+ * it is none: ASCII, broken, or a C1 control. */
+size_t log_utf8_length(const char *text, size_t len);
 
 #endif

@@ -1,0 +1,86 @@
+/* base.c: fatal errors, memory that is there or ends the process, clocks.
+ *
+ * Owns nothing and keeps no state. Never logs: it is below the log, and what ends the process
+ * here must get out even when nothing else works any more. */
+#include "base.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+void die(enum exit_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("myserver: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(status);
+}
+
+/* No exit handler may run: Python's allocate. */
+static NORETURN void out_of_memory(void)
+{
+    static const char text[] = "myserver: out of memory\n";
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written;
+    _exit(EXIT_CRASH);
+}
+
+void *xmalloc(size_t size)
+{
+    void *memory = malloc(size ? size : 1);
+    if (UNLIKELY(!memory))
+        out_of_memory();
+    return memory;
+}
+
+void *xcalloc(size_t count, size_t size)
+{
+    void *memory = calloc(count ? count : 1, size ? size : 1);
+    if (UNLIKELY(!memory))
+        out_of_memory();
+    return memory;
+}
+
+void *xrealloc(void *old, size_t size)
+{
+    void *memory = realloc(old, size ? size : 1);
+    if (UNLIKELY(!memory))
+        out_of_memory();
+    return memory;
+}
+
+char *xstrdup(const char *s)
+{
+    size_t size = strlen(s) + 1;
+    return memcpy(xmalloc(size), s, size);
+}
+
+char *xasprintf(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text;
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    if (UNLIKELY(length < 0))
+        out_of_memory();
+    return text;
+}
+
+uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+uint64_t now_ms(void)
+{
+    return now_ns() / NS_PER_MS;
+}
