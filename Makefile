@@ -122,9 +122,8 @@ OBJECTS      := $(SOURCES:src/%.c=$(BUILD)/%.o) \
                 $(LLHTTP_SOURCES:/usr/share/llhttp/%.c=$(BUILD)/llhttp/%.o)
 
 # Layers 0 to 2: what unit tests and fuzz targets may link with (no loop, no Python).
-LOWER := base buf log config options config_docs board listen process http body response \
-         forwarded access
-LOWER_OBJECTS := $(filter $(LOWER:%=$(BUILD)/%.o) $(BUILD)/llhttp/%.o,$(OBJECTS))
+LOWER := base buf log config% options board listen process http body response forwarded access
+LOWER_OBJECTS := $(filter $(addprefix $(BUILD)/,$(addsuffix .o,$(LOWER) llhttp/%)),$(OBJECTS))
 
 .PHONY: all
 all: $(BIN) ## build the program: build/myserver

@@ -15,6 +15,8 @@ struct listener {
     int family;        /* AF_INET, AF_INET6, AF_UNIX */
     char *name;        /* what it listens on, as a user would write it; owned */
     char *unlink_path; /* the unix socket's path if we made it, else NULL; owned */
+    dev_t path_device; /* with path_inode: which file unlink_path was when we made it */
+    ino_t path_inode;
     char server_name[46]; /* numeric address for SERVER_NAME, "" for unix sockets */
     char server_port[6];  /* decimal, "" for unix sockets */
 };

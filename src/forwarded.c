@@ -1,0 +1,230 @@
+/* forwarded.c: which peers are trusted proxies, and which client they speak for.
+ *
+ * Owns the list of trusted networks. Pure functions over bytes and addresses: never looks up a
+ * name, never sees a connection, never changes a header. Everything is compared as IPv6, so that
+ * 10.0.0.0/8 also covers ::ffff:10.1.2.3 of a dual-stack proxy. */
+#include "forwarded.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAPPED_BITS 96 /* ::ffff:0:0/96 holds the IPv4 addresses */
+
+static void map_ipv4(struct in6_addr *out, struct in_addr v4)
+{
+    memset(out, 0, sizeof *out);
+    out->s6_addr[10] = out->s6_addr[11] = 0xff;
+    memcpy(&out->s6_addr[12], &v4, sizeof v4);
+}
+
+/* Exactly an address in numbers, without port, brackets or zone. */
+static bool parse_address(struct in6_addr *out, const char *text, size_t len)
+{
+    char copy[FORWARDED_ADDRESS_MAX];
+    struct in_addr v4;
+    if (len >= sizeof copy)
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    /* A NUL inside would end the text early for inet_pton. */
+    if (memchr(copy, '\0', len))
+        return false;
+    if (inet_pton(AF_INET6, copy, out) == 1)
+        return true;
+    if (inet_pton(AF_INET, copy, &v4) != 1)
+        return false;
+    map_ipv4(out, v4);
+    return true;
+}
+
+static bool parse_decimal(unsigned *out, const char *text, size_t len, unsigned max)
+{
+    unsigned value = 0;
+    if (len < 1 || len > 5)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        value = value * 10 + (unsigned)(text[i] - '0');
+    }
+    *out = value;
+    return value <= max;
+}
+
+static void trim(const char **text, size_t *len)
+{
+    while (*len && (**text == ' ' || **text == '\t')) {
+        (*text)++;
+        (*len)--;
+    }
+    while (*len && ((*text)[*len - 1] == ' ' || (*text)[*len - 1] == '\t'))
+        (*len)--;
+}
+
+/* The first `bits` bits of both are the same. */
+static bool same_prefix(const struct in6_addr *a, const struct in6_addr *b, unsigned bits)
+{
+    unsigned bytes = bits / 8, rest = bits % 8;
+    if (memcmp(a, b, bytes) != 0)
+        return false;
+    return rest == 0 || ((a->s6_addr[bytes] ^ b->s6_addr[bytes]) >> (8 - rest)) == 0;
+}
+
+/* An address below the prefix is a mistake: 10.0.0.1/8 may have meant one host or a network. */
+static bool is_network(const struct forwarded_network *network)
+{
+    struct in6_addr masked = {0};
+    unsigned bytes = network->prefix_bits / 8, rest = network->prefix_bits % 8;
+    memcpy(&masked, &network->address, bytes);
+    if (rest)
+        masked.s6_addr[bytes] = network->address.s6_addr[bytes] & (uint8_t)(0xff00 >> rest);
+    return memcmp(&masked, &network->address, sizeof masked) == 0;
+}
+
+static bool parse_network(struct forwarded_network *network, const char *text, size_t len)
+{
+    const char *slash = memchr(text, '/', len);
+    size_t address_len = slash ? (size_t)(slash - text) : len;
+    if (!parse_address(&network->address, text, address_len))
+        return false;
+    network->prefix_bits = 128;
+    if (!slash)
+        return true;
+    unsigned offset = memchr(text, ':', address_len) ? 0 : MAPPED_BITS, bits;
+    if (!parse_decimal(&bits, slash + 1, len - address_len - 1, 128 - offset))
+        return false;
+    network->prefix_bits = offset + bits;
+    return is_network(network);
+}
+
+/* One entry between commas; false: it is wrong. */
+static bool add_entry(struct forwarded_trust *trust, const char *text, size_t len)
+{
+    struct forwarded_network network;
+    trim(&text, &len);
+    if (len == 1 && *text == '*') {
+        trust->everyone = true;
+        return true;
+    }
+    if (!parse_network(&network, text, len))
+        return false;
+    trust->networks = xrealloc(trust->networks, (trust->count + 1) * sizeof network);
+    trust->networks[trust->count++] = network;
+    return true;
+}
+
+const char *forwarded_parse(struct forwarded_trust *trust, const char *list)
+{
+    *trust = (struct forwarded_trust){0};
+    if (list[strspn(list, " \t")] == '\0')
+        return NULL;
+    for (const char *entry = list;;) {
+        size_t len = strcspn(entry, ",");
+        if (!add_entry(trust, entry, len)) {
+            forwarded_fini(trust);
+            return entry;
+        }
+        if (entry[len] == '\0')
+            return NULL;
+        entry += len + 1;
+    }
+}
+
+void forwarded_fini(struct forwarded_trust *trust)
+{
+    free(trust->networks);
+    *trust = (struct forwarded_trust){0};
+}
+
+static bool trusts_address(const struct forwarded_trust *trust, const struct in6_addr *address)
+{
+    if (trust->everyone)
+        return true;
+    for (size_t i = 0; i < trust->count; i++)
+        if (same_prefix(address, &trust->networks[i].address, trust->networks[i].prefix_bits))
+            return true;
+    return false;
+}
+
+bool forwarded_trusts(const struct forwarded_trust *trust, const struct sockaddr *peer)
+{
+    struct in6_addr mapped;
+    switch (peer->sa_family) {
+    case AF_UNIX:
+        return true;
+    case AF_INET:
+        map_ipv4(&mapped, ((const struct sockaddr_in *)peer)->sin_addr);
+        return trusts_address(trust, &mapped);
+    case AF_INET6:
+        return trusts_address(trust, &((const struct sockaddr_in6 *)peer)->sin6_addr);
+    default:
+        return false;
+    }
+}
+
+/* An entry as proxies write it: an address, IPv6 perhaps in brackets, then perhaps a port. */
+static bool parse_hop(struct in6_addr *out, const char *text, size_t len)
+{
+    const char *end = text + len, *address = text, *after = end;
+    const char *colon = memchr(text, ':', len);
+    unsigned port;
+    if (*text == '[') {
+        const char *bracket = memchr(text, ']', len);
+        if (!bracket || !colon || colon > bracket)
+            return false;
+        address = text + 1;
+        len = (size_t)(bracket - address);
+        after = bracket + 1;
+    } else if (colon && !memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
+        len = (size_t)(colon - text);
+        after = colon;
+    }
+    if (after != end &&
+        (*after != ':' || !parse_decimal(&port, after + 1, (size_t)(end - after - 1), 65535)))
+        return false;
+    return parse_address(out, address, len);
+}
+
+static void print_address(const struct in6_addr *address, char out[FORWARDED_ADDRESS_MAX])
+{
+    const char *text;
+    if (IN6_IS_ADDR_V4MAPPED(address))
+        text = inet_ntop(AF_INET, &address->s6_addr[12], out, FORWARDED_ADDRESS_MAX);
+    else
+        text = inet_ntop(AF_INET6, address, out, FORWARDED_ADDRESS_MAX);
+    assert(text);
+}
+
+/* Cuts the last entry off the list. */
+static void cut_last(const char *value, size_t *len, const char **entry, size_t *entry_len)
+{
+    const char *comma = memrchr(value, ',', *len);
+    *entry = comma ? comma + 1 : value;
+    *entry_len = *len - (size_t)(*entry - value);
+    *len = comma ? (size_t)(comma - value) : 0;
+    trim(entry, entry_len);
+}
+
+bool forwarded_client(const struct forwarded_trust *trust, const char *value, size_t len,
+                      char out[FORWARDED_ADDRESS_MAX])
+{
+    struct in6_addr address;
+    bool found = false;
+    while (len) {
+        const char *entry;
+        size_t entry_len;
+        cut_last(value, &len, &entry, &entry_len);
+        /* RFC 9110 5.6.1.2: empty elements of a list do not count. */
+        if (!entry_len)
+            continue;
+        if (!parse_hop(&address, entry, entry_len))
+            return false;
+        found = true;
+        if (!trusts_address(trust, &address))
+            break;
+    }
+    if (found)
+        print_address(&address, out);
+    return found;
+}

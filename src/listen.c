@@ -1,0 +1,326 @@
+/* listen.c: listening sockets, from what the user wrote to descriptors that may be accepted on.
+ *
+ * Owns the descriptors and the files of the unix sockets it made. Runs in the master before the
+ * first fork, with one thread (it changes the umask for a moment), and when the master ends.
+ * Never accepts. Whatever is wrong with an address ends the program with one sentence. */
+#include "listen.h"
+
+#include "config.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SOMAXCONN_PATH "/proc/sys/net/core/somaxconn"
+
+struct open_context {
+    struct listeners *all;
+    const char *bind; /* what is being opened, as the user wrote it */
+    unsigned backlog;
+    mode_t unix_mode;
+};
+
+/* Ends the program, with nothing left on disk of what was opened before. */
+static NORETURN PRINTF_LIKE(2, 3) void refuse(const struct open_context *context,
+                                              const char *format, ...)
+{
+    char *sentence;
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&sentence, format, args);
+    va_end(args);
+    listen_close(context->all, true);
+    die(EXIT_CONFIG, "bind: %s", length < 0 ? context->bind : sentence);
+}
+
+static struct listener *add(struct open_context *context, int fd, int family)
+{
+    struct listeners *all = context->all;
+    all->items = xrealloc(all->items, (all->count + 1) * sizeof *all->items);
+    struct listener *l = &all->items[all->count++];
+    *l = (struct listener){.fd = fd, .family = family};
+    return l;
+}
+
+static void start(const struct open_context *context, int fd)
+{
+    if (listen(fd, (int)context->backlog) != 0)
+        refuse(context, "cannot listen on %s: %s", context->bind, strerror(errno));
+}
+
+/* Address and port of a TCP socket in numbers: port 0 has become a real one. */
+static void name_tcp(const struct open_context *context, struct listener *l)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    int error = 0;
+    if (getsockname(l->fd, (struct sockaddr *)&address, &len) != 0)
+        error = EAI_SYSTEM;
+    else
+        error = getnameinfo((struct sockaddr *)&address, len, l->server_name, sizeof l->server_name,
+                            l->server_port, sizeof l->server_port, NI_NUMERICHOST | NI_NUMERICSERV);
+    if (error)
+        refuse(context, "%s has no address: %s", context->bind, gai_strerror(error));
+}
+
+/* ---- host:port ---- */
+
+/* Returns the errno of the failure, 0 when it listens. */
+static int try_tcp(struct open_context *context, const struct addrinfo *address)
+{
+    int on = 1;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return errno;
+    /* Without it a restart fails while connections of the last run are in TIME_WAIT. With
+     * IPV6_V6ONLY [::]:80 and 0.0.0.0:80 can stand beside each other. */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        (address->ai_family == AF_INET6 &&
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) ||
+        bind(fd, address->ai_addr, address->ai_addrlen) != 0) {
+        int error = errno;
+        close(fd);
+        return error;
+    }
+    start(context, fd);
+    struct listener *l = add(context, fd, address->ai_family);
+    name_tcp(context, l);
+    l->name =
+        xasprintf(l->family == AF_INET6 ? "[%s]:%s" : "%s:%s", l->server_name, l->server_port);
+    return 0;
+}
+
+/* All addresses that a name has; one that this machine lacks (localhost as ::1 where IPv6 is
+ * off) is left out as long as another remains. */
+static void open_addresses(struct open_context *context, const struct addrinfo *addresses)
+{
+    int missing = 0;
+    size_t before = context->all->count;
+    for (const struct addrinfo *a = addresses; a; a = a->ai_next) {
+        int error = try_tcp(context, a);
+        if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT)
+            missing = error;
+        else if (error)
+            refuse(context, "cannot listen on %s: %s", context->bind, strerror(error));
+    }
+    if (context->all->count == before)
+        refuse(context, "cannot listen on %s: %s", context->bind, strerror(missing));
+}
+
+static bool is_port(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+    return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) <= 65535;
+}
+
+static NORETURN void refuse_malformed(const struct open_context *context)
+{
+    refuse(context, "%s is none of HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, fd://N",
+           context->bind);
+}
+
+/* Returns the host, to be freed; `port` borrows from the text. */
+static char *split_host(const struct open_context *context, const char **port)
+{
+    const char *text = context->bind, *colon = strrchr(text, ':');
+    if (!colon || !is_port(colon + 1))
+        refuse_malformed(context);
+    *port = colon + 1;
+    size_t len = (size_t)(colon - text);
+    if (len == 0)
+        return xstrdup("0.0.0.0");
+    if (text[0] == '[' && text[len - 1] == ']')
+        return xasprintf("%.*s", (int)len - 2, text + 1);
+    /* An IPv6 address without brackets cannot be told from its port. */
+    if (memchr(text, ':', len) || memchr(text, '/', len))
+        refuse_malformed(context);
+    return xasprintf("%.*s", (int)len, text);
+}
+
+static void open_tcp(struct open_context *context)
+{
+    const char *port;
+    char *host = split_host(context, &port);
+    struct addrinfo *addresses;
+    struct addrinfo hints = {
+        .ai_family = context->bind[0] == '[' ? AF_INET6 : AF_UNSPEC,
+        .ai_socktype = SOCK_STREAM,
+        .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+    };
+    int error = getaddrinfo(host, port, &hints, &addresses);
+    if (error)
+        refuse(context, "the host of %s cannot be resolved: %s", context->bind,
+               gai_strerror(error));
+    open_addresses(context, addresses);
+    freeaddrinfo(addresses);
+    free(host);
+}
+
+/* ---- unix:path ---- */
+
+/* Removes what a server that is gone has left. Whoever accepts, or has a full queue, is alive. */
+static void remove_stale(const struct open_context *context, const struct sockaddr_un *address)
+{
+    struct stat file;
+    if (lstat(address->sun_path, &file) != 0) {
+        if (errno == ENOENT)
+            return;
+        refuse(context, "unix:%s: %s", address->sun_path, strerror(errno));
+    }
+    if (!S_ISSOCK(file.st_mode))
+        refuse(context, "unix:%s exists and is not a socket", address->sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        refuse(context, "no unix socket: %s", strerror(errno));
+    int error = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
+    close(fd);
+    if (error == 0 || error == EAGAIN)
+        refuse(context, "unix:%s is in use by another server", address->sun_path);
+    if (error != ECONNREFUSED)
+        refuse(context, "unix:%s: %s", address->sun_path, strerror(error));
+    if (unlink(address->sun_path) != 0)
+        refuse(context, "cannot remove the stale unix:%s: %s", address->sun_path, strerror(errno));
+}
+
+static int bind_unix(const struct open_context *context, const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    /* bind(2) makes the file with 0777 & ~umask: right from its first moment. */
+    mode_t old_umask = umask(0777 & ~context->unix_mode);
+    int error = fd < 0 || bind(fd, (const struct sockaddr *)address, sizeof *address) ? errno : 0;
+    umask(old_umask);
+    if (error)
+        refuse(context, "cannot make unix:%s: %s", address->sun_path, strerror(error));
+    return fd;
+}
+
+static void open_unix(struct open_context *context, const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat file;
+    size_t len = strlen(path);
+    if (len == 0)
+        refuse_malformed(context);
+    if (len >= sizeof address.sun_path)
+        refuse(context, "the path of %s is longer than %zu bytes", context->bind,
+               sizeof address.sun_path - 1);
+    memcpy(address.sun_path, path, len + 1);
+    remove_stale(context, &address);
+    struct listener *l = add(context, bind_unix(context, &address), AF_UNIX);
+    if (lstat(path, &file) != 0)
+        refuse(context, "unix:%s has vanished: %s", path, strerror(errno));
+    l->name = xasprintf("unix:%s", path);
+    /* The working directory may be another one when it is removed. */
+    l->unlink_path = realpath(path, NULL);
+    l->path_device = file.st_dev;
+    l->path_inode = file.st_ino;
+    start(context, l->fd);
+}
+
+/* ---- fd://N ---- */
+
+static int socket_option(int fd, int option)
+{
+    int value = -1;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
+}
+
+static int parse_fd(const struct open_context *context, const char *digits)
+{
+    size_t len = strspn(digits, "0123456789");
+    if (len == 0 || len > 6 || digits[len] != '\0')
+        refuse_malformed(context);
+    int fd = atoi(digits);
+    for (size_t i = 0; i < context->all->count; i++)
+        if (context->all->items[i].fd == fd)
+            refuse(context, "%s is given twice, or is not an inherited descriptor", context->bind);
+    return fd;
+}
+
+static void adopt(struct open_context *context, const char *digits)
+{
+    int fd = parse_fd(context, digits);
+    if (socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 1)
+        refuse(context, "%s is not a listening stream socket", context->bind);
+    int family = socket_option(fd, SO_DOMAIN);
+    if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
+        refuse(context, "%s is neither a TCP nor a unix socket", context->bind);
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        refuse(context, "%s: %s", context->bind, strerror(errno));
+    struct listener *l = add(context, fd, family);
+    if (family != AF_UNIX)
+        name_tcp(context, l);
+    l->name = xstrdup(context->bind);
+}
+
+/* ---- all of them ---- */
+
+/* The kernel clamps too, but silently. */
+static unsigned clamp_backlog(unsigned backlog)
+{
+    unsigned somaxconn = backlog;
+    FILE *file = fopen(SOMAXCONN_PATH, "re");
+    if (file) {
+        if (fscanf(file, "%u", &somaxconn) != 1)
+            somaxconn = backlog;
+        fclose(file);
+    }
+    if (somaxconn >= backlog)
+        return backlog;
+    log_warning("backlog is %u instead of %u: raise net.core.somaxconn for more", somaxconn,
+                backlog);
+    return somaxconn;
+}
+
+void listen_open(struct listeners *all, const struct config_list *binds, unsigned backlog,
+                 mode_t unix_mode)
+{
+    struct open_context context = {
+        .all = all, .backlog = clamp_backlog(backlog), .unix_mode = unix_mode};
+    *all = (struct listeners){0};
+    for (size_t i = 0; i < binds->count; i++) {
+        context.bind = binds->items[i];
+        if (strncmp(context.bind, "unix:", 5) == 0)
+            open_unix(&context, context.bind + 5);
+        else if (strncmp(context.bind, "fd://", 5) == 0)
+            adopt(&context, context.bind + 5);
+        else
+            open_tcp(&context);
+    }
+}
+
+/* Another server may have taken the path over since. */
+static void remove_path(const struct listener *l)
+{
+    struct stat file;
+    if (lstat(l->unlink_path, &file) == 0 && file.st_dev == l->path_device &&
+        file.st_ino == l->path_inode && unlink(l->unlink_path) != 0)
+        log_warning("cannot remove unix:%s: %s", l->unlink_path, strerror(errno));
+}
+
+void listen_close(struct listeners *all, bool unlink_paths)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        struct listener *l = &all->items[i];
+        if (unlink_paths && l->unlink_path)
+            remove_path(l);
+        close(l->fd);
+        free(l->name);
+        free(l->unlink_path);
+    }
+    free(all->items);
+    *all = (struct listeners){0};
+}
