@@ -1,0 +1,438 @@
+"""Starts the real program for a test and looks at it from outside.
+
+Waiting is always for a condition, with a deadline. MYSERVER_BIN names the program,
+MYSERVER_FLAVOUR the way it was built (release, asan, tsan), MYSERVER_VENV the virtualenv whose
+packages the applications may import.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from types import TracebackType
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+APPS = ROOT / "tests" / "apps"
+SHOP = ROOT / "shop"
+BINARY = Path(os.environ.get("MYSERVER_BIN", ROOT / "build" / "myserver"))
+FLAVOUR = os.environ.get("MYSERVER_FLAVOUR", "release")
+VENV = Path(os.environ.get("MYSERVER_VENV", ROOT / ".venv"))
+
+# Sanitizers make everything slower; deadlines are stretched by this.
+SLOWNESS = {"release": 1, "asan": 4, "tsan": 8}[FLAVOUR]
+
+# Variables that would change what is tested.
+FOREIGN_ENV = (
+    "DATABASE_URL",
+    "DJANGO_SETTINGS_MODULE",
+    "FORWARDED_ALLOW_IPS",
+    "PORT",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "SCRIPT_NAME",
+    "VIRTUAL_ENV",
+    "WEB_CONCURRENCY",
+)
+
+# A log with one of these fails the test, whatever else it checked.
+DEATH = re.compile(r"\bdied:")
+PROBLEMS = [
+    re.compile(pattern)
+    for pattern in (
+        r"Assertion .* failed",
+        r"ERROR: \w+Sanitizer",
+        r"WARNING: ThreadSanitizer",
+        r"SUMMARY: \w+Sanitizer",
+        r"\bruntime error: ",
+        r"\bleaked\b",
+        r"Fatal Python error",
+        r"stack smashing detected|buffer overflow detected",
+        r"(?:malloc|free|realloc)\(\): ",
+        r"^double free",
+    )
+]
+
+T = TypeVar("T")
+
+
+class StartFailed(Exception):
+    """The program ended, or did not get ready, when it should have served."""
+
+    def __init__(self, status: int | None, log: str) -> None:
+        super().__init__(f"not ready (exit status {status}):\n{log}")
+        self.status = status
+        self.log = log
+
+
+@dataclass
+class Response:
+    """A response as a simple client sees it."""
+
+    status: int
+    reason: str
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8."""
+        return self.body.decode()
+
+
+@dataclass
+class Process:
+    """What /proc says of one process."""
+
+    pid: int
+    parent: int
+    group: int
+    state: str
+    title: str
+
+
+def wait_for(condition: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
+    """Wait until `condition` returns something true and return that; fail after `timeout`."""
+    deadline = time.monotonic() + timeout * SLOWNESS
+    while True:
+        if result := condition():
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout * SLOWNESS:g} s for {what or condition}")
+        time.sleep(0.01)
+
+
+def processes() -> list[Process]:
+    """Every process that can be seen."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        found.append(
+            Process(int(entry.name), int(fields[1]), int(fields[2]), fields[0], title.strip())
+        )
+    return found
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def can_connect(address: tuple[str, int] | str) -> bool:
+    """Whether somebody accepts connections there."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as s:
+        return s.connect_ex(address) == 0
+
+
+def sanitizer_env() -> dict[str, str]:
+    """The options of the sanitizers for a program that embeds Python."""
+    lsan = ROOT / "tests" / "tools" / "lsan.supp"
+    tsan = ROOT / "tests" / "tools" / "tsan.supp"
+    return {
+        "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0",
+        "LSAN_OPTIONS": f"suppressions={lsan}:print_suppressions=0",
+        "TSAN_OPTIONS": f"suppressions={tsan}:die_after_fork=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
+def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of this process without what would change a test, with `env` added."""
+    clean = {name: value for name, value in os.environ.items() if name not in FOREIGN_ENV}
+    return clean | sanitizer_env() | dict(env or {})
+
+
+def run(
+    *args: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end (--help, --check-config, errors); never raises on a status."""
+    return subprocess.run(
+        [str(BINARY), *map(str, args)],
+        env=environment(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30 * SLOWNESS,
+    )
+
+
+def arguments(options: Mapping[str, Any]) -> list[str]:
+    """Keyword options as command line arguments: `keep_alive="2s"` is `--keep-alive=2s`.
+
+    A list repeats the option, True and False are `--name` and `--no-name`, None leaves it out.
+    """
+    args = []
+    for field, value in options.items():
+        name = field.replace("_", "-")
+        if isinstance(value, bool):
+            args.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, (list, tuple)):
+            args += [f"--{name}={item}" for item in value]
+        elif value is not None:
+            args.append(f"--{name}={value}")
+    return args
+
+
+def read_all(s: socket.socket) -> bytes:
+    """Everything up to the end of the connection, or what had come when the socket timed out."""
+    data = b""
+    while True:
+        try:
+            piece = s.recv(65536)
+        except (TimeoutError, ConnectionResetError):
+            return data
+        if not piece:
+            return data
+        data += piece
+
+
+class Server:
+    """One run of the program in a temporary directory of its own.
+
+    `options` become `--name=value`. Relative unix sockets in `binds` are made in `dir`. Tests on
+    crashes pass `expect_deaths=True`.
+    """
+
+    def __init__(
+        self,
+        app: str | None = "hello:application",
+        *,
+        workers: int | str = 1,
+        threads: int = 1,
+        binds: Sequence[str] = ("127.0.0.1:0",),
+        args: Sequence[str | Path] = (),
+        env: Mapping[str, str] | None = None,
+        expect_deaths: bool = False,
+        binary: Path = BINARY,
+        **options: Any,
+    ) -> None:
+        self.expect_deaths = expect_deaths
+        self.dir = Path(tempfile.mkdtemp(prefix="myserver-"))
+        self.log_path = self.dir / "server.log"
+        self.names: list[str] = []
+        self.process: subprocess.Popen[bytes] | None = None
+        paths = options.pop("pythonpath", [])
+        paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        options.setdefault("virtualenv", VENV if VENV.exists() else None)
+        options |= {"workers": workers, "threads": threads, "bind": list(binds)}
+        options["pythonpath"] = [*paths, APPS]
+        self.command = [str(binary), *arguments(options), *map(str, args), *([app] if app else [])]
+        self.env = environment(env)
+
+    def __enter__(self) -> Server:
+        return self.start() if self.process is None else self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ---- life
+
+    def start(self, timeout: float = 20.0) -> Server:
+        """Start and wait until the first worker serves; StartFailed when that does not come."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.dir,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            wait_for(lambda: self._is_ready() or self.status is not None, timeout, "ready")
+        except AssertionError:
+            self.kill()
+            raise StartFailed(None, self.log) from None
+        if not self._is_ready():
+            raise StartFailed(self.status, self.log)
+        self.names = re.findall(r"listening on (\S+)", self.log)
+        return self
+
+    def _is_ready(self) -> bool:
+        return re.search(r"\bready: ", self.log) is not None
+
+    @property
+    def pid(self) -> int:
+        """The master's."""
+        assert self.process is not None, "not started"
+        return self.process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self.process.poll() if self.process else None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the master."""
+        os.kill(self.pid, number)
+
+    def stop(self, number: int = SIGTERM, timeout: float = 20.0) -> int:
+        """Stop it, if it runs, and return its exit status; AssertionError when it does not end."""
+        if self.status is None:
+            self.signal(number)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float = 20.0) -> int:
+        """Wait for its end and return the exit status."""
+        assert self.process is not None, "not started"
+        try:
+            return self.process.wait(timeout * SLOWNESS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running; the log:\n{self.log}") from None
+
+    def kill(self) -> None:
+        """End the master and all that came from it, at once."""
+        if self.process is None:
+            return
+        for process in self.relatives():
+            try:
+                os.kill(process.pid, SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait(5)
+
+    def close(self) -> None:
+        """Stop it somehow and remove its directory."""
+        self.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    # ---- what it is made of
+
+    def relatives(self) -> list[Process]:
+        """The master, the mold and the workers, as far as they live."""
+        return [p for p in processes() if p.group == self.pid and p.state != "Z"]
+
+    def workers(self) -> list[int]:
+        """The pids of the workers."""
+        return sorted(p.pid for p in self.relatives() if "myserver: worker" in p.title)
+
+    def molds(self) -> list[int]:
+        """The pids of the molds: one, or two while a reload is under way."""
+        return sorted(p.pid for p in self.relatives() if "myserver: mold" in p.title)
+
+    # ---- what it says
+
+    @property
+    def log(self) -> str:
+        """The error log, which also holds what the application printed."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_contains(self, pattern: str, timeout: float = 5.0) -> re.Match[str] | None:
+        """Wait for a line that matches; None when it does not come."""
+        regex = re.compile(pattern, re.MULTILINE)
+        try:
+            return wait_for(lambda: regex.search(self.log), timeout)
+        except AssertionError:
+            return None
+
+    def problems(self) -> list[str]:
+        """What no test may leave behind: reports of bugs in the log, processes, sockets."""
+        patterns = PROBLEMS if self.expect_deaths else [*PROBLEMS, DEATH]
+        found = [
+            line for line in self.log.splitlines() if any(p.search(line) for p in patterns)
+        ]
+        if self.status is None:
+            return found
+        if self.status != 0 and self._is_ready() and not self.expect_deaths:
+            found.append(f"exit status {self.status}")
+        found += [f"still there: {p.pid} {p.title}" for p in self.relatives()]
+        found += [
+            f"left behind: {path.name}"
+            for path in self.dir.iterdir()
+            if stat.S_ISSOCK(path.lstat().st_mode) and not self.expect_deaths
+        ]
+        return found
+
+    # ---- talking to it
+
+    @property
+    def address(self) -> tuple[str, int] | str:
+        """Where the first listener is: (host, port), or the path of a unix socket."""
+        return self.address_of(self.names[0])
+
+    def address_of(self, name: str) -> tuple[str, int] | str:
+        """The address of a listener from its name in the log."""
+        if name.startswith("unix:"):
+            return str(self.dir / name.removeprefix("unix:"))
+        host, _, port = name.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def port(self) -> int:
+        """The TCP port of the first listener."""
+        address = self.address
+        assert not isinstance(address, str), "listens on a unix socket"
+        return address[1]
+
+    @property
+    def url(self) -> str:
+        """The root of the first listener, without a slash at its end."""
+        return f"http://{self.names[0]}"
+
+    def connect(self, timeout: float = 5.0, name: str | None = None) -> socket.socket:
+        """A new connection to the first listener, or to the one named."""
+        address = self.address_of(name) if name else self.address
+        if isinstance(address, str):
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(timeout * SLOWNESS)
+            s.connect(address)
+            return s
+        return socket.create_connection(address, timeout * SLOWNESS)
+
+    def raw(self, data: bytes, timeout: float = 5.0) -> bytes:
+        """Send bytes; what comes back until the connection is closed or silent for `timeout`."""
+        with self.connect(timeout) as s:
+            try:
+                s.sendall(data)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            return read_all(s)
+
+    def get(self, path: str = "/", headers: Mapping[str, str] | None = None) -> Response:
+        """One GET on a connection of its own."""
+        return self.request("GET", path, headers=headers)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
+    ) -> Response:
+        """One request on a connection of its own."""
+        client = http.client.HTTPConnection("localhost", timeout=timeout * SLOWNESS)
+        client.sock = self.connect(timeout)
+        try:
+            client.request(method, path, body, dict(headers or {}))
+            response = client.getresponse()
+            return Response(response.status, response.reason, response.headers, response.read())
+        finally:
+            client.close()

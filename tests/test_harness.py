@@ -1,0 +1,130 @@
+"""The harness itself, with a program that only pretends to be a server."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import Server, StartFailed, arguments, can_connect, wait_for
+
+PRETENDER = f"""#!{sys.executable}
+import os, signal, socket, sys
+def say(*words):
+    print("2026-11-20 14:03:07.123 [info] master (1):", *words, file=sys.stderr, flush=True)
+mode = sys.argv[-1]
+if mode == "broken":
+    say("no such module")
+    sys.exit(3)
+listener = socket.create_server(("127.0.0.1", 0))
+if mode == "untidy":
+    socket.socket(socket.AF_UNIX).bind("left.sock")
+    say("worker 1 (7) died: SIGSEGV")
+signal.signal(signal.SIGTERM, lambda *_: os._exit(4 if mode == "unwell" else 0))
+say("listening on 127.0.0.1:%d" % listener.getsockname()[1])
+if mode != "slow":
+    say("ready: 1 worker")
+while True:
+    client = listener.accept()[0]
+    client.recv(65536)
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nhi")
+    client.close()
+"""
+
+
+@pytest.fixture
+def pretender(tmp_path: Path) -> Path:
+    """The path of the pretending program."""
+    path = tmp_path / "pretender"
+    path.write_text(PRETENDER)
+    path.chmod(0o755)
+    return path
+
+
+def test_starts_talks_and_stops(pretender: Path, server: Callable[..., Server]) -> None:
+    s = server("well", binary=pretender)
+    assert s.url == f"http://127.0.0.1:{s.port}"
+    assert s.get("/").text == "hi"
+    assert s.raw(b"GET / HTTP/1.1\r\n\r\n").endswith(b"hi")
+    assert s.log_contains(r"ready: 1")
+    assert s.log_contains(r"never said", timeout=0.05) is None
+    assert s.workers() == [] and [p.pid for p in s.relatives()] == [s.pid]
+    assert s.stop() == 0
+    assert s.problems() == []
+
+
+def test_start_failure_has_status_and_log(pretender: Path) -> None:
+    with pytest.raises(StartFailed, match="no such module") as failure:
+        Server("broken", binary=pretender).start()
+    assert failure.value.status == 3
+
+
+def test_start_has_a_deadline_and_leaves_nothing(pretender: Path) -> None:
+    s = Server("slow", binary=pretender)
+    with pytest.raises(StartFailed) as failure:
+        s.start(timeout=1)
+    assert failure.value.status is None
+    assert s.status == -signal.SIGKILL and s.relatives() == []
+    s.close()
+    assert not s.dir.exists()
+
+
+@pytest.mark.parametrize(
+    "mode, expected", [("unwell", ["exit status 4"]), ("untidy", ["died: SIGSEGV", "left.sock"])]
+)
+def test_problems_are_seen(pretender: Path, mode: str, expected: list[str]) -> None:
+    with Server(mode, binary=pretender) as s:
+        s.stop()
+        problems = s.problems()
+    assert len(problems) == len(expected)
+    assert all(part in problem for part, problem in zip(expected, problems, strict=True))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "myserver: src/conn.c:12: conn_done: Assertion `c->fd >= 0' failed.",
+        "==12==ERROR: AddressSanitizer: heap-use-after-free on address 0x60",
+        "==12==ERROR: LeakSanitizer: detected memory leaks",
+        "WARNING: ThreadSanitizer: data race (pid=12)",
+        "src/http.c:7:3: runtime error: signed integer overflow",
+        "2026-11-20 14:03:07.123 [error] worker 1 (4711): leaked 2 connections",
+        "Fatal Python error: PyThreadState_Get: the function must be called with the GIL held",
+        "free(): invalid pointer",
+    ],
+)
+def test_reports_of_bugs_are_problems(line: str) -> None:
+    s = Server()
+    s.log_path.write_text(f"a line before\n{line}\n")
+    assert s.problems() == [line]
+    s.close()
+
+
+def test_arguments_of_options() -> None:
+    options = {"keep_alive": "2s", "bind": ["a", "b"], "chdir": None, "yes": True, "no": False}
+    expected = ["--keep-alive=2s", "--bind=a", "--bind=b", "--yes", "--no-no"]
+    assert arguments(options) == expected
+
+
+def test_nginx_in_front(
+    pretender: Path, server: Callable[..., Server], nginx: Callable[..., str]
+) -> None:
+    backend = server("well", binary=pretender)
+    for keepalive in (True, False):
+        url = nginx(backend, keepalive=keepalive)
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        assert can_connect((host, int(port)))
+        backend.names.append(url.removeprefix("http://"))
+        with backend.connect(name=backend.names[-1]) as s:
+            s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert wait_for(lambda: s.recv(65536)).startswith(b"HTTP/1.1 200")
+
+
+def test_postgres(postgres: str) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres) as connection:
+        assert connection.execute("select 1 + 1").fetchone() == (2,)
