@@ -19,34 +19,56 @@ struct config_list {
 
 /* The type of the struct member for each type name that a row may use. */
 typedef bool config_BOOL;
-typedef unsigned config_UINT;        /* plain count */
-typedef uint64_t config_SIZE;        /* bytes; "64k", "1m", "2g" */
-typedef uint64_t config_DURATION;    /* milliseconds; "30", "1.5", "500ms", "2m", "1h" */
-typedef char *config_STRING;         /* owned; NULL when not set */
+typedef unsigned config_UINT;     /* plain count */
+typedef uint64_t config_SIZE;     /* bytes; "64k", "1m", "2g" */
+typedef uint64_t config_DURATION; /* milliseconds; "30", "1.5", "500ms", "2m", "1h" */
+typedef char *config_STRING;      /* owned; NULL when not set */
+typedef char *config_PREFIX;      /* owned; "" or a path: starts with '/', does not end with it */
 typedef struct config_list config_LIST;
-typedef unsigned config_MODE;        /* octal */
-typedef int config_LEVEL;            /* enum log_level by name */
-typedef unsigned config_WORKERS;     /* a count, or "auto" (already resolved to a count) */
+typedef struct config_list config_PAIRS; /* each item is NAME=VALUE, each NAME once */
+typedef unsigned config_MODE;            /* octal */
+typedef int config_LEVEL;                /* enum log_level by name */
+typedef unsigned config_WORKERS;         /* a count, or "auto" (already resolved to a count) */
 
 struct config {
 #define OPTION(field, name, type, ...) config_##type field;
 #include "options.def"
 #undef OPTION
-    char *app;        /* owned; "module", "module:callable" or a path to a .py file; NULL: none given */
-    char *ini_path;   /* owned; NULL without an ini file */
+    char *ini_path; /* owned, as it was given; NULL without an ini file */
 };
 
 /* What the command line asks for. */
 enum config_verb {
     CONFIG_SERVE,
-    CONFIG_CHECK,    /* --check-config: load the application too, then exit */
-    CONFIG_PRINTED,  /* --help, --version, --print-config, --options=...: done, exit 0 */
+    CONFIG_CHECK,   /* --check-config: load the application too, then exit */
+    CONFIG_PRINTED, /* --help, --version, --print-config, --options=...: done, exit 0 */
 };
 
-/* Reads defaults, then the ini file (whole, or nothing of it), then argv; the
- * later wins. Any error: one sentence on stderr, exit status 2. `c` is then
- * complete and valid; the caller owns it. */
+/* What is no setting, and only the command line has. */
+enum config_action {
+    CONFIG_ACTION_CONFIG,
+    CONFIG_ACTION_CHECK,
+    CONFIG_ACTION_PRINT,
+    CONFIG_ACTION_OPTIONS,
+    CONFIG_ACTION_VERSION,
+    CONFIG_ACTION_HELP,
+    CONFIG_ACTION_COUNT,
+};
+
+struct config_action_row {
+    const char *name;
+    char short_flag;     /* 0: none */
+    const char *metavar; /* NULL: takes no value */
+    const char *help;
+};
+
+extern const struct config_action_row config_actions[CONFIG_ACTION_COUNT];
+
+/* Reads defaults (some come from environment variables), then the ini file (whole, or nothing
+ * of it), then argv; the later wins. Any error: one sentence on stderr, exit status 2. `c` is
+ * then complete and valid (but for CONFIG_PRINTED); the caller owns it. */
 MUST_CHECK enum config_verb config_read(struct config *c, int argc, char **argv);
+/* Frees what `c` owns, not `c` itself. */
 void config_free(struct config *c);
 
 #endif
