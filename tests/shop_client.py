@@ -164,7 +164,7 @@ def _chunks(body: bytes, size: int) -> bytes:
 
 
 def at_once(visits: int, url: str, visit: Callable[[Client], None]) -> None:
-    """Calls `visit` in so many threads, each with its own browser; raises what one of them raised."""
+    """Calls `visit` in so many threads, each with its own browser; raises an error of theirs."""
     errors: list[BaseException] = []
 
     def run() -> None:

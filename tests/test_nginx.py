@@ -1,4 +1,4 @@
-"""The shop behind a real nginx: over TCP and a unix socket, with and without upstream keep-alive."""
+"""The shop behind a real nginx: TCP and unix socket, with and without upstream keep-alive."""
 
 import http.client
 from pathlib import Path
