@@ -14,11 +14,12 @@
 void die(enum exit_status status, const char *format, ...)
 {
     va_list args;
+    char *sentence;
     va_start(args, format);
-    fputs("myserver: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    int length = vasprintf(&sentence, format, args);
     va_end(args);
+    /* One write(2): stderr is shared with the other processes. */
+    dprintf(STDERR_FILENO, "myserver: %s\n", length < 0 ? format : sentence);
     exit(status);
 }
 
