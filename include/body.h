@@ -6,17 +6,17 @@
 #include "base.h"
 #include "buf.h"
 
-#include <stdbool.h>
+#include <sys/types.h>
 
 enum body_result { BODY_OK, BODY_FAILED };
 
 struct body {
-    struct buf memory;    /* the whole body while fd is -1 */
-    int fd;               /* temporary file that holds the whole body, or -1; owned */
-    uint64_t length;      /* bytes appended so far */
-    int error;            /* errno of the failure after BODY_FAILED */
-    size_t memory_bytes;  /* bound of `memory` */
-    const char *tmp_dir;  /* borrowed */
+    struct buf memory;   /* the whole body while fd is -1 */
+    int fd;              /* temporary file that holds the whole body, or -1; owned */
+    uint64_t length;     /* bytes appended so far */
+    int error;           /* errno of the failure after BODY_FAILED */
+    size_t memory_bytes; /* bound of `memory` */
+    const char *tmp_dir; /* borrowed */
 };
 
 void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir);
@@ -24,7 +24,7 @@ void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir);
 void body_reset(struct body *b);
 void body_fini(struct body *b);
 /* BODY_FAILED: the file could not be made or written (disk full): `error` says why,
- * the body is lost, the request must be answered with 500/507 by the caller. */
+ * the body is lost, the request must be answered with 500 by the caller. */
 MUST_CHECK enum body_result body_append(struct body *b, const char *data, size_t len);
 /* Copies up to `len` bytes from `offset` into `out`. Returns the count, 0 at the
  * end, -1 with `errno` set when the file cannot be read. Thread-safe (pread). */

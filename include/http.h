@@ -44,14 +44,14 @@ enum http_field {
     HTTP_FIELD_CONTENT_TYPE,
     HTTP_FIELD_COOKIE,
     HTTP_FIELD_EXPECT,
-    HTTP_FIELD_FORWARDED,         /* from here on: only believed from trusted peers */
+    HTTP_FIELD_FORWARDED, /* from here on: only believed from trusted peers */
     HTTP_FIELD_X_FORWARDED_FOR,
     HTTP_FIELD_X_FORWARDED_HOST,
     HTTP_FIELD_X_FORWARDED_PORT,
     HTTP_FIELD_X_FORWARDED_PROTO,
     HTTP_FIELD_X_FORWARDED_PROTOCOL,
     HTTP_FIELD_X_FORWARDED_SSL,
-    HTTP_FIELD_X_REAL_IP,         /* to here */
+    HTTP_FIELD_X_REAL_IP, /* to here */
     HTTP_FIELD_HOST,
     HTTP_FIELD_TRANSFER_ENCODING,
 };
@@ -73,16 +73,21 @@ struct http {
     size_t head_bytes; /* 0 until the head is whole */
     size_t parsed;
 
+    /* As sent; set as soon as the request line was read (length > 0), also where the request
+     * is then refused. `headers` has the lines understood until then. */
+    struct http_text method, target;
+
     /* Valid once head_bytes is set, until http_reset(). */
-    struct http_text method, target;  /* as sent */
-    struct http_text path, query;     /* of the target, still percent-encoded; query without '?' */
-    struct http_text host;            /* authority of an absolute-form target, else Host; may be empty */
-    unsigned version_minor;           /* HTTP/1.0 or HTTP/1.1 */
-    bool is_head;                     /* the method is HEAD */
-    bool keep_alive;                  /* what the client asked for, by version and Connection */
-    bool expects_continue;            /* 1.1, Expect: 100-continue, and a body announced */
-    bool has_body;                    /* Content-Length or chunked was sent, even if 0 */
+    struct http_text path, query; /* of the target, still percent-encoded; query without '?';
+                                   * path is "/" when an absolute-form has none, "" for "*" */
+    struct http_text host;  /* authority of an absolute-form target, else Host; may be empty */
+    unsigned version_minor; /* HTTP/1.0 or HTTP/1.1 */
+    bool is_head;           /* the method is HEAD */
+    bool keep_alive;        /* what the client asked for, by version and Connection */
+    bool expects_continue;  /* 1.1, Expect: 100-continue, and a body announced */
+    bool has_body;          /* Content-Length or chunked was sent, even if 0 */
     bool chunked;
+    uint64_t content_length; /* as announced; 0 without Content-Length */
     /* Fields without '_' in their names; with an absolute-form target the Host field has
      * its authority as the value. Trailers never get here. */
     struct http_header headers[HTTP_MAX_FIELDS];
@@ -93,11 +98,19 @@ struct http {
     const char *refusal_reason; /* static text for the log */
 
     /* Private to http.c. */
-    size_t scanned;        /* how far the end of the head was looked for */
-    size_t line_start;
-    unsigned line_count;
-    uint64_t overhead_bytes; /* chunk sizes, extensions, trailers */
     int stage;
+    size_t scanned; /* how far the end of the line was looked for */
+    size_t line_start;
+    size_t head_start;   /* where the request line begins, behind empty lines */
+    unsigned line_count; /* empty lines, then header lines */
+    unsigned seen;       /* bit per enum http_field */
+    bool asks_close, asks_keep_alive, asks_continue;
+    bool authority_in_target;
+    struct http_text coding; /* value of Transfer-Encoding */
+    size_t window_start;     /* where the bytes begin that the parser reads now */
+    uint64_t window_offset;  /* the same as a count of bytes since the head */
+    uint64_t gap_start;      /* where the last piece of payload ended, as such a count */
+    char last_byte;          /* of the window before */
     _Alignas(8) unsigned char parser[256];
 };
 
@@ -107,11 +120,12 @@ void http_fini(struct http *h);
 /* Ends the request; bytes that follow it (pipelined) move to the front and are
  * parsed by http_feed(h, 0). Keeps at most 16 KiB of buffer unless more is unparsed. */
 void http_reset(struct http *h);
-/* Where to read(2) to: at least 1 byte of room, usually more (4 KiB at first, 64 KiB in a body). */
+/* Where to read(2) to: never without room, usually 4 KiB and up to 64 KiB in a body. */
 char *http_room(struct http *h, size_t *room_bytes);
 /* `received` bytes were written to http_room(). */
 MUST_CHECK enum http_result http_feed(struct http *h, size_t received);
-/* Nothing of a request has arrived: a connection in this state may close silently. */
+/* Nothing of a request has arrived, but for empty lines: a connection in this state may close
+ * silently. At end of file in any other state the request is lost. */
 bool http_is_idle(const struct http *h);
 /* The head is whole and the body is not: which timeout applies, is 100 due. */
 bool http_in_body(const struct http *h);

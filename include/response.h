@@ -22,23 +22,23 @@ enum response_check {
 };
 
 enum response_framing {
-    RESPONSE_NO_BODY,  /* HEAD, 204, 304: no byte of body is sent */
-    RESPONSE_LENGTH,   /* Content-Length */
+    RESPONSE_NO_BODY, /* HEAD, 204, 304: no byte of body is sent */
+    RESPONSE_LENGTH,  /* Content-Length */
     RESPONSE_CHUNKED,
     RESPONSE_TO_CLOSE, /* HTTP/1.0 without a length: ends with the connection */
 };
 
 struct response {
-    struct buf head; /* the bytes of the head */
-    unsigned status; /* 0 until response_status succeeded */
+    struct buf head;        /* the bytes of the head */
+    unsigned status;        /* 0 until response_status succeeded */
     int64_t content_length; /* as the application gave it, -1: not given */
     bool has_date, has_server;
     bool head_finished;
 
     /* After response_finish_head. */
     enum response_framing framing;
-    bool keep_alive;          /* the connection may be used again when the body is whole */
-    uint64_t body_bytes;      /* admitted so far */
+    bool keep_alive;     /* the connection may be used again when the body is whole */
+    uint64_t body_bytes; /* admitted so far, or the page of response_error */
 };
 
 /* What decides the framing. */
@@ -54,7 +54,7 @@ void response_fini(struct response *r);
 void response_reset(struct response *r);
 /* Starts (over): earlier headers are forgotten. `text` as in PEP 3333: "200 OK". */
 MUST_CHECK enum response_check response_status(struct response *r, const char *text, size_t len);
-/* Adds a header; Latin-1 bytes. */
+/* Adds a header; Latin-1 bytes. A second Date or Server is left out, not an error. */
 MUST_CHECK enum response_check response_header(struct response *r, const char *name,
                                                size_t name_len, const char *value,
                                                size_t value_len);

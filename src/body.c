@@ -1,0 +1,130 @@
+/* body.c: a request body, in memory up to a bound and beyond it in a file without a name.
+ *
+ * Owns the memory and the descriptor. The file is never visible to others: it has no name
+ * from the start, or loses it before the first byte is written, so nothing is left on disk
+ * however the process ends. Never waits for anything but the disk, never knows a socket. */
+#include "body.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KEPT_MEMORY_BYTES 65536
+
+void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir)
+{
+    *b = (struct body){.fd = -1, .memory_bytes = memory_bytes, .tmp_dir = tmp_dir};
+}
+
+static void close_file(struct body *b)
+{
+    if (b->fd >= 0) {
+        close(b->fd);
+        b->fd = -1;
+    }
+}
+
+void body_reset(struct body *b)
+{
+    close_file(b);
+    if (b->memory.cap > KEPT_MEMORY_BYTES) {
+        buf_fini(&b->memory);
+    }
+    buf_reset(&b->memory);
+    b->length = 0;
+    b->error = 0;
+}
+
+void body_fini(struct body *b)
+{
+    close_file(b);
+    buf_fini(&b->memory);
+}
+
+static int open_unlinked(const char *dir)
+{
+    int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        return fd;
+    }
+    /* Not every file system has O_TMPFILE, and they differ in the errno. */
+    char *path = xasprintf("%s/myserver-body-XXXXXX", dir);
+    fd = mkostemp(path, O_CLOEXEC);
+    int error = errno;
+    if (fd >= 0) {
+        unlink(path);
+    }
+    free(path);
+    errno = error;
+    return fd;
+}
+
+static enum body_result fail(struct body *b)
+{
+    b->error = errno;
+    close_file(b);
+    buf_fini(&b->memory);
+    b->length = 0;
+    return BODY_FAILED;
+}
+
+static enum body_result write_file(struct body *b, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(b->fd, data, len);
+        if (n < 0 && errno != EINTR) {
+            return fail(b);
+        }
+        if (n > 0) {
+            data += n;
+            len -= (size_t)n;
+        }
+    }
+    return BODY_OK;
+}
+
+static enum body_result spill(struct body *b)
+{
+    b->fd = open_unlinked(b->tmp_dir);
+    if (b->fd < 0 || write_file(b, b->memory.data, b->memory.len) != BODY_OK) {
+        return b->error ? BODY_FAILED : fail(b);
+    }
+    buf_fini(&b->memory);
+    return BODY_OK;
+}
+
+enum body_result body_append(struct body *b, const char *data, size_t len)
+{
+    assert(b->error == 0);
+    if (b->fd < 0 && len > b->memory_bytes - b->memory.len && spill(b) != BODY_OK) {
+        return BODY_FAILED;
+    }
+    if (b->fd < 0) {
+        buf_append(&b->memory, data, len);
+    } else if (write_file(b, data, len) != BODY_OK) {
+        return BODY_FAILED;
+    }
+    b->length += len;
+    return BODY_OK;
+}
+
+ssize_t body_read(const struct body *b, uint64_t offset, char *out, size_t len)
+{
+    if (offset >= b->length) {
+        return 0;
+    }
+    if (len > b->length - offset) {
+        len = (size_t)(b->length - offset);
+    }
+    if (b->fd < 0) {
+        memcpy(out, b->memory.data + offset, len);
+        return (ssize_t)len;
+    }
+    ssize_t n;
+    do {
+        n = pread(b->fd, out, len, (off_t)offset);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
