@@ -28,7 +28,8 @@ enum board_phase { BOARD_IDLE, BOARD_RUNNING };
 #define BOARD_PATH_MAX   256
 #define BOARD_CLIENT_MAX 46
 
-/* One thread that runs requests; written by that thread only. Times are now_ns(). */
+/* One thread that runs requests; written by that thread only, but for the phase, which the
+ * master sets to idle when the worker is gone. Times are now_ns(). */
 struct board_thread {
     _Alignas(128) _Atomic uint32_t phase; /* enum board_phase */
     _Atomic int32_t tid;
@@ -46,7 +47,9 @@ struct board_thread {
 
 /* One worker slot. */
 struct board_worker {
-    _Alignas(128) _Atomic int32_t pid;   /* of the worker; set by its parent and by itself */
+    /* Of the worker. 0: nobody has claimed the order yet (set by the master); whoever comes first
+     * puts the pid (the worker, its parent) or -1 for "none will come" (mold, master). */
+    _Alignas(128) _Atomic int32_t pid;
     _Atomic uint32_t state;              /* enum board_worker_state; the worker's, EMPTY by the master */
     _Atomic uint32_t generation;         /* of the mold it was forked from */
     _Atomic uint32_t free_threads;       /* worker: threads that could take a request now */

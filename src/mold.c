@@ -1,0 +1,153 @@
+/* mold.c: the process that holds the loaded application and forks workers from it.
+ *
+ * Owns the interpreter until a fork hands a copy of it to a worker, and its end of the order
+ * pipe. One order is one double fork: the mold forks a middle process, the middle forks the
+ * worker and exits, so that the worker becomes the child of the master, the nearest
+ * subreaper. A slot's pid is claimed once: 0 means ordered, -1 that the order was given up.
+ *
+ * Never serves a request, never decides how many workers there are, never waits for one.
+ * mold_main runs in a child of the master, mold_check in the first process. */
+#include "mold.h"
+
+#include "board.h"
+#include "config.h"
+#include "log.h"
+#include "process.h"
+#include "python.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Signals are masked over the fork, so that none is lost or ends the worker before
+ * worker_main can take it. */
+struct fork_job {
+    struct worker_seed seed; /* the worker's */
+    int order_fd;
+    sigset_t mask; /* of the mold */
+};
+
+/* False when the slot belongs to another process, or the master has given the order up. */
+static bool claim_slot(struct board_worker *slot, int32_t pid)
+{
+    int32_t found = 0;
+    return atomic_compare_exchange_strong(&slot->pid, &found, pid) || found == pid;
+}
+
+static NORETURN void become_worker(const struct fork_job *job)
+{
+    const struct worker_seed *seed = &job->seed;
+    struct board_worker *slot = &seed->board->worker[seed->slot];
+    if (!claim_slot(slot, getpid()))
+        _exit(EXIT_OK);
+    close(job->order_fd);
+    atomic_store(&slot->generation, seed->generation);
+    atomic_store(&slot->state, BOARD_WORKER_STARTING);
+    log_set_process("worker %u", seed->slot + 1);
+    process_set_title("myserver: worker %u [%s] starting", seed->slot + 1, seed->config->app);
+    python_after_fork_child();
+    worker_main(seed);
+}
+
+static NORETURN void run_middle(const struct fork_job *job)
+{
+    struct board_worker *slot = &job->seed.board->worker[job->seed.slot];
+    pid_t pid = fork();
+    if (pid == 0)
+        become_worker(job);
+    if (pid < 0)
+        log_error("cannot fork worker %u: %s", job->seed.slot + 1, strerror(errno));
+    claim_slot(slot, pid); /* if it fails, the worker finds the same and leaves */
+    _exit(EXIT_OK);
+}
+
+static void wait_for_middle(pid_t middle)
+{
+    /* ECHILD: the application ignores SIGCHLD, the kernel has reaped. */
+    while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
+        continue;
+}
+
+static void fork_worker(struct fork_job *job)
+{
+    struct board_worker *slot = &job->seed.board->worker[job->seed.slot];
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &job->mask);
+    python_before_fork();
+    pid_t middle = fork();
+    if (middle == 0)
+        run_middle(job);
+    if (middle < 0)
+        log_error("cannot fork for worker %u: %s", job->seed.slot + 1, strerror(errno));
+    else
+        wait_for_middle(middle);
+    python_after_fork_parent();
+    sigprocmask(SIG_SETMASK, &job->mask, NULL);
+    /* Still 0: there is no worker, and none may claim the slot later. */
+    claim_slot(slot, -1);
+    board_ring(job->seed.board);
+}
+
+/* False: the master wants no more, or is gone. */
+static bool read_order(int order_fd, struct mold_order *order)
+{
+    ssize_t got;
+    do
+        got = read(order_fd, order, sizeof *order);
+    while (got < 0 && errno == EINTR);
+    return got == (ssize_t)sizeof *order;
+}
+
+static void announce(const struct worker_seed *seed, enum board_mold_state state)
+{
+    atomic_store(&seed->board->molds[seed->generation % 2].state, state);
+    board_ring(seed->board);
+}
+
+/* While the application loads nobody reads the order pipe, which tells of the master's death
+ * later on. */
+static void leave_with_master(const struct worker_seed *seed)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != atomic_load(&seed->board->master_pid))
+        _exit(EXIT_OK);
+}
+
+void mold_main(const struct worker_seed *seed, int order_fd)
+{
+    log_set_process("mold");
+    process_set_title("myserver: mold");
+    leave_with_master(seed);
+    process_restore_signals();
+
+    python_start(seed->config);
+    struct fork_job job = {.seed = *seed, .order_fd = order_fd};
+    job.seed.application = python_load(seed->config);
+    if (job.seed.application == NULL) {
+        announce(seed, BOARD_MOLD_FAILED);
+        _exit(EXIT_APP);
+    }
+    announce(seed, BOARD_MOLD_READY);
+
+    struct mold_order order;
+    while (read_order(order_fd, &order)) {
+        assert(order.slot < seed->board->workers);
+        job.seed.slot = order.slot;
+        fork_worker(&job);
+    }
+    _exit(EXIT_OK);
+}
+
+int mold_check(const struct config *config)
+{
+    python_start(config);
+    if (python_load(config) == NULL)
+        return EXIT_APP;
+    printf("the configuration and the application %s are fine\n", config->app);
+    return EXIT_OK;
+}

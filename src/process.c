@@ -1,0 +1,128 @@
+/* process.c: what the system shows and keeps of a process.
+ *
+ * Owns the memory between the first byte of argv and the last byte of the environment, which
+ * the kernel shows as the command line; process_init moves what stood there to the heap, so
+ * that titles of any length up to `title_bytes` fit. Also owns the signal mask that the
+ * server was started with.
+ *
+ * Never forks, never decides what a signal means. Mutable state at file scope: the title's
+ * room and the first mask, both set once by the master before it forks. */
+#include "process.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define TITLE_MAX_BYTES 256
+
+extern char **environ;
+
+static char *title;
+static size_t title_bytes;
+static sigset_t first_mask;
+
+/* The end of the strings of `list` that lie one behind the other from `end` on. */
+static char *contiguous_end(char **list, char *end)
+{
+    for (; *list != NULL && *list == end; list++)
+        end = *list + strlen(*list) + 1;
+    return end;
+}
+
+/* Copies that live as long as the process: libc and the settings point into them. */
+static char **copy_strings(char **list, size_t count)
+{
+    char **copy = xcalloc(count + 1, sizeof *copy);
+    for (size_t i = 0; i < count; i++)
+        copy[i] = xstrdup(list[i]);
+    return copy;
+}
+
+void process_init(int argc, char **argv)
+{
+    if (argc < 1)
+        return;
+    size_t variables = 0;
+    while (environ[variables] != NULL)
+        variables++;
+    char *end = contiguous_end(environ, contiguous_end(argv, argv[0]));
+
+    environ = copy_strings(environ, variables);
+    title = argv[0];
+    title_bytes = (size_t)(end - argv[0]);
+    char **arguments = copy_strings(argv, (size_t)argc);
+    memcpy(argv, arguments, (size_t)argc * sizeof *argv);
+    free(arguments);
+
+    program_invocation_name = argv[0];
+    const char *slash = strrchr(argv[0], '/');
+    program_invocation_short_name = slash == NULL ? argv[0] : (char *)slash + 1;
+}
+
+/* "myserver:worker": the 15 bytes that fit say more without the blank. */
+static void set_comm(const char *text)
+{
+    if (getpid() != gettid())
+        return;
+    char comm[16];
+    const char *rest = strchr(text, ' ');
+    snprintf(comm, sizeof comm, "%.*s%s", rest == NULL ? (int)strlen(text) : (int)(rest - text),
+             text, rest == NULL ? "" : rest + 1);
+    prctl(PR_SET_NAME, comm);
+}
+
+void process_set_title(const char *format, ...)
+{
+    char text[TITLE_MAX_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    set_comm(text);
+    if (title == NULL)
+        return;
+    size_t len = strnlen(text, title_bytes - 1);
+    memcpy(title, text, len);
+    memset(title + len, 0, title_bytes - len);
+}
+
+void process_become_master(void)
+{
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
+        die(EXIT_CRASH, "cannot adopt orphans: %s", strerror(errno));
+    /* Fails on kernels built without huge pages, which is as good. */
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+}
+
+void process_block_signals(const sigset_t *signals)
+{
+    /* nohup and some init scripts hand down ignored signals, and the kernel drops an ignored
+     * signal even while it is blocked; with SIGCHLD ignored, exit statuses are lost. */
+    for (int number = 1; number < NSIG; number++)
+        if (sigismember(signals, number) == 1)
+            signal(number, SIG_DFL);
+    sigprocmask(SIG_BLOCK, signals, &first_mask);
+}
+
+static void do_nothing(int number)
+{
+    (void)number;
+}
+
+void process_restore_signals(void)
+{
+    /* Only what is ignored goes back: handlers are not ours, they belong to sanitizers. */
+    for (int number = 1; number < NSIG; number++) {
+        struct sigaction now;
+        if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+            signal(number, SIG_DFL);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &quiet, NULL);
+    sigprocmask(SIG_SETMASK, &first_mask, NULL);
+}
