@@ -43,7 +43,8 @@ header = os.path.exists(os.path.join(get("INCLUDEPY"), "Python.h")); \
 print("%d.%d.%d" % sys.version_info[:3], sys.abiflags or "-", get("INCLUDEPY"), libdir, \
       "python" + get("LDVERSION"), get("MULTIARCH") or "-", \
       "ok" if ok and shared and header else \
-      "old" if not ok else "static" if not shared else "headerless")
+      "old" if not ok else "static" if not shared else "headerless", \
+      os.path.realpath(sys._base_executable))
 endef
 PYTHON_FACTS := $(shell $(PYTHON) -c '$(PYTHON_FACTS_SOURCE)')
 PY_VERSION   := $(word 1,$(PYTHON_FACTS))
@@ -53,6 +54,7 @@ PY_LIBDIR    := $(word 4,$(PYTHON_FACTS))
 PY_LIBRARY   := $(word 5,$(PYTHON_FACTS))
 PY_MULTIARCH := $(word 6,$(PYTHON_FACTS))
 PY_STATE     := $(word 7,$(PYTHON_FACTS))
+PY_PROGRAM   := $(word 8,$(PYTHON_FACTS))
 
 ifeq ($(PY_STATE),)
 $(error PYTHON=$(PYTHON) cannot be run; install it (`make deps`) or name another one)
@@ -105,6 +107,7 @@ endif
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 DEFINES  := -D_GNU_SOURCE -DMYSERVER_VERSION='"$(VERSION)"' -DMYSERVER_PYTHON='"$(PY_VERSION)"' \
+            -DMYSERVER_PYTHON_EXECUTABLE='"$(PY_PROGRAM)"' \
             -DMYSERVER_PACKAGE_DIR='"$(CURDIR)/python"'
 BASE_CFLAGS := -std=gnu17 -fPIE -iquote include -isystem $(PY_INCLUDE) $(LLHTTP_CFLAGS) $(DEFINES)
 ALL_CFLAGS  := $(BASE_CFLAGS) $(WARNINGS) $(FLAVOUR_FLAGS) $(CFLAGS)
@@ -120,10 +123,6 @@ UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 OBJECTS      := $(SOURCES:src/%.c=$(BUILD)/%.o) \
                 $(LLHTTP_SOURCES:/usr/share/llhttp/%.c=$(BUILD)/llhttp/%.o)
-
-# Layers 0 to 2: what unit tests and fuzz targets may link with (no loop, no Python).
-LOWER := base buf log config% options board listen process http body response forwarded access
-LOWER_OBJECTS := $(filter $(addprefix $(BUILD)/,$(addsuffix .o,$(LOWER) llhttp/%)),$(OBJECTS))
 
 .PHONY: all
 all: $(BIN) ## build the program: build/myserver
@@ -157,13 +156,14 @@ UNIT_BINS := $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/unit/%)
 TEST_ENV  := MYSERVER_BIN=$(CURDIR)/$(BIN) MYSERVER_FLAVOUR=$(FLAVOUR) \
              MYSERVER_VENV=$(CURDIR)/$(VENV)
 
-# A unit test includes the .c it tests; from the archive come the others.
-$(BUILD)/lower.a: $(LOWER_OBJECTS)
+# A unit test includes the .c it tests; of the others the linker takes from the archive what is
+# used, so that a test of the lower layers needs no loop and no Python.
+$(BUILD)/parts.a: $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	@rm -f $@
 	@ar rcs $@ $^
 
-$(BUILD)/unit/%: tests/unit/%.c $(BUILD)/lower.a $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) -iquote src -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(BUILD)/lower.a \
+$(BUILD)/unit/%: tests/unit/%.c $(BUILD)/parts.a $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) -iquote src -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(BUILD)/parts.a \
 	    -lcmocka -linih $(LLHTTP_LIBS) -lpthread
 
 .PHONY: unit
@@ -221,8 +221,8 @@ $(BUILD)/%.run: $(BUILD)/%.fuzz FORCE
 	$< -max_total_time=$(FUZZ_S) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/$*- $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/$* tests/requests
-$(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/lower.a
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/lower.a -linih \
+$(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/parts.a
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/parts.a -linih \
 	    $(LLHTTP_LIBS) -lpthread
 
 ## ---------------------------------------------------------------- lint
@@ -273,7 +273,8 @@ lint-clang:
 .PHONY: lint-cppcheck
 lint-cppcheck:
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
-	    --error-exitcode=1 --suppress=missingIncludeSystem -I include $(DEFINES) src
+	    --error-exitcode=1 --suppress=missingIncludeSystem --suppress=missingReturn \
+	    -I include $(DEFINES) $(filter -D%,$(LLHTTP_CFLAGS)) src
 
 .PHONY: lint-tidy
 lint-tidy: $(TIDY_OK)

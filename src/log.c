@@ -125,20 +125,19 @@ static void append_prefix(struct buf *record, enum log_level level)
 
 static void append_text(struct buf *record, const char *format, va_list args)
 {
-    char small[LOG_TEXT_BYTES], *text = small;
+    char small[LOG_TEXT_BYTES], *large = NULL;
     va_list again;
     va_copy(again, args);
     int length = vsnprintf(small, sizeof small, format, args);
     assert(length >= 0);
     if ((size_t)length >= sizeof small) {
-        text = xmalloc((size_t)length + 1);
-        vsnprintf(text, (size_t)length + 1, format, again);
+        large = xmalloc((size_t)length + 1);
+        vsnprintf(large, (size_t)length + 1, format, again);
     }
     va_end(again);
-    escape(record, text, (size_t)length, false);
+    escape(record, large ? large : small, (size_t)length, false);
     buf_append(record, "\n", 1);
-    if (text != small)
-        free(text);
+    free(large);
 }
 
 static void write_record(const struct buf *record)
