@@ -43,15 +43,10 @@ void body_fini(struct body *b)
     buf_fini(&b->memory);
 }
 
-static int open_unlinked(const char *dir)
+static int open_named(const char *dir)
 {
-    int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0) {
-        return fd;
-    }
-    /* Not every file system has O_TMPFILE, and they differ in the errno. */
     char *path = xasprintf("%s/myserver-body-XXXXXX", dir);
-    fd = mkostemp(path, O_CLOEXEC);
+    int fd = mkostemp(path, O_CLOEXEC);
     int error = errno;
     if (fd >= 0) {
         unlink(path);
@@ -59,6 +54,13 @@ static int open_unlinked(const char *dir)
     free(path);
     errno = error;
     return fd;
+}
+
+static int open_unlinked(const char *dir)
+{
+    int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    /* Not every file system has O_TMPFILE, and they differ in the errno. */
+    return fd >= 0 ? fd : open_named(dir);
 }
 
 static enum body_result fail(struct body *b)
