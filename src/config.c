@@ -2,20 +2,21 @@
  *
  * Owns the order and the origin of values, and every sentence about a wrong one. The ini file
  * and the command line are first collected as a list of settings and only then applied,
- * so nothing of a broken file takes effect. The only file that knows inih.
+ * so nothing of a broken file takes effect.
  *
  * Never falls back, warns or ignores: what is not understood ends the process with status 2.
- * Types and ranges are options.c, help and documents config_docs.c. Runs once, in the master,
- * before anything else. */
+ * Types and ranges are options.c, the file's format config_ini.c, names that are not ours
+ * config_names.c, help and documents config_docs.c. Runs once, in the master, before anything
+ * else. */
 #include "config.h"
 
-#include "buf.h"
 #include "config_docs.h"
+#include "config_ini.h"
+#include "config_names.h"
 #include "options.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <ini.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,168 +66,7 @@ static const struct {
     {OPTION_INDEX_virtualenv, "VIRTUAL_ENV", ""},
 };
 
-/* ---------------------------------------------------------------- names of other servers */
-
-/* uWSGI's and gunicorn's names: ours, or NULL and why there is none. With ours, `note` says
- * what is different. */
-static const struct foreign {
-    const char *name;
-    const char *ours;
-    const char *note;
-} foreigns[] = {
-    {"socket", "bind", "it speaks HTTP: nginx needs proxy_pass instead of uwsgi_pass"},
-    {"uwsgi-socket", "bind", "it speaks HTTP: nginx needs proxy_pass instead of uwsgi_pass"},
-    {"http", "bind", NULL},
-    {"http-socket", "bind", NULL},
-    {"http11-socket", "bind", NULL},
-    {"host", "bind", NULL},
-    {"port", "bind", NULL},
-    {"listen", "backlog", NULL},
-    {"chmod-socket", "socket-mode", NULL},
-    {"processes", "workers", NULL},
-    {"cheaper", NULL, "the number of workers is fixed; write workers"},
-    {"module", "app", NULL},
-    {"wsgi", "app", NULL},
-    {"wsgi-app", "app", NULL},
-    {"wsgi-file", "app", NULL},
-    {"file", "app", NULL},
-    {"callable", "app", "the callable stands behind the module: MODULE:CALLABLE"},
-    {"mount", "script-name", NULL},
-    {"manage-script-name", "script-name", NULL},
-    {"worker-reload-mercy", "graceful-timeout", NULL},
-    {"reload-mercy", "graceful-timeout", NULL},
-    {"keepalive", "keep-alive", NULL},
-    {"http-keepalive", "keep-alive", NULL},
-    {"so-keepalive", NULL, "dead clients run into keep-alive and the other time limits"},
-    {"socket-timeout", "body-timeout", NULL},
-    {"http-timeout", "body-timeout", NULL},
-    {"post-buffering", "body-buffer", NULL},
-    {"post-buffering-bufsize", "body-buffer", NULL},
-    {"limit-post", "limit-request-body", NULL},
-    {"buffer-size", "limit-request-field-size", NULL},
-    {"max-vars", "limit-request-fields", NULL},
-    {"home", "virtualenv", NULL},
-    {"venv", "virtualenv", NULL},
-    {"pyhome", "virtualenv", NULL},
-    {"pp", "pythonpath", NULL},
-    {"python-path", "pythonpath", NULL},
-    {"chdir2", "chdir", NULL},
-    {"raw-env", "env", NULL},
-    {"logto", "error-logfile", NULL},
-    {"errorlog", "error-logfile", NULL},
-    {"log-file", "error-logfile", NULL},
-    {"loglevel", "log-level", NULL},
-    {"accesslog", "access-logfile", NULL},
-    {"req-logger", "access-logfile", NULL},
-    {"log-format", "access-logformat", NULL},
-    {"logformat", "access-logformat", NULL},
-    {"access-log-format", "access-logformat", NULL},
-    {"tmp-upload-dir", "tmp-dir", NULL},
-
-    {"harakiri", NULL, "requests have no time limit"},
-    {"timeout", NULL,
-     "requests have no time limit; see graceful-timeout and the limits on clients"},
-    {"max-requests", NULL, "workers are not recycled"},
-    {"max-requests-jitter", NULL, "workers are not recycled"},
-    {"max-worker-lifetime", NULL, "workers are not recycled"},
-    {"reload-on-rss", NULL, "workers are not recycled"},
-    {"worker-class", NULL, "there is one kind of worker; write threads"},
-    {"worker-connections", NULL, "connections wait in the kernel; write threads or backlog"},
-    {"gevent", NULL, "there is one kind of worker; write threads"},
-    {"async", NULL, "there is one kind of worker; write threads"},
-    {"asyncio", NULL, "there is one kind of worker; write threads"},
-    {"worker-tmp-dir", NULL,
-     "workers share memory with the master, not files; write tmp-dir for bodies"},
-    {"reuse-port", NULL,
-     "all workers accept from one socket, so that no request waits behind a busy one"},
-    {"thunder-lock", NULL, "a worker accepts only when it has a free thread, without locks"},
-    {"master", NULL, "there always is a master"},
-    {"need-app", NULL, "it always needs its application"},
-    {"strict", NULL, "unknown names always are errors"},
-    {"vacuum", NULL, "it always removes its unix sockets"},
-    {"die-on-term", NULL, "SIGTERM always stops it gracefully"},
-    {"enable-threads", NULL, "threads of the application always run"},
-    {"single-interpreter", NULL, "there always is one interpreter"},
-    {"py-call-osafterfork", NULL, "Python's fork hooks always run"},
-    {"lazy", NULL, "the application always is loaded once, then forked"},
-    {"lazy-apps", NULL, "the application always is loaded once, then forked"},
-    {"preload", NULL, "the application always is loaded once, then forked"},
-    {"preload-app", NULL, "the application always is loaded once, then forked"},
-    {"reload", NULL, "code is loaded once; restart it"},
-    {"py-autoreload", NULL, "code is loaded once; restart it"},
-    {"touch-reload", NULL, "code is loaded once; restart it"},
-    {"disable-logging", NULL, "there is no access log unless access-logfile is set"},
-    {"ignore-sigpipe", NULL, "the application never sees that a client went away"},
-    {"ignore-write-errors", NULL, "the application never sees that a client went away"},
-    {"disable-write-exception", NULL, "the application never sees that a client went away"},
-    {"auto-procname", NULL, "processes always have titles"},
-    {"proc-name", NULL, "processes always have titles"},
-    {"name", NULL, "processes always have titles"},
-    {"static-map", NULL, "static files are the work of nginx or of the application"},
-    {"check-static", NULL, "static files are the work of nginx or of the application"},
-    {"offload-threads", NULL, "no thread ever waits for a client"},
-    {"sendfile", NULL, "files always are sent with sendfile where the kernel can"},
-    {"no-sendfile", NULL, "files always are sent with sendfile where the kernel can"},
-    {"daemon", NULL, "it stays in the foreground, for systemd or a container to supervise"},
-    {"daemonize", NULL, "it stays in the foreground, for systemd or a container to supervise"},
-    {"pid", NULL, "it stays in the foreground, and who started it knows its pid"},
-    {"pidfile", NULL, "it stays in the foreground, and who started it knows its pid"},
-    {"uid", NULL, "start it as the user that it shall run as"},
-    {"gid", NULL, "start it as the group that it shall run as"},
-    {"user", NULL, "start it as the user that it shall run as"},
-    {"group", NULL, "start it as the group that it shall run as"},
-    {"umask", NULL, "it keeps that of its caller; write socket-mode for sockets"},
-    {"chroot", NULL, "that is the work of systemd or a container"},
-    {"emperor", NULL, "it serves one application; start one for each"},
-    {"spooler", NULL, "it only serves requests; tasks need a program of their own"},
-    {"mule", NULL, "it only serves requests; tasks need a program of their own"},
-    {"cron", NULL, "it only serves requests; tasks need a program of their own"},
-    {"cache2", NULL, "it only serves requests; caches need a program of their own"},
-    {"plugin", NULL, "there are no plugins"},
-    {"plugins", NULL, "there are no plugins"},
-    {"certfile", NULL, "TLS is the work of nginx"},
-    {"keyfile", NULL, "TLS is the work of nginx"},
-    {"https", NULL, "TLS is the work of nginx"},
-    {"stats", NULL, "there is no statistics server"},
-};
-
-static const struct foreign *find_foreign(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(foreigns); i++)
-        if (strcmp(foreigns[i].name, name) == 0)
-            return &foreigns[i];
-    return NULL;
-}
-
-/* CONFIG_ACTION_COUNT when there is none of that name. */
-static size_t find_action(const char *name)
-{
-    size_t action = 0;
-
-    while (action < CONFIG_ACTION_COUNT && strcmp(config_actions[action].name, name) != 0)
-        action++;
-    return action;
-}
-
 /* ---------------------------------------------------------------- sentences about errors */
-
-#define QUOTED_MAX 120
-
-/* For one line of a terminal: no control bytes, an end in sight. Static storage: one at a time. */
-static const char *quoted(const char *text)
-{
-    static char copy[QUOTED_MAX + 1];
-    size_t len = strnlen(text, sizeof(copy));
-
-    if (len > QUOTED_MAX)
-        len = QUOTED_MAX;
-    for (size_t i = 0; i < len; i++)
-        copy[i] = iscntrl((unsigned char)text[i]) ? '?' : text[i];
-    copy[len] = '\0';
-    if (text[len] != '\0')
-        memcpy(copy + len - 3, "...", 3);
-    return copy;
-}
 
 static const char *environment_variable(const struct option *option)
 {
@@ -258,70 +98,11 @@ static const char *dashes(const struct setting *s)
     return s->kind == ORIGIN_ARGV ? "--" : "";
 }
 
-static size_t minimum(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* How many letters to insert, delete, replace or swap with their neighbour. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    enum { LONGEST = 40 };
-    size_t d[LONGEST + 1][LONGEST + 1];
-    size_t a_len = strlen(a), b_len = strlen(b);
-
-    if (a_len > LONGEST || b_len > LONGEST)
-        return LONGEST;
-    for (size_t i = 0; i <= a_len; i++)
-        for (size_t j = 0; j <= b_len; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            size_t replaced = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            d[i][j] = minimum(minimum(d[i - 1][j], d[i][j - 1]) + 1, replaced);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = minimum(d[i][j], d[i - 2][j - 2] + 1);
-        }
-    return d[a_len][b_len];
-}
-
-/* The name that was probably meant, or NULL. */
-static const char *nearest_name(const char *name, bool with_actions)
-{
-    const char *nearest = NULL;
-    size_t nearest_distance = 2 + strlen(name) / 4; /* more letters wrong is another word */
-
-    for (size_t i = 0; i < OPTION_COUNT + (with_actions ? CONFIG_ACTION_COUNT : 0); i++) {
-        const char *candidate =
-            i < OPTION_COUNT ? options_table[i].name : config_actions[i - OPTION_COUNT].name;
-        size_t distance = edit_distance(name, candidate);
-        if (distance < nearest_distance) {
-            nearest = candidate;
-            nearest_distance = distance;
-        }
-    }
-    return nearest;
-}
-
 NORETURN static void die_unknown(const struct reader *r, const struct setting *s)
 {
-    const struct foreign *foreign = find_foreign(s->name);
-    const char *nearest = nearest_name(s->name, s->kind == ORIGIN_ARGV);
-    const char *dash = dashes(s), *name = quoted(s->name);
     char *place = where(r, s);
 
-    if (foreign != NULL && foreign->ours != NULL)
-        die(EXIT_CONFIG, "%s: %s%s is called %s%s here%s%s", place, dash, name, dash, foreign->ours,
-            foreign->note ? "; " : "", foreign->note ? foreign->note : "");
-    if (foreign != NULL)
-        die(EXIT_CONFIG, "%s: there is no %s%s here: %s", place, dash, name, foreign->note);
-    if (s->kind == ORIGIN_INI && find_action(s->name) < CONFIG_ACTION_COUNT)
-        die(EXIT_CONFIG, "%s: %s works on the command line only", place, name);
-    if (nearest != NULL)
-        die(EXIT_CONFIG, "%s: there is no option %s%s; did you mean %s%s?", place, dash, name, dash,
-            nearest);
-    die(EXIT_CONFIG, "%s: there is no option %s%s; myserver --help lists them", place, dash, name);
+    config_names_die_unknown(place, s->name, s->kind == ORIGIN_ARGV);
 }
 
 NORETURN static void die_value(const struct reader *r, const struct setting *s, const char *wrong)
@@ -330,7 +111,7 @@ NORETURN static void die_value(const struct reader *r, const struct setting *s, 
     char *place = where(r, s);
 
     die(EXIT_CONFIG, "%s: %s%s: \"%s\" %s; write %s", place, dashes(s), s->option->name,
-        quoted(s->value), wrong, rule);
+        config_names_quote(s->value), wrong, rule);
 }
 
 NORETURN static void die_twice(const struct reader *r, const struct setting *s)
@@ -345,7 +126,7 @@ NORETURN static void die_twice(const struct reader *r, const struct setting *s)
             s->option->name, first->line);
     if (s->option == &options_table[OPTION_INDEX_app])
         die(EXIT_CONFIG, "%s: two applications are given, \"%s\" and another; keep one of them",
-            place, quoted(first->value));
+            place, config_names_quote(first->value));
     die(EXIT_CONFIG, "%s: --%s is given twice; keep one of them", place, s->option->name);
 }
 
@@ -435,165 +216,25 @@ static void apply_environment(struct reader *r)
     }
 }
 
-/* ---------------------------------------------------------------- ini file */
-
-struct ini {
-    struct reader *reader;
-    const char *path;
-    FILE *file;
-    char *line; /* owned by getline(3) */
-    size_t line_size;
-    unsigned number; /* of the line, from 1 */
-};
-
-#define SECTION "[myserver]"
-
-/* inih tells nobody about a section without keys, and cuts long names. */
-static void check_section(const struct ini *ini, const char *text)
-{
-    const char *rest = text + strlen(SECTION);
-
-    if (strncmp(text, SECTION, strlen(SECTION)) != 0)
-        die(EXIT_CONFIG, "%s:%u: there is no section %s; all settings stand below " SECTION,
-            ini->path, ini->number, quoted(text));
-    rest += strspn(rest, " \t");
-    if (*rest != '\0' && *rest != ';' && *rest != '#')
-        die(EXIT_CONFIG, "%s:%u: nothing may stand behind " SECTION " on its line", ini->path,
-            ini->number);
-}
-
-/* The line without what surrounds it. Blanks in front go too, because to inih they make a
- * line the continuation of the one before. */
-static char *trim(struct ini *ini, size_t len)
-{
-    char *text = ini->line;
-
-    if (strlen(text) != len)
-        die(EXIT_CONFIG, "%s:%u: there is a NUL byte in this line; write text", ini->path,
-            ini->number);
-    if (ini->number == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
-        text += 3;
-    while (isspace((unsigned char)*text))
-        text++;
-    for (len = strlen(text); len > 0 && isspace((unsigned char)text[len - 1]); len--)
-        text[len - 1] = '\0';
-    return text;
-}
-
-/* inih's reader. Counts lines, which inih does not tell its handler, and refuses one that inih
- * would cut: it needs room for the newline and the NUL. A comment may be of any length. */
-static char *on_ini_read(char *room, int room_bytes, void *stream)
-{
-    struct ini *ini = stream;
-    size_t longest = (size_t)room_bytes - 2;
-
-    errno = 0;
-    ssize_t len = getline(&ini->line, &ini->line_size, ini->file);
-    if (len < 0 && errno != 0)
-        die(EXIT_CONFIG, "%s: cannot be read: %s", ini->path, strerror(errno));
-    if (len < 0)
-        return NULL;
-    ini->number++;
-    char *text = trim(ini, (size_t)len);
-    if (*text == ';' || *text == '#')
-        *text = '\0';
-    if (*text == '[')
-        check_section(ini, text);
-    if (strlen(text) > longest)
-        die(EXIT_CONFIG,
-            "%s:%u: the line is longer than %zu bytes; put its value into an environment variable "
-            "and write ${NAME}",
-            ini->path, ini->number, longest);
-    return strcat(strcpy(room, text), "\n");
-}
-
-static int on_ini_setting(void *user, const char *section, const char *name, const char *value)
-{
-    struct ini *ini = user;
-
-    if (*section == '\0')
-        die(EXIT_CONFIG, "%s:%u: %s stands above " SECTION "; write that line first", ini->path,
-            ini->number, quoted(name));
-    if (*name == '\0')
-        die(EXIT_CONFIG, "%s:%u: there is no name in front of the =; write NAME = VALUE", ini->path,
-            ini->number);
-    add_setting(ini->reader, (struct setting){.name = spell(name, strlen(name)),
-                                              .value = xstrdup(value),
-                                              .kind = ORIGIN_INI,
-                                              .line = ini->number});
-    return 1;
-}
-
-/* Appends the value of the variable that `text` (behind "${") names. Returns what is behind
- * the '}'. */
-static const char *expand_variable(const struct reader *r, const struct setting *s, struct buf *out,
-                                   const char *text)
-{
-    size_t len = strcspn(text, "}");
-
-    if (text[len] == '\0' || len == 0)
-        die(EXIT_CONFIG, "%s:%u: %s: a ${ without a name and }; write ${NAME}, or $$ for a $",
-            r->config->ini_path, s->line, s->name);
-    char *name = xasprintf("%.*s", (int)len, text);
-    const char *value = getenv(name);
-    if (value == NULL)
-        die(EXIT_CONFIG,
-            "%s:%u: %s: the environment variable %s is not set; set it, or write $$ for a $",
-            r->config->ini_path, s->line, s->name, quoted(name));
-    buf_append_str(out, value);
-    free(name);
-    return text + len + 1;
-}
-
-/* Replaces ${NAME} and $$ in the value. */
-static void expand(const struct reader *r, struct setting *s)
-{
-    struct buf out = {0};
-
-    for (const char *text = s->value; *text != '\0';) {
-        size_t plain = strcspn(text, "$");
-        buf_append(&out, text, plain);
-        text += plain;
-        if (text[0] == '$' && text[1] == '{') {
-            text = expand_variable(r, s, &out, text + 2);
-        } else if (text[0] == '$' && text[1] == '$') {
-            buf_append_str(&out, "$");
-            text += 2;
-        } else if (text[0] == '$') {
-            die(EXIT_CONFIG,
-                "%s:%u: %s: a $ stands alone; write ${NAME} for a variable, or $$ for a $",
-                r->config->ini_path, s->line, s->name);
-        }
-    }
-    free(s->value);
-    s->value = xasprintf("%.*s", (int)out.len, out.len == 0 ? "" : out.data);
-    buf_fini(&out);
-}
-
+/* Takes the lines of the file; only a file that is whole has any. */
 static void read_ini(struct reader *r)
 {
-    struct ini ini = {.reader = r, .path = r->config->ini_path};
-    size_t first = r->count;
+    struct config_ini ini;
 
-    ini.file = fopen(ini.path, "re");
-    if (ini.file == NULL)
-        die(EXIT_CONFIG, "%s: cannot be opened: %s", ini.path, strerror(errno));
-    int bad_line = ini_parse_stream(on_ini_read, &ini, on_ini_setting, &ini);
-    if (bad_line > 0)
-        die(EXIT_CONFIG,
-            "%s:%d: this is no setting; write NAME = VALUE, or ; in front of a comment", ini.path,
-            bad_line);
-    assert(bad_line == 0);
-    free(ini.line);
-    fclose(ini.file);
-
-    for (size_t i = first; i < r->count; i++) {
-        struct setting *s = &r->settings[i];
-        s->option = options_find(s->name);
-        if (s->option == NULL)
-            die_unknown(r, s);
-        expand(r, s);
+    config_ini_read(&ini, r->config->ini_path);
+    for (size_t i = 0; i < ini.count; i++) {
+        struct config_ini_line *line = &ini.lines[i];
+        struct setting s = {.name = spell(line->name, strlen(line->name)),
+                            .value = line->value,
+                            .kind = ORIGIN_INI,
+                            .line = line->number};
+        s.option = options_find(s.name);
+        if (s.option == NULL)
+            die_unknown(r, &s);
+        add_setting(r, s);
+        line->value = NULL;
     }
+    config_ini_free(&ini);
 }
 
 /* ---------------------------------------------------------------- command line */
@@ -618,7 +259,7 @@ static void set_ini_path(struct reader *r, const char *path)
 {
     if (r->config->ini_path != NULL)
         die(EXIT_CONFIG, "command line: two ini files are given, %s and another; keep one of them",
-            quoted(r->config->ini_path));
+            config_names_quote(r->config->ini_path));
     r->config->ini_path = xstrdup(path);
 }
 
@@ -653,7 +294,7 @@ static bool do_action(struct reader *r, enum config_action action, const char *v
     case CONFIG_ACTION_OPTIONS:
         if (!config_docs_write(value, stdout))
             die(EXIT_CONFIG, "command line: --options: \"%s\" is no format; write %s",
-                quoted(value), config_actions[action].metavar);
+                config_names_quote(value), config_actions[action].metavar);
         return true;
     case CONFIG_ACTION_VERSION:
         print_version();
@@ -707,7 +348,7 @@ static bool take_long(struct reader *r, struct arguments *a, const char *text)
     char *name = spell(text, len);
     const struct option *option = options_find(name);
     const struct option *negated = find_negated(name);
-    size_t action = find_action(name);
+    size_t action = config_names_action(name);
     bool is_done = false;
 
     a->attached = text[len] == '=' ? text + len + 1 : NULL;
@@ -794,7 +435,8 @@ static void check_distinct(const struct reader *r, size_t option, const struct c
             const struct setting *s = setting_of(r, option, i);
             char *place = where(r, s);
             die(EXIT_CONFIG, "%s: %s%s: \"%.*s\" is given twice; keep one of them", place,
-                dashes(s), options_table[option].name, (int)len, quoted(list->items[j]));
+                dashes(s), options_table[option].name, (int)len,
+                config_names_quote(list->items[j]));
         }
 }
 
@@ -814,8 +456,8 @@ static void validate(const struct reader *r)
         const struct setting *s = setting_of(r, OPTION_INDEX_tmp_dir, 0);
         char *place = s == NULL ? xstrdup("default") : where(r, s);
         die(EXIT_CONFIG,
-            "%s: tmp-dir: \"%s\" is no directory to write to; write the absolute path of one",
-            place, quoted(c->tmp_dir));
+            "%s: %stmp-dir: \"%s\" is no directory to write to; write the absolute path of one",
+            place, s == NULL ? "" : dashes(s), config_names_quote(c->tmp_dir));
     }
 }
 
@@ -849,7 +491,7 @@ static void print_option(const struct reader *r, size_t index)
 
 static void print_config(const struct reader *r)
 {
-    puts(SECTION);
+    puts(CONFIG_INI_SECTION);
     for (size_t i = 0; i < OPTION_COUNT; i++)
         print_option(r, i);
 }

@@ -1,0 +1,237 @@
+/* config_names.c: names that are not ours, and the one that was meant. Layer 1.
+ *
+ * Owns what uWSGI and gunicorn call things, and the distance between two names. Only for
+ * sentences about errors: it makes nothing work that is not spelled as in options.def. */
+#include "config_names.h"
+
+#include "config.h"
+#include "options.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define QUOTED_MAX 120
+
+/* uWSGI's and gunicorn's names: ours, or NULL and why there is none. With ours, `note` says
+ * what is different. */
+static const struct foreign {
+    const char *name;
+    const char *ours;
+    const char *note;
+} foreigns[] = {
+    {"socket", "bind", "it speaks HTTP: nginx needs proxy_pass instead of uwsgi_pass"},
+    {"uwsgi-socket", "bind", "it speaks HTTP: nginx needs proxy_pass instead of uwsgi_pass"},
+    {"http", "bind", NULL},
+    {"http-socket", "bind", NULL},
+    {"http11-socket", "bind", NULL},
+    {"host", "bind", NULL},
+    {"port", "bind", NULL},
+    {"listen", "backlog", NULL},
+    {"chmod-socket", "socket-mode", NULL},
+    {"processes", "workers", NULL},
+    {"cheaper", NULL, "the number of workers is fixed; write workers"},
+    {"module", "app", NULL},
+    {"wsgi", "app", NULL},
+    {"wsgi-app", "app", NULL},
+    {"wsgi-file", "app", NULL},
+    {"file", "app", NULL},
+    {"callable", "app", "the callable stands behind the module: MODULE:CALLABLE"},
+    {"mount", "script-name", NULL},
+    {"manage-script-name", "script-name", NULL},
+    {"worker-reload-mercy", "graceful-timeout", NULL},
+    {"reload-mercy", "graceful-timeout", NULL},
+    {"keepalive", "keep-alive", NULL},
+    {"http-keepalive", "keep-alive", NULL},
+    {"so-keepalive", NULL, "dead clients run into keep-alive and the other time limits"},
+    {"socket-timeout", "body-timeout", NULL},
+    {"http-timeout", "body-timeout", NULL},
+    {"post-buffering", "body-buffer", NULL},
+    {"post-buffering-bufsize", "body-buffer", NULL},
+    {"limit-post", "limit-request-body", NULL},
+    {"buffer-size", "limit-request-field-size", NULL},
+    {"max-vars", "limit-request-fields", NULL},
+    {"home", "virtualenv", NULL},
+    {"venv", "virtualenv", NULL},
+    {"pyhome", "virtualenv", NULL},
+    {"pp", "pythonpath", NULL},
+    {"python-path", "pythonpath", NULL},
+    {"chdir2", "chdir", NULL},
+    {"raw-env", "env", NULL},
+    {"logto", "error-logfile", NULL},
+    {"errorlog", "error-logfile", NULL},
+    {"log-file", "error-logfile", NULL},
+    {"loglevel", "log-level", NULL},
+    {"accesslog", "access-logfile", NULL},
+    {"req-logger", "access-logfile", NULL},
+    {"log-format", "access-logformat", NULL},
+    {"logformat", "access-logformat", NULL},
+    {"access-log-format", "access-logformat", NULL},
+    {"tmp-upload-dir", "tmp-dir", NULL},
+
+    {"harakiri", NULL, "requests have no time limit"},
+    {"timeout", NULL,
+     "requests have no time limit; see graceful-timeout and the limits on clients"},
+    {"max-requests", NULL, "workers are not recycled"},
+    {"max-requests-jitter", NULL, "workers are not recycled"},
+    {"max-worker-lifetime", NULL, "workers are not recycled"},
+    {"reload-on-rss", NULL, "workers are not recycled"},
+    {"worker-class", NULL, "there is one kind of worker; write threads"},
+    {"worker-connections", NULL, "connections wait in the kernel; write threads or backlog"},
+    {"gevent", NULL, "there is one kind of worker; write threads"},
+    {"async", NULL, "there is one kind of worker; write threads"},
+    {"asyncio", NULL, "there is one kind of worker; write threads"},
+    {"worker-tmp-dir", NULL,
+     "workers share memory with the master, not files; write tmp-dir for bodies"},
+    {"reuse-port", NULL,
+     "all workers accept from one socket, so that no request waits behind a busy one"},
+    {"thunder-lock", NULL, "a worker accepts only when it has a free thread, without locks"},
+    {"master", NULL, "there always is a master"},
+    {"need-app", NULL, "it always needs its application"},
+    {"strict", NULL, "unknown names always are errors"},
+    {"vacuum", NULL, "it always removes its unix sockets"},
+    {"die-on-term", NULL, "SIGTERM always stops it gracefully"},
+    {"enable-threads", NULL, "threads of the application always run"},
+    {"single-interpreter", NULL, "there always is one interpreter"},
+    {"py-call-osafterfork", NULL, "Python's fork hooks always run"},
+    {"lazy", NULL, "the application always is loaded once, then forked"},
+    {"lazy-apps", NULL, "the application always is loaded once, then forked"},
+    {"preload", NULL, "the application always is loaded once, then forked"},
+    {"preload-app", NULL, "the application always is loaded once, then forked"},
+    {"reload", NULL, "code is loaded once; restart it"},
+    {"py-autoreload", NULL, "code is loaded once; restart it"},
+    {"touch-reload", NULL, "code is loaded once; restart it"},
+    {"disable-logging", NULL, "there is no access log unless access-logfile is set"},
+    {"ignore-sigpipe", NULL, "the application never sees that a client went away"},
+    {"ignore-write-errors", NULL, "the application never sees that a client went away"},
+    {"disable-write-exception", NULL, "the application never sees that a client went away"},
+    {"auto-procname", NULL, "processes always have titles"},
+    {"proc-name", NULL, "processes always have titles"},
+    {"name", NULL, "processes always have titles"},
+    {"static-map", NULL, "static files are the work of nginx or of the application"},
+    {"check-static", NULL, "static files are the work of nginx or of the application"},
+    {"offload-threads", NULL, "no thread ever waits for a client"},
+    {"sendfile", NULL, "files always are sent with sendfile where the kernel can"},
+    {"no-sendfile", NULL, "files always are sent with sendfile where the kernel can"},
+    {"daemon", NULL, "it stays in the foreground, for systemd or a container to supervise"},
+    {"daemonize", NULL, "it stays in the foreground, for systemd or a container to supervise"},
+    {"pid", NULL, "it stays in the foreground, and who started it knows its pid"},
+    {"pidfile", NULL, "it stays in the foreground, and who started it knows its pid"},
+    {"uid", NULL, "start it as the user that it shall run as"},
+    {"gid", NULL, "start it as the group that it shall run as"},
+    {"user", NULL, "start it as the user that it shall run as"},
+    {"group", NULL, "start it as the group that it shall run as"},
+    {"umask", NULL, "it keeps that of its caller; write socket-mode for sockets"},
+    {"chroot", NULL, "that is the work of systemd or a container"},
+    {"emperor", NULL, "it serves one application; start one for each"},
+    {"spooler", NULL, "it only serves requests; tasks need a program of their own"},
+    {"mule", NULL, "it only serves requests; tasks need a program of their own"},
+    {"cron", NULL, "it only serves requests; tasks need a program of their own"},
+    {"cache2", NULL, "it only serves requests; caches need a program of their own"},
+    {"plugin", NULL, "there are no plugins"},
+    {"plugins", NULL, "there are no plugins"},
+    {"certfile", NULL, "TLS is the work of nginx"},
+    {"keyfile", NULL, "TLS is the work of nginx"},
+    {"https", NULL, "TLS is the work of nginx"},
+    {"stats", NULL, "there is no statistics server"},
+};
+
+static const struct foreign *find_foreign(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(foreigns); i++)
+        if (strcmp(foreigns[i].name, name) == 0)
+            return &foreigns[i];
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- the nearest name */
+
+static size_t minimum(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* How many letters to insert, delete, replace or swap with their neighbour. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    enum { LONGEST = 40 };
+    size_t d[LONGEST + 1][LONGEST + 1];
+    size_t a_len = strlen(a), b_len = strlen(b);
+
+    if (a_len > LONGEST || b_len > LONGEST)
+        return LONGEST;
+    for (size_t i = 0; i <= a_len; i++)
+        for (size_t j = 0; j <= b_len; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = i + j;
+                continue;
+            }
+            size_t replaced = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            d[i][j] = minimum(minimum(d[i - 1][j], d[i][j - 1]) + 1, replaced);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = minimum(d[i][j], d[i - 2][j - 2] + 1);
+        }
+    return d[a_len][b_len];
+}
+
+/* The name that was probably meant, or NULL. */
+static const char *nearest_name(const char *name, bool with_actions)
+{
+    const char *nearest = NULL;
+    size_t nearest_distance = 2 + strlen(name) / 4; /* more letters wrong is another word */
+
+    for (size_t i = 0; i < OPTION_COUNT + (with_actions ? CONFIG_ACTION_COUNT : 0); i++) {
+        const char *candidate =
+            i < OPTION_COUNT ? options_table[i].name : config_actions[i - OPTION_COUNT].name;
+        size_t distance = edit_distance(name, candidate);
+        if (distance < nearest_distance) {
+            nearest = candidate;
+            nearest_distance = distance;
+        }
+    }
+    return nearest;
+}
+
+/* ---------------------------------------------------------------- public */
+
+const char *config_names_quote(const char *text)
+{
+    static char copy[QUOTED_MAX + 1];
+    size_t len = strnlen(text, sizeof(copy));
+
+    if (len > QUOTED_MAX)
+        len = QUOTED_MAX;
+    for (size_t i = 0; i < len; i++)
+        copy[i] = iscntrl((unsigned char)text[i]) ? '?' : text[i];
+    copy[len] = '\0';
+    if (text[len] != '\0')
+        memcpy(copy + len - 3, "...", 3);
+    return copy;
+}
+
+size_t config_names_action(const char *name)
+{
+    size_t action = 0;
+
+    while (action < CONFIG_ACTION_COUNT && strcmp(config_actions[action].name, name) != 0)
+        action++;
+    return action;
+}
+
+void config_names_die_unknown(const char *place, const char *name, bool on_command_line)
+{
+    const struct foreign *foreign = find_foreign(name);
+    const char *nearest = nearest_name(name, on_command_line);
+    const char *dash = on_command_line ? "--" : "", *shown = config_names_quote(name);
+
+    if (foreign != NULL && foreign->ours != NULL)
+        die(EXIT_CONFIG, "%s: %s%s is called %s%s here%s%s", place, dash, shown, dash,
+            foreign->ours, foreign->note ? "; " : "", foreign->note ? foreign->note : "");
+    if (foreign != NULL)
+        die(EXIT_CONFIG, "%s: there is no %s%s here: %s", place, dash, shown, foreign->note);
+    if (!on_command_line && config_names_action(name) < CONFIG_ACTION_COUNT)
+        die(EXIT_CONFIG, "%s: %s works on the command line only", place, shown);
+    if (nearest != NULL)
+        die(EXIT_CONFIG, "%s: there is no option %s%s; did you mean %s%s?", place, dash, shown,
+            dash, nearest);
+    die(EXIT_CONFIG, "%s: there is no option %s%s; myserver --help lists them", place, dash, shown);
+}
