@@ -1,0 +1,490 @@
+"""Every option of the table, by command line and by ini file, through the real program.
+
+What is tried for a row comes from the row itself (`--options=json`): its default, minimum and
+maximum, the values beside them, and garbage. What is wrong must give one exact sentence and
+exit status 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import BINARY, ROOT
+
+Row = dict[str, Any]
+
+
+def run(*args: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Any:
+    """Run the program with nothing in the environment that it reads, unless given."""
+    kept = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS") or k == "PATH"}
+    command = [str(BINARY.absolute()), *args]
+    return subprocess.run(
+        command, env=kept | (env or {}), cwd=cwd, capture_output=True, text=True, timeout=60
+    )
+
+
+def refusal(*args: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    """The sentence with which the program refuses its settings."""
+    done = run(*args, env=env, cwd=cwd)
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert re.fullmatch(r"myserver: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr.removeprefix("myserver: ").rstrip("\n")
+
+
+@dataclass
+class Value:
+    """One line of --print-config."""
+
+    text: str
+    origin: str
+    is_set: bool
+
+
+def printed(
+    *args: str, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> dict[str, list[Value]]:
+    """The effective settings, from --print-config."""
+    done = run(*args, "--print-config", env=env, cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    first, *lines = done.stdout.splitlines()
+    assert first == "[myserver]"
+    values: dict[str, list[Value]] = {}
+    for line in lines:
+        match = re.fullmatch(r"(;?)([a-z-]+) =(?: (.*?))? +; (.+)", line)
+        assert match, line
+        value = Value((match[3] or "").replace("$$", "$"), match[4], not match[1])
+        values.setdefault(match[2], []).append(value)
+    return values
+
+
+ROWS: list[Row] = json.loads(run("--options=json").stdout)
+NAMES = [row["name"] for row in ROWS]
+
+# ---------------------------------------------------------------- every row
+
+NUMBER_TYPES = ("UINT", "SIZE", "DURATION", "MODE", "WORKERS")
+
+
+def spelled(row: Row, number: int) -> str:
+    """A number as the program prints it."""
+    if row["type"] == "MODE":
+        return f"{number:04o}"
+    if row["type"] == "DURATION":
+        return f"{number}ms" if number % 1000 else f"{number // 1000}s"
+    if row["type"] == "SIZE" and number:
+        for power, unit in ((30, "g"), (20, "m"), (10, "k")):
+            if number % (1 << power) == 0:
+                return f"{number >> power}{unit}"
+    return str(number)
+
+
+def plain(row: Row, number: int) -> str:
+    """A number in the unit that the table counts in."""
+    return {"MODE": f"{number:o}", "DURATION": f"{number}ms"}.get(row["type"], str(number))
+
+
+def text_of_length(row: Row, length: int) -> str:
+    """A text that is right but perhaps for its length."""
+    if row["type"] == "PREFIX":
+        return "/x" * (length // 2) + ("x" if length % 2 else "")
+    return "N=" + "x" * (length - 2) if row["type"] == "PAIRS" else "x" * length
+
+
+def right(row: Row) -> Iterator[tuple[str, str]]:
+    """Values that are right, and how the program prints them."""
+    if row["default"] is not None and row["default"] != "auto":
+        yield row["default"], row["default"]
+    if row["type"] in NUMBER_TYPES:
+        for number in (row["min"], row["min"] + 1, row["max"] - 1, row["max"]):
+            yield plain(row, number), spelled(row, number)
+            yield spelled(row, number), spelled(row, number)
+    elif row["type"] == "LEVEL":
+        for level in ("debug", "info", "warning", "error", "critical"):
+            yield level, level
+    elif row["name"] == "tmp-dir":
+        yield "/var/tmp", "/var/tmp"
+    else:
+        for length in {max(row["min"], 2), row["max"]}:
+            yield text_of_length(row, length), text_of_length(row, length)
+    if row["type"] == "DURATION":
+        yield from (("1.5", "1500ms"), ("2m", "120s"), ("0.5h", "1800s"), ("20s", "20s"))
+    if row["type"] == "STRING" and row["min"] == 0:
+        yield "", ""
+
+
+def wrong(row: Row) -> Iterator[str]:
+    """Values below, above, and garbage."""
+    if row["type"] in NUMBER_TYPES:
+        if row["min"] > 0:
+            yield plain(row, row["min"] - 1)
+        yield plain(row, row["max"] + 1)
+        yield from ("", "x", "-1", "+1", "1x", "1 1", "0x10", "1,5", ".5", "7" * 30)
+        if row["type"] != "DURATION":
+            yield "1.5"
+        else:
+            yield from ("1.0005", "1.", "1 s", "5M")
+    elif row["type"] == "LEVEL":
+        yield from ("", "loud", "INFO", "1")
+    else:
+        if row["min"] > 0:
+            yield "x" * (row["min"] - 1)
+        yield text_of_length(row, row["max"] + 1)
+    if row["type"] == "PREFIX":
+        yield from ("/", "shop", "/shop/", "/a b", "/a?b")
+    if row["type"] == "PAIRS":
+        yield from ("NAME", "=value", "1A=x", "A B=x")
+    if row["type"] in ("STRING", "LIST", "PREFIX"):
+        yield "/a\x1bb"
+    if row["name"] == "tmp-dir":
+        yield from ("relative", "/nonexistent", "/dev/null")
+
+
+@dataclass
+class Way:
+    """How a setting gets to the program."""
+
+    name: str
+    directory: Path
+
+    def arguments(self, option: str, value: str) -> tuple[list[str], dict[str, str]]:
+        """The command line and the environment."""
+        if self.name == "--name value":
+            return [f"--{option}", value], {}
+        if self.name == "--name=value":
+            return [f"--{option.replace('-', '_')}={value}"], {}
+        # A line of the file has an end; what a variable holds has none.
+        shown = value if len(value) < 100 else "${VALUE}"
+        (self.directory / "it.ini").write_text(f"[myserver]\n\n{option} = {shown}\n")
+        return ["-c", "it.ini"], {"VALUE": value}
+
+    @property
+    def origin(self) -> str:
+        """What the program calls it."""
+        return "it.ini:3" if self.name == "ini" else "command line"
+
+
+@pytest.fixture(params=["--name value", "--name=value", "ini"])
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
+    """Each way that a setting can take."""
+    return Way(request.param, tmp_path)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_right(row: Row, way: Way) -> None:
+    for text, shown in right(row):
+        args, env = way.arguments(row["name"], text)
+        (value,) = printed(*args, env=env, cwd=way.directory)[row["name"]]
+        is_set = shown != "" or row["default"] is not None
+        assert value == Value(shown, way.origin, is_set)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_wrong(row: Row, way: Way) -> None:
+    for text in wrong(row):
+        args, env = way.arguments(row["name"], text)
+        sentence = refusal(*args, "--print-config", env=env, cwd=way.directory)
+        dashes = "" if way.name == "ini" else "--"
+        # 120 bytes of the value are quoted.
+        quoted = text if len(text) <= 120 else text[:117] + "..."
+        head = f'{way.origin}: {dashes}{row["name"]}: "{quoted}" '.replace("\x1b", "?")
+        assert sentence.startswith(head), (text, sentence)
+        assert "; write " in sentence
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_default(row: Row) -> None:
+    (value,) = printed()[row["name"]]
+    assert value.origin == "default"
+    assert value.is_set == (row["default"] is not None)
+    if row["default"] == "auto":
+        assert 1 <= int(value.text) <= 12
+    else:
+        assert value.text == (row["default"] or "")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_twice(row: Row, tmp_path: Path) -> None:
+    """Lists grow; anything else is an error, and the command line replaces the whole list."""
+    short = min((text for text, _ in right(row) if text), key=len)
+    text = text_of_length(row, 8) if row["repeatable"] else short
+    other = text.replace("N", "M").replace("xx", "yy") if row["repeatable"] else text
+    (tmp_path / "it.ini").write_text(f"[myserver]\n{row['name']} = {text}\n{row['name']} = {other}")
+    twice = [f"--{row['name']}={text}", f"--{row['name']}={other}"]
+    if not row["repeatable"]:
+        sentence = refusal("it.ini", cwd=tmp_path)
+        assert sentence == f"it.ini:3: {row['name']} is already set on line 2; keep one of them"
+        assert refusal(*twice).endswith("; keep one of them")
+        return
+    values = printed("it.ini", cwd=tmp_path)[row["name"]]
+    assert values == [Value(text, "it.ini:2", True), Value(other, "it.ini:3", True)]
+    values = printed("it.ini", f"--{row['name']}={other}", cwd=tmp_path)[row["name"]]
+    assert values == [Value(other, "command line", True)]
+    values = printed("it.ini", *twice, cwd=tmp_path)[row["name"]]
+    assert [value.text for value in values] == [text, other]
+
+
+def test_short_flags() -> None:
+    flags = {row["short"]: row["name"] for row in ROWS if row["short"]}
+    assert flags == {"b": "bind", "w": "workers"}
+    for args in (["-w", "7", "-b", "x:1"], ["-w7", "-bx:1"]):
+        values = printed(*args)
+        assert values["workers"] == [Value("7", "command line", True)]
+        assert values["bind"] == [Value("x:1", "command line", True)]
+
+
+# ---------------------------------------------------------------- sentences, exactly
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        ([], 'no application is given; write "myserver MODULE:CALLABLE", such as '
+             '"myserver shop.wsgi", or app = MODULE:CALLABLE in an ini file'),
+        (["--check-config"], "no application is given; .*"),
+        (["a", "b"], 'command line: two applications are given, "a" and another; '
+                     "keep one of them"),
+        (["a.ini", "-c", "b.ini"], "command line: two ini files are given, a.ini and another; "
+                                   "keep one of them"),
+        (["--check-config", "--print-config"], "command line: --check-config and --print-config "
+                                               "are given, or one of them twice; keep one of them"),
+        (["--wokers", "4"], "command line: there is no option --wokers; "
+                            "did you mean --workers\\?"),
+        (["--keep_alvie=4"], "command line: there is no option --keep-alvie; "
+                             "did you mean --keep-alive\\?"),
+        (["--print-confg"], "command line: there is no option --print-confg; "
+                            "did you mean --print-config\\?"),
+        (["--zebra"], "command line: there is no option --zebra; myserver --help lists them"),
+        (["--"], "command line: there is no option --; myserver --help lists them"),
+        (["--no-workers"], "command line: there is no option --no-workers.*"),
+        (["-Z"], "command line: there is no option -Z; myserver --help lists them"),
+        (["--workers"], "command line: --workers needs a value; write --workers N"),
+        (["--bind", "--workers", "4"], "command line: --bind needs a value; write --bind ADDR"),
+        (["--config"], "command line: --config needs a value; write --config FILE.ini"),
+        (["--help=x"], "command line: --help takes no value; write --help"),
+        (["--options=xml"], 'command line: --options: "xml" is no format; '
+                             "write md\\|man\\|ini\\|json"),
+        (["--workers", "0"], 'command line: --workers: "0" is out of range; '
+                             "write a whole number from 1 to 256, or auto"),
+        (["--workers", "four"], 'command line: --workers: "four" is not a whole number; '
+                                "write a whole number from 1 to 256, or auto"),
+        (["--log-level=warn"], 'command line: --log-level: "warn" is not a level; '
+                               "write debug, info, warning, error or critical"),
+        (["--script-name=/a/"], 'command line: --script-name: "/a/" is not the beginning of a '
+                                "path; write a path that starts with / and does not end with it, "
+                                "or nothing"),
+        (["a", "-b", "x:1", "-b", "x:1"], 'command line: --bind: "x:1" is given twice; '
+                                          "keep one of them"),
+        (["a", "--env", "A=1", "--env", "A=2"], 'command line: --env: "A" is given twice; '
+                                                "keep one of them"),
+        (["missing.ini"], "missing.ini: cannot be opened: No such file or directory"),
+        (["-c", "/"], "/: cannot be read: Is a directory"),
+        (["--processes", "4"], "command line: --processes is called --workers here"),
+        (["--socket", "x"], "command line: --socket is called --bind here; it speaks HTTP: .*"),
+        (["--worker-class", "gevent"], "command line: there is no --worker-class here: "
+                                       "there is one kind of worker; write threads"),
+    ],
+)  # fmt: skip
+def test_sentences_of_the_command_line(args: list[str], sentence: str) -> None:
+    assert re.fullmatch(sentence, refusal(*args)), refusal(*args)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[myserver]\nworkerz = 4\n", "it.ini:2: there is no option workerz; "
+                                      "did you mean workers\\?"),
+        ("[myserver]\n\nprocesses = 4\n", "it.ini:3: processes is called workers here"),
+        ("[myserver]\nwsgi_file = x\n", "it.ini:2: wsgi-file is called app here"),
+        ("[myserver]\nmaster = true\n", "it.ini:2: there is no master here: "
+                                        "there always is a master"),
+        ("[myserver]\nprint-config = true\n", "it.ini:2: print-config works on the "
+                                              "command line only"),
+        ("[uwsgi]\n", "it.ini:1: there is no section \\[uwsgi\\]; "
+                      "all settings stand below \\[myserver\\]"),
+        ("[myserver]\nthreads = 2\n[other]\n", "it.ini:3: there is no section \\[other\\]; .*"),
+        ("[myserver\nthreads = 2\n", "it.ini:1: there is no section \\[myserver; .*"),
+        ("[myserver] threads = 2\n", "it.ini:1: nothing may stand behind \\[myserver\\] on its "
+                                     "line"),
+        ("threads = 2\n[myserver]\n", "it.ini:1: threads stands above \\[myserver\\]; "
+                                      "write that line first"),
+        ("[myserver]\nthreads\n", "it.ini:2: this is no setting; write NAME = VALUE, "
+                                  "or ; in front of a comment"),
+        ("[myserver]\n= 2\n", "it.ini:2: there is no name in front of the =; write NAME = VALUE"),
+        ("[myserver]\nthreads = 2\0\n", "it.ini:2: there is a NUL byte in this line; write text"),
+        ("[myserver]\nthreads = 2 # two\n", 'it.ini:2: threads: "2 # two" is not a whole number; '
+                                            "write a whole number from 1 to 1024"),
+        ("[myserver]\nchdir = ${NOT_SET}\n", "it.ini:2: the environment variable NOT_SET "
+                                             "is not set; set it, or write \\$\\$ for a \\$"),
+        ("[myserver]\nchdir = ${SET\n", "it.ini:2: a \\${ without a name and }; "
+                                        "write \\${NAME}, or \\$\\$ for a \\$"),
+        ("[myserver]\nchdir = ${}\n", "it.ini:2: a \\${ without a name and }; .*"),
+        ("[myserver]\nchdir = /a$b\n", "it.ini:2: a \\$ stands alone; write \\${NAME} for "
+                                       "a variable, or \\$\\$ for a \\$"),
+        ("[myserver]\ntmp-dir = x\n", 'it.ini:2: tmp-dir: "x" is no directory to write to; '
+                                      "write the absolute path of one"),
+        ("[myserver]\nbind = a:1\nbind = b:1\nbind = a:1\n",
+         'it.ini:4: bind: "a:1" is given twice; keep one of them'),
+    ],
+)  # fmt: skip
+def test_sentences_of_the_ini_file(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "it.ini").write_text(text)
+    shown = refusal("it.ini", "app", cwd=tmp_path)
+    assert re.fullmatch(sentence, shown), shown
+
+
+@pytest.mark.parametrize("length", [180, 260, 390, 5000, 100_000])
+def test_long_lines(length: int, tmp_path: Path) -> None:
+    """A long line is refused by its own number, whatever follows; a long comment is not."""
+    line = "script-name = /" + "x" * (length - 15)
+    text = f"[myserver]\n# {'x' * length}\n; {'x' * length}\n{line}\nthreads = 7\n"
+    (tmp_path / "it.ini").write_text(text)
+    if length < 198:
+        values = printed("it.ini", cwd=tmp_path)
+        assert values["script-name"][0].text == line.removeprefix("script-name = ")
+        assert values["threads"] == [Value("7", "it.ini:5", True)]
+        return
+    sentence = refusal("it.ini", "app", cwd=tmp_path)
+    assert re.fullmatch(r"it.ini:4: the line is longer than \d+ bytes; .*", sentence), sentence
+
+
+# ---------------------------------------------------------------- where values come from
+
+
+def test_ini_file_and_command_line(tmp_path: Path) -> None:
+    (tmp_path / "it.ini").write_text(
+        "\ufeff[myserver] ; a comment\r\n"
+        "  app = ini.wsgi\r\n"
+        "\tthreads = 2 ; two\r\n"
+        "keep_alive: 5\r\n"
+        "[myserver]\r\n"
+        "access-logformat = %(h)s $$ ${EMPTY}${NAME};\r\n"
+        "backlog = 9"
+    )
+    env = {"NAME": "value $$", "EMPTY": ""}
+    for args in (["it.ini"], ["-c", "it.ini"], ["--config=it.ini"]):
+        values = printed(*args, env=env, cwd=tmp_path)
+        assert values["app"] == [Value("ini.wsgi", "it.ini:2", True)]
+        assert values["threads"] == [Value("2", "it.ini:3", True)]
+        assert values["keep-alive"] == [Value("5s", "it.ini:4", True)]
+        assert values["access-logformat"] == [Value("%(h)s $ value $$;", "it.ini:6", True)]
+        assert values["backlog"] == [Value("9", "it.ini:7", True)]
+    values = printed("--threads", "3", "it.ini", "line.wsgi", env=env, cwd=tmp_path)
+    assert values["app"] == [Value("line.wsgi", "command line", True)]
+    assert values["threads"] == [Value("3", "command line", True)]
+    assert values["backlog"] == [Value("9", "it.ini:7", True)]
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "text", "shown"),
+    [
+        ("bind", "PORT", "8123", "0.0.0.0:8123"),
+        ("workers", "WEB_CONCURRENCY", "9", "9"),
+        ("tmp-dir", "TMPDIR", "/var/tmp", "/var/tmp"),
+        ("virtualenv", "VIRTUAL_ENV", "/venv", "/venv"),
+    ],
+)
+def test_environment(option: str, variable: str, text: str, shown: str) -> None:
+    origin = f"environment variable {variable}"
+    assert printed(env={variable: text})[option] == [Value(shown, origin, True)]
+    assert printed(env={variable: ""})[option] == printed()[option]
+    given = "7" if option == "workers" else "/"
+    values = printed(f"--{option}={given}", env={variable: "garbage"})[option]
+    assert values == [Value(given, "command line", True)]
+
+
+def test_bad_environment() -> None:
+    sentence = refusal("app", env={"WEB_CONCURRENCY": "many"})
+    assert sentence == (
+        'environment variable WEB_CONCURRENCY: workers: "many" is not a whole number; '
+        "write a whole number from 1 to 256, or auto"
+    )
+
+
+def test_empty_text_unsets(tmp_path: Path) -> None:
+    (tmp_path / "it.ini").write_text("[myserver]\naccess-logfile = x\n")
+    values = printed("it.ini", "--access-logfile=", "--virtualenv", "", cwd=tmp_path,
+                     env={"VIRTUAL_ENV": "/venv"})  # fmt: skip
+    assert values["access-logfile"] == [Value("", "command line", False)]
+    assert values["virtualenv"] == [Value("", "command line", False)]
+
+
+def test_printed_settings_are_an_ini_file(tmp_path: Path) -> None:
+    args = ["a$b.wsgi", "--env=A=$", "--env=B=", "-b:1", "-bx:2", "--keep-alive=0.25", "-w3"]
+    (tmp_path / "it.ini").write_text(run(*args, "--print-config").stdout)
+    before, after = printed(*args), printed("it.ini", cwd=tmp_path)
+    assert {k: [v.text for v in values] for k, values in before.items()} == {
+        k: [v.text for v in values] for k, values in after.items()
+    }
+
+
+# ---------------------------------------------------------------- documents
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("ini", "conf/myserver.ini"), ("md", "conf/OPTIONS.md"), ("man", "conf/myserver.1")],
+)
+def test_documents_are_fresh_and_whole(kind: str, path: str) -> None:
+    text = run(f"--options={kind}").stdout
+    assert (ROOT / path).read_text() == text, f"{path} is stale: make docs"
+    for row in ROWS:
+        name = row["name"].replace("-", "\\-") if kind == "man" else row["name"]
+        entry = {"ini": f"\n;{name} =", "md": f"| `--{name}`", "man": f"\\-\\-{name}\\fR "}
+        assert entry[kind] in text
+
+
+def test_sample_ini_is_valid(tmp_path: Path) -> None:
+    text = (ROOT / "conf/myserver.ini").read_text()
+    (tmp_path / "it.ini").write_text(re.sub("^;", "", text, flags=re.MULTILINE))
+    values = printed("it.ini", cwd=tmp_path)
+    for row in ROWS:
+        (value,) = values[row["name"]]
+        assert value.origin.startswith("it.ini:")
+        if row["default"] not in (None, "auto"):
+            assert value.text == row["default"]
+    (tmp_path / "it.ini").write_text(text)
+    assert printed("it.ini", cwd=tmp_path) == printed()
+
+
+def test_help_and_version() -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for row in ROWS:
+        lines = [line for line in done.stdout.splitlines() if f" --{row['name']} " in line]
+        assert len(lines) == 1 and row["help"] in lines[0]
+        assert row["default"] in (None, "") or lines[0].endswith(f"[{row['default']}]")
+    assert run("-h").stdout == done.stdout
+    assert re.fullmatch(r"myserver \d\S* \(Python 3\.\d+\S*\)\n", run("--version").stdout)
+
+
+def test_output_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([BINARY, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "myserver: cannot write to standard output: No space left on device\n"
+    )
+
+
+def test_rows() -> None:
+    """The table keeps its own rules."""
+    assert len(set(NAMES)) == len({row["field"] for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        assert re.fullmatch("[a-z]+(-[a-z]+)*", row["name"])
+        assert row["min"] < row["max"]
+        assert row["help"][0].isupper() and row["help"].endswith(".")
+        unit = {"DURATION": "_ms", "SIZE": "_bytes"}.get(row["type"], "")
+        assert row["field"] == row["name"].replace("-", "_") + unit
+    sections = [row["section"] for row in ROWS]
+    assert [s for i, s in enumerate(sections) if i == 0 or s != sections[i - 1]] == list(
+        dict.fromkeys(sections)
+    )

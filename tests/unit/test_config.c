@@ -1,0 +1,275 @@
+/* Where settings come from: names, origins, the ini file, the command line. What ends the
+ * program here throws the sentence back to the test. */
+#include "base.h"
+#include "options.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static jmp_buf died;
+static char sentence[1024];
+
+NORETURN PRINTF_LIKE(2, 3) static void throw_sentence(enum exit_status status, const char *format,
+                                                      ...)
+{
+    va_list args;
+
+    assert(status == EXIT_CONFIG);
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    longjmp(died, 1);
+}
+
+/* The table has no boolean yet; the command line must know what to do with one. */
+static const struct option flag = {.name = "flag", .type = OPTION_BOOL, .max = 1};
+
+static const struct option *find_or_flag(const char *name)
+{
+    return strcmp(name, "flag") == 0 ? &flag : options_find(name);
+}
+
+#define die          throw_sentence
+#define options_find find_or_flag
+#include "config.c"
+#include "config_ini.c"
+#include "config_names.c"
+#undef die
+#undef options_find
+
+#include <cmocka.h>
+
+static void test_foreign_names_are_not_ours_and_ours_exist(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(foreigns); i++) {
+        assert_null(options_find(foreigns[i].name));
+        assert_true(config_names_action(foreigns[i].name) == CONFIG_ACTION_COUNT);
+        assert_ptr_equal(find_foreign(foreigns[i].name), &foreigns[i]);
+        if (foreigns[i].ours != NULL)
+            assert_non_null(options_find(foreigns[i].ours));
+        else
+            assert_non_null(foreigns[i].note);
+    }
+}
+
+static void test_edit_distance(void **state)
+{
+    (void)state;
+    assert_int_equal(edit_distance("", ""), 0);
+    assert_int_equal(edit_distance("workers", "workers"), 0);
+    assert_int_equal(edit_distance("worker", "workers"), 1);
+    assert_int_equal(edit_distance("wokrers", "workers"), 1);
+    assert_int_equal(edit_distance("", "bind"), 4);
+    assert_int_equal(edit_distance("kitten", "sitting"), 3);
+    assert_true(edit_distance("a name that is longer than any option can be", "bind") >= 40);
+}
+
+static void test_nearest_name(void **state)
+{
+    (void)state;
+    assert_string_equal(nearest_name("thread", false), "threads");
+    assert_string_equal(nearest_name("limit-request-feilds", false), "limit-request-fields");
+    assert_null(nearest_name("hlep", false));
+    assert_string_equal(nearest_name("hlep", true), "help");
+    assert_null(nearest_name("zebra", true));
+}
+
+static void test_quoted_is_one_short_line(void **state)
+{
+    char text[300];
+
+    (void)state;
+    assert_string_equal(config_names_quote("a\nb\x1b\x7f"), "a?b??");
+    memset(text, 'x', sizeof(text));
+    text[QUOTED_MAX] = '\0';
+    assert_string_equal(config_names_quote(text), text);
+    text[QUOTED_MAX] = 'x';
+    text[sizeof(text) - 1] = '\0';
+    assert_int_equal(strlen(config_names_quote(text)), QUOTED_MAX);
+    assert_string_equal(config_names_quote(text) + QUOTED_MAX - 4, "x...");
+}
+
+static void forget(struct reader *r)
+{
+    free_settings(r);
+    r->settings = NULL;
+    r->count = 0;
+}
+
+static void test_booleans_on_the_command_line(void **state)
+{
+    struct config c = {0};
+    struct reader r = {.config = &c};
+    char *argv[] = {"--flag", "--no-flag", "--no_flag", NULL};
+
+    (void)state;
+    assert_false(read_arguments(&r, argv));
+    assert_int_equal(r.count, 3);
+    assert_string_equal(r.settings[0].value, "true");
+    assert_string_equal(r.settings[1].value, "false");
+    assert_ptr_equal(r.settings[2].option, &flag);
+    forget(&r);
+}
+
+static const char *volatile expected;
+
+/* For arguments that must be refused. What was allocated until then is lost with the jump, so
+ * the reader is the caller's. */
+static void check_refused(struct reader *r, char **argv, const char *text)
+{
+    expected = text;
+    if (setjmp(died) == 0) {
+        (void)read_arguments(r, argv);
+        fail_msg("not refused: %s", expected);
+    }
+    assert_string_equal(sentence, expected);
+}
+
+static void test_values_that_stand_where_none_may(void **state)
+{
+    struct config c = {0};
+    struct reader r = {.config = &c};
+
+    (void)state;
+    check_refused(&r, (char *[]){"-Z", NULL},
+                  "command line: there is no option -Z; myserver --help lists them");
+    check_refused(&r, (char *[]){"-b", NULL},
+                  "command line: --bind needs a value; write --bind ADDR");
+    check_refused(&r, (char *[]){"-hx", NULL}, "command line: --help takes no value; write --help");
+    forget(&r);
+}
+
+static void test_later_origins_win_and_lists_are_replaced(void **state)
+{
+    struct config c = {0};
+    struct reader r = {.config = &c};
+    const struct option *bind = options_find("bind"), *threads = options_find("threads");
+
+    (void)state;
+    apply_defaults(&r);
+    add_argument(&r, bind, "line:1");
+    add_argument(&r, threads, "3");
+    add_argument(&r, bind, "line:2");
+    add_setting(&r, (struct setting){bind, NULL, xstrdup("ini:1"), ORIGIN_INI, 7});
+    apply_all(&r, ORIGIN_INI);
+    assert_int_equal(c.bind.count, 1);
+    assert_string_equal(c.bind.items[0], "ini:1");
+    assert_int_equal(c.threads, 1);
+    apply_all(&r, ORIGIN_ARGV);
+    assert_int_equal(c.bind.count, 2);
+    assert_string_equal(c.bind.items[1], "line:2");
+    assert_int_equal(c.threads, 3);
+    assert_string_equal(setting_of(&r, OPTION_INDEX_bind, 1)->value, "line:2");
+    assert_null(setting_of(&r, OPTION_INDEX_backlog, 0));
+    forget(&r);
+    config_free(&c);
+}
+
+static void check_expanded(const char *text, const char *result)
+{
+    struct config_ini_line line = {"chdir", xstrdup(text), 3};
+
+    expand("it.ini", &line);
+    assert_string_equal(line.value, result);
+    free(line.value);
+}
+
+static void test_variables_are_expanded_once(void **state)
+{
+    (void)state;
+    setenv("MYSERVER_TEST", "${HOME} $$", 1);
+    setenv("MYSERVER_EMPTY", "", 1);
+    check_expanded("", "");
+    check_expanded("plain", "plain");
+    check_expanded("a$$b$${X}", "a$b${X}");
+    check_expanded("${MYSERVER_TEST}", "${HOME} $$");
+    check_expanded("<${MYSERVER_EMPTY}${MYSERVER_TEST}>", "<${HOME} $$>");
+}
+
+static void write_ini_file(const char *text, char *path)
+{
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    FILE *file = fdopen(fd, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* Nothing of a file with an error is looked up, let alone applied. */
+static void test_a_broken_file_changes_nothing(void **state)
+{
+    char path[] = "/tmp/myserver-ini-XXXXXX";
+    struct config_ini ini;
+
+    (void)state;
+    write_ini_file("[myserver]\nthreads = 7\nnothing\nbackolg = 3\n", path);
+    if (setjmp(died) == 0) {
+        config_ini_read(&ini, path);
+        fail_msg("not refused");
+    }
+    assert_non_null(strstr(sentence, ":3: this is no setting"));
+    config_ini_free(&ini);
+    unlink(path);
+}
+
+static void test_lines_are_counted(void **state)
+{
+    char path[] = "/tmp/myserver-ini-XXXXXX";
+    struct config c = {.ini_path = path};
+    struct reader r = {.config = &c};
+
+    (void)state;
+    write_ini_file("\n; c\n[myserver]\n\nthreads=7\n  # c\n\t bind = a = b ; c\nbind: c;d", path);
+    read_ini(&r);
+    unlink(path);
+    assert_int_equal(r.count, 3);
+    assert_int_equal(r.settings[0].line, 5);
+    assert_int_equal(r.settings[1].line, 7);
+    assert_string_equal(r.settings[1].value, "a = b");
+    assert_int_equal(r.settings[2].line, 8);
+    assert_string_equal(r.settings[2].value, "c;d");
+    forget(&r);
+}
+
+static void test_read_and_free(void **state)
+{
+    struct config c;
+    char *argv[] = {"myserver", "--check-config", "-w", "2", "shop.wsgi", NULL};
+
+    (void)state;
+    unsetenv("TMPDIR");
+    assert_int_equal(config_read(&c, 5, argv), CONFIG_CHECK);
+    assert_string_equal(c.app, "shop.wsgi");
+    assert_int_equal(c.workers, 2);
+    assert_int_equal(c.keep_alive_ms, 100000);
+    assert_int_equal(c.limit_request_body_bytes, 1 << 30);
+    assert_string_equal(c.script_name, "");
+    assert_null(c.access_logfile);
+    config_free(&c);
+    assert_null(c.app);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_foreign_names_are_not_ours_and_ours_exist),
+        cmocka_unit_test(test_edit_distance),
+        cmocka_unit_test(test_nearest_name),
+        cmocka_unit_test(test_quoted_is_one_short_line),
+        cmocka_unit_test(test_booleans_on_the_command_line),
+        cmocka_unit_test(test_values_that_stand_where_none_may),
+        cmocka_unit_test(test_later_origins_win_and_lists_are_replaced),
+        cmocka_unit_test(test_variables_are_expanded_once),
+        cmocka_unit_test(test_a_broken_file_changes_nothing),
+        cmocka_unit_test(test_lines_are_counted),
+        cmocka_unit_test(test_read_and_free),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
