@@ -35,4 +35,20 @@ bool forwarded_trusts(const struct forwarded_trust *trust, const struct sockaddr
 MUST_CHECK bool forwarded_client(const struct forwarded_trust *trust, const char *value, size_t len,
                                  char out[FORWARDED_ADDRESS_MAX]);
 
+/* What a request says of where it came from, as far as its peer may. */
+struct forwarded_view {
+    char client[FORWARDED_ADDRESS_MAX]; /* REMOTE_ADDR: never empty */
+    bool from_header;                   /* by X-Forwarded-For: the port is not known */
+    bool https;
+};
+
+struct http;
+
+/* Fills `view`: the peer itself, or what its proxy headers say when `trusted`. Headers for https:
+ * X-Forwarded-Proto: https, X-Forwarded-Ssl: on, X-Forwarded-Protocol: ssl. Returns false when
+ * they disagree: refuse with 400. */
+MUST_CHECK bool forwarded_resolve(const struct forwarded_trust *trust, bool trusted,
+                                  const char *peer, const struct http *request,
+                                  struct forwarded_view *view);
+
 #endif

@@ -4,10 +4,14 @@
  * name, never sees a connection, never changes a header. Everything is compared as IPv6, so that
  * 10.0.0.0/8 also covers ::ffff:10.1.2.3 of a dual-stack proxy. */
 #include "forwarded.h"
+#include "buf.h"
+#include "http.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define MAPPED_BITS 96 /* ::ffff:0:0/96 holds the IPv4 addresses */
 
@@ -227,4 +231,63 @@ bool forwarded_client(const struct forwarded_trust *trust, const char *value, si
     if (found)
         print_address(&address, out);
     return found;
+}
+
+/* What one scheme header says: 1 https, 0 another, -1 it is none. */
+static int scheme_of(const struct http *request, const struct http_header *header)
+{
+    const char *wanted;
+    switch ((int)header->field) {
+    case HTTP_FIELD_X_FORWARDED_PROTO:
+        wanted = "https";
+        break;
+    case HTTP_FIELD_X_FORWARDED_PROTOCOL:
+        wanted = "ssl";
+        break;
+    case HTTP_FIELD_X_FORWARDED_SSL:
+        wanted = "on";
+        break;
+    default:
+        return -1;
+    }
+    return header->value.length == strlen(wanted) &&
+           strncasecmp(http_at(request, header->value), wanted, header->value.length) == 0;
+}
+
+/* All X-Forwarded-For lines are one list (RFC 9110 5.3). */
+static void set_client(const struct forwarded_trust *trust, const struct http *request,
+                       struct forwarded_view *view)
+{
+    struct buf all = {0};
+    for (unsigned i = 0; i < request->header_count; i++) {
+        const struct http_header *header = &request->headers[i];
+        if (header->field != HTTP_FIELD_X_FORWARDED_FOR)
+            continue;
+        if (all.len)
+            buf_append_str(&all, ",");
+        buf_append(&all, http_at(request, header->value), header->value.length);
+    }
+    if (all.len && forwarded_client(trust, all.data, all.len, view->client))
+        view->from_header = true;
+    buf_fini(&all);
+}
+
+bool forwarded_resolve(const struct forwarded_trust *trust, bool trusted, const char *peer,
+                       const struct http *request, struct forwarded_view *view)
+{
+    int scheme = -1;
+    bool for_seen = false;
+    snprintf(view->client, sizeof(view->client), "%s", peer);
+    view->from_header = view->https = false;
+    for (unsigned i = 0; trusted && i < request->header_count; i++) {
+        int says = scheme_of(request, &request->headers[i]);
+        for_seen |= request->headers[i].field == HTTP_FIELD_X_FORWARDED_FOR;
+        if (says >= 0 && scheme >= 0 && says != scheme)
+            return false;
+        scheme = says >= 0 ? says : scheme;
+    }
+    view->https = scheme == 1;
+    if (for_seen)
+        set_client(trust, request, view);
+    return true;
 }

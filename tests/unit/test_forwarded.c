@@ -173,6 +173,59 @@ static void test_what_is_no_client(void **state)
     assert_false(forwarded_client(&nobody, "1.2.3.4\0", 8, out));
 }
 
+/* A request with these headers, as the parser leaves it. Each is "for=value", "proto=...". */
+static void build_request(struct http *request, const char *const *headers)
+{
+    memset(request, 0, sizeof *request);
+    for (; *headers; headers++) {
+        struct http_header *header = &request->headers[request->header_count++];
+        const char *value = strchr(*headers, '=') + 1;
+        header->field = strncmp(*headers, "for=", 4) == 0     ? HTTP_FIELD_X_FORWARDED_FOR
+                        : strncmp(*headers, "proto=", 6) == 0 ? HTTP_FIELD_X_FORWARDED_PROTO
+                        : strncmp(*headers, "ssl=", 4) == 0   ? HTTP_FIELD_X_FORWARDED_SSL
+                                                              : HTTP_FIELD_X_FORWARDED_PROTOCOL;
+        header->value.offset = (uint32_t)request->in.len;
+        header->value.length = (uint32_t)strlen(value);
+        buf_append_str(&request->in, value);
+    }
+}
+
+/* Resolves for the peer 10.0.0.1. `expected`: "client whose-word scheme", or "refused". */
+static void check_view(bool trusted, const char *expected, const char *const *headers)
+{
+    static struct http request;
+    struct forwarded_trust trust = parsed("10.0.0.0/8");
+    struct forwarded_view view;
+    char text[128] = "refused";
+    build_request(&request, headers);
+    if (forwarded_resolve(&trust, trusted, "10.0.0.1", &request, &view))
+        snprintf(text, sizeof text, "%s %s %s", view.client, view.from_header ? "header" : "peer",
+                 view.https ? "https" : "http");
+    assert_string_equal(text, expected);
+    buf_fini(&request.in);
+    forwarded_fini(&trust);
+}
+#define CHECK_VIEW(trusted, expected, ...)                                                         \
+    check_view(trusted, expected, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+
+static void test_view_of_a_request(void **state)
+{
+    (void)state;
+    CHECK_VIEW(true, "10.0.0.1 peer http");
+    CHECK_VIEW(true, "203.0.113.7 header http", "for=203.0.113.7");
+    CHECK_VIEW(true, "203.0.113.7 header http", "for=6.6.6.6, 203.0.113.7", "for=10.0.0.9");
+    CHECK_VIEW(true, "10.0.0.1 peer http", "for=unknown");
+    CHECK_VIEW(true, "10.0.0.1 peer http", "for=");
+    CHECK_VIEW(false, "10.0.0.1 peer http", "for=203.0.113.7", "proto=https");
+    CHECK_VIEW(true, "10.0.0.1 peer https", "proto=https");
+    CHECK_VIEW(true, "10.0.0.1 peer https", "proto=HTTPS", "ssl=on", "protocol=ssl");
+    CHECK_VIEW(true, "10.0.0.1 peer http", "proto=http");
+    CHECK_VIEW(true, "10.0.0.1 peer http", "proto=httpsx", "ssl=off");
+    CHECK_VIEW(true, "refused", "proto=https", "ssl=off");
+    CHECK_VIEW(true, "refused", "proto=https", "proto=http");
+    CHECK_VIEW(false, "10.0.0.1 peer http", "proto=https", "ssl=off");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_client),
         cmocka_unit_test(test_forms_of_a_hop),
         cmocka_unit_test(test_what_is_no_client),
+        cmocka_unit_test(test_view_of_a_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
