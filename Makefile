@@ -26,6 +26,7 @@ endif
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
+.SECONDARY:
 .SUFFIXES:
 
 ## ---------------------------------------------------------------- the interpreter
@@ -168,8 +169,8 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/parts.a $(BUILD)/flags
 
 .PHONY: unit
 unit: $(UNIT_BINS) ## build and run the C unit tests; T=name for some
-	@for test in $(foreach t,$(UNIT_BINS),$(if $(findstring $(T),$(notdir $t)),$t)); do \
-	    echo "$$test"; ASAN_OPTIONS=detect_leaks=1 "$$test" || exit 1; \
+	@for test in $(foreach t,$(UNIT_BINS),$(if $(T),$(if $(findstring $(T),$(notdir $t)),$t),$t)); do \
+	    echo "$$test"; "$$test" || exit 1; \
 	done
 
 .PHONY: venv
@@ -221,7 +222,7 @@ $(BUILD)/%.run: $(BUILD)/%.fuzz FORCE
 	$< -max_total_time=$(FUZZ_S) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/$*- $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/$* tests/requests
-$(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/parts.a
+$(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/parts.a $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/parts.a -linih \
 	    $(LLHTTP_LIBS) -lpthread
 
