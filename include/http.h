@@ -2,8 +2,7 @@
  *
  * The head is collected in one bounded buffer, scanned strictly once by us
  * (RFC 9112; the scan refuses what llhttp lets through), then run through llhttp for
- * framing; the body goes through llhttp into `body`. The only file that knows
- * llhttp is http.c.
+ * framing; the body goes through llhttp into `body`.
  *
  *     in.data          head_bytes        parsed            in.len
  *       |--- the head ---|--- done with ---|--- unparsed ----|--- room ---|
@@ -134,6 +133,9 @@ static inline const char *http_at(const struct http *h, struct http_text t)
 {
     return h->in.data + t.offset;
 }
+/* Answers `status` and parses nothing more. `reason` is static text. Always false, so that a
+ * check can end with it. */
+bool http_refuse(struct http *h, unsigned status, const char *reason);
 /* Percent-decodes `len` bytes into `out` (room for `len`); escapes that are none are
  * kept. Returns the length. */
 size_t http_decode(const char *path, size_t len, char *out);

@@ -43,8 +43,7 @@ static enum http_result give(struct http *h, const char *bytes, size_t len, size
 static enum http_result give_text(struct http *h, const char *text)
 {
     size_t given = 0;
-    enum http_result result = give(h, text, strlen(text), &given);
-    return result;
+    return give(h, text, strlen(text), &given);
 }
 
 static void describe_request(const struct http *h, struct buf *out)
@@ -233,7 +232,15 @@ static void test_known_fields(void **state)
         {"X", HTTP_FIELD_OTHER},
     };
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-        assert_int_equal(field_of(known[i].name, strlen(known[i].name)), known[i].field);
+        struct http h;
+        http_init(&h, &defaults);
+        char *text = xasprintf("GET / HTTP/1.0\r\n%s: 1\r\n\r\n", known[i].name);
+        /* Some are refused or wait for a body afterwards. */
+        (void)!give_text(&h, text);
+        assert_int_equal(h.header_count, 1);
+        assert_int_equal(h.headers[0].field, known[i].field);
+        free(text);
+        http_fini(&h);
     }
 }
 
