@@ -69,6 +69,7 @@ struct board {
     unsigned threads; /* per worker */
     int bell_fd;      /* eventfd; see board_ring */
     _Atomic int32_t master_pid;
+    _Atomic bool stopping; /* master: the whole server stops, no worker will go on serving */
     struct board_mold molds[2];  /* the serving generation's and the loading one's: generation % 2 */
     struct board_worker *worker; /* [workers] */
     struct board_thread *thread; /* [workers * threads] */

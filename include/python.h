@@ -17,9 +17,10 @@ void python_start(const struct config *config);
 /* Imports the application. Returns a new reference, or NULL after the traceback went to the
  * log. GIL held. */
 MUST_CHECK struct _object *python_load(const struct config *config);
-/* Runs atexit hooks and waits for non-daemon threads, at most `limit_ms`; then the caller
+/* Waits for non-daemon threads and runs atexit hooks, however long they take: the master's
+ * graceful-timeout bounds it. Then the caller
  * _exits. GIL held. */
-void python_stop(uint64_t limit_ms);
+void python_stop(void);
 
 /* Around fork(), GIL held (PyOS_BeforeFork and its two ends). */
 void python_before_fork(void);

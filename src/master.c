@@ -838,17 +838,15 @@ static void silence_bell(struct master *m)
 static void wait_for_news(struct master *m)
 {
     struct pollfd fds[] = {{m->signal_fd, POLLIN, 0}, {m->board->bell_fd, POLLIN, 0}};
-    uint64_t now = now_ms(), due = next_deadline(m);
-    if (due < now)
-        due = now;
-    uint64_t wait_ms = due - now;
+    uint64_t start = now_ms(), due = next_deadline(m);
+    uint64_t wait_ms = due > start ? due - start : 0;
     struct timespec timeout = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000 * NS_PER_MS)};
     ppoll(fds, ARRAY_LEN(fds), due == NEVER ? NULL : &timeout, NULL);
-    now = now_ms();
-    if (due != NEVER && now > due + LATE_MS) {
-        log_warning("the clock went on %.1f s without us: all deadlines are put off",
-                    (double)(now - due) / 1000);
-        push_deadlines(m, now - due);
+    uint64_t waited_ms = now_ms() - start;
+    if (due != NEVER && waited_ms > wait_ms + LATE_MS) {
+        log_warning("stopped or suspended for some of the last %.1f s: all deadlines are put off",
+                    (double)waited_ms / 1000);
+        push_deadlines(m, waited_ms);
     }
 }
 

@@ -1,0 +1,141 @@
+/* conn.h: one connection: the only place that sees both the client and the application.
+ *
+ * Who may touch a connection: `owner` says. CONN_LOOP: the thread that leads the loop.
+ * CONN_THREAD: the thread that runs its request; the leader then only notes that bytes came
+ * (CONN_NOTED) and stops watching. The watchers are always the leader's. */
+#ifndef MYSERVER_CONN_H
+#define MYSERVER_CONN_H
+
+#include "access.h"
+#include "base.h"
+#include "forwarded.h"
+#include "http.h"
+#include "output.h"
+#include "response.h"
+#include "wsgi.h"
+
+#include <ev.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+struct board_thread;
+struct board_worker;
+struct config;
+struct pool;
+struct pool_thread;
+
+TAILQ_HEAD(conn_queue, conn);
+
+enum conn_state {
+    CONN_IDLE,      /* nothing of a request has come */
+    CONN_READING,   /* head or body */
+    CONN_RUNNING,   /* a thread has it */
+    CONN_WRITING,   /* the answer is whole; the loop sends what the client is slow to take */
+    CONN_LINGERING, /* answered and shut; what still comes is discarded (RFC 9112 9.6) */
+};
+
+/* What a thread wants of the loop when it gives a connection back. */
+enum conn_next { CONN_NEXT_IDLE, CONN_NEXT_INPUT, CONN_NEXT_WRITE, CONN_NEXT_LINGER, CONN_NEXT_CLOSE };
+
+enum conn_owner { CONN_LOOP, CONN_THREAD, CONN_NOTED };
+
+/* What a request needs beyond its connection. Pooled: idle connections have none. */
+struct exchange {
+    struct exchange *next_free;
+    struct http http;
+    struct response response;
+    struct wsgi_call call;
+    struct environ_facts facts;
+    char client[FORWARDED_ADDRESS_MAX]; /* REMOTE_ADDR */
+    bool resolved;                      /* `facts` and `client` are filled */
+    bool continued;                     /* 100 Continue was sent */
+    bool aborted;                       /* the answer cannot be completed: close so that it shows */
+    const char *end;                    /* how it ended when not well, static text */
+    struct timespec start_time;         /* wall clock, for the access log */
+    uint64_t accepted_ns, parsed_ns, started_ns, first_byte_ns;
+
+    struct output output;
+    struct _object *tail_object; /* keeps output.tail alive */
+};
+
+/* Where a connection came from. */
+struct conn_origin {
+    unsigned listener; /* index */
+    uint16_t peer_port;
+    bool peer_trusted;
+    char peer[FORWARDED_ADDRESS_MAX];
+};
+
+struct conn {
+    ev_io reader, writer;
+    struct conn_shared *shared;
+    struct exchange *exchange; /* NULL while idle */
+    TAILQ_ENTRY(conn) all;
+    TAILQ_ENTRY(conn) link; /* of the one queue it may be in */
+    uint64_t deadline_ms;
+    int fd;
+    _Atomic int owner; /* enum conn_owner */
+    enum conn_state state;
+    enum conn_next next;
+    bool has_input;           /* pipelined bytes in the exchange are not parsed yet */
+    struct conn_queue *queue; /* shared->readable or ->parked when in it, else NULL */
+    bool unwatched;           /* the reader is stopped: bytes came that cannot be used yet */
+    unsigned requests;
+    uint32_t discarded_bytes; /* while lingering */
+    struct conn_origin origin;
+};
+
+/* What all connections of a worker share. Fields without a note are set once. */
+struct conn_shared {
+    struct ev_loop *loop;
+    const struct config *config;
+    struct http_limits limits;
+    struct forwarded_trust trust;
+    struct access_format *access; /* NULL: off */
+    int access_fd;
+    unsigned worker;              /* number, from 1 */
+    struct board_worker *board;
+    struct pool *pool;
+    int epoll_fd;                 /* of the loop */
+    bool draining;                /* leader */
+    _Atomic bool last_requests;   /* draining, for the threads: answer with Connection: close */
+    struct conn_queue all;        /* leader */
+    struct conn_queue readable;   /* leader: bytes came, not read yet */
+    struct conn_queue parked;     /* leader: the same, but no thread is free */
+    unsigned count;               /* leader */
+    pthread_mutex_t free_lock;    /* of free_exchanges */
+    struct exchange *free_exchanges;
+};
+
+enum conn_step {
+    CONN_WAITS, /* for the client: nothing to do */
+    CONN_GONE,  /* closed and freed */
+    CONN_RUNS,  /* holds a whole request; its owner is now the thread that will answer_run it */
+};
+
+/* Takes `fd` (non-blocking). Leader. The connection is queued as readable at once: a client that
+ * connects has mostly sent already. `peer` is the other end; a NULL address means unix. */
+void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer);
+/* The same for a connection that another worker had: its peer is known. */
+void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin);
+/* Reads what came and parses it. Leader; not in a queue any more. */
+MUST_CHECK enum conn_step conn_read(struct conn *c);
+/* The answer is with the kernel (or cannot be): logs and counts the request, makes the connection
+ * ready for the next, and says what it wants now. Whoever owns the connection. */
+enum conn_next conn_end_request(struct conn *c);
+/* A thread that does not lead gives the connection back, wanting `next` of the loop. */
+void conn_give_back(struct conn *c, enum conn_next next);
+/* Takes back a connection that a thread gave back. Leader. */
+void conn_resume(struct conn *c);
+/* No thread is free: stop watching an idle connection with bytes waiting. Leader. */
+void conn_park(struct conn *c);
+/* A thread is free again: all parked ones are readable. Leader. */
+void conn_unpark_all(struct conn_shared *shared);
+/* Closes what has passed its deadline, sheds what a drain no longer waits for. Leader. */
+void conn_expire_all(struct conn_shared *shared, uint64_t now);
+/* The one way out of the world: unlinks, closes, frees. Leader, owner CONN_LOOP. `why` is for the
+ * debug log. */
+void conn_close(struct conn *c, const char *why);
+#endif

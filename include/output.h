@@ -1,0 +1,55 @@
+/* output.h: bytes on their way to a client: what a socket did not take at once. No loop, no
+ * Python; never blocks. */
+#ifndef MYSERVER_OUTPUT_H
+#define MYSERVER_OUTPUT_H
+
+#include "base.h"
+#include "buf.h"
+
+#include <stdbool.h>
+#include <sys/uio.h>
+
+enum output_result {
+    OUTPUT_DONE,    /* everything is with the kernel */
+    OUTPUT_BLOCKED, /* the rest is kept here: flush when the socket is writable */
+    OUTPUT_GONE,    /* the client has gone; nothing is kept */
+};
+
+/* What is not sent yet goes out in this order. A struct from output_init is empty. */
+struct output {
+    struct buf bytes;  /* copied */
+    size_t bytes_sent; /* of them */
+    const char *tail;  /* borrowed: the caller keeps it alive until the output is empty */
+    size_t tail_len;
+    int file_fd; /* owned; -1: none */
+    uint64_t file_offset, file_bytes;
+    uint64_t total_bytes; /* given to the kernel since output_reset */
+};
+
+#define OUTPUT_MAX_PIECES 4
+
+void output_init(struct output *o);
+/* Forgets what is left and closes the file; keeps at most 16 KiB of memory. */
+void output_reset(struct output *o);
+void output_fini(struct output *o);
+static inline bool output_is_empty(const struct output *o)
+{
+    return o->bytes.len == o->bytes_sent && o->tail_len == 0 && o->file_fd < 0;
+}
+static inline size_t output_pending(const struct output *o)
+{
+    return o->bytes.len - o->bytes_sent + o->tail_len;
+}
+/* Sends `pieces` after what is still here; what the socket does not take is copied. */
+MUST_CHECK enum output_result output_send(struct output *o, int fd, struct iovec *pieces,
+                                          unsigned count);
+/* The same, but the last piece is borrowed instead of copied. Nothing may be sent after it. */
+MUST_CHECK enum output_result output_send_last(struct output *o, int fd, struct iovec *pieces,
+                                               unsigned count);
+/* Sends `head`, then `bytes` from `offset` of `file_fd`, which it takes. */
+MUST_CHECK enum output_result output_send_file(struct output *o, int fd, struct iovec head,
+                                               int file_fd, uint64_t offset, uint64_t bytes);
+/* Goes on with what is here. */
+MUST_CHECK enum output_result output_flush(struct output *o, int fd);
+
+#endif

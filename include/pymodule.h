@@ -1,0 +1,12 @@
+/* pymodule.h: the built-in Python module _myserver. Layer 3. */
+#ifndef MYSERVER_PYMODULE_H
+#define MYSERVER_PYMODULE_H
+
+struct _object;
+
+/* For PyImport_AppendInittab. */
+struct _object *pymodule_create(void);
+/* What _myserver.worker_id() says: 0 in the mold, from 1 in workers. */
+void pymodule_set_worker(unsigned number);
+
+#endif

@@ -1,0 +1,76 @@
+/* wsgi.h: one call of the application: start, next, finish (PEP 3333). The seam to the
+ * connection: the connection pulls, the application never pushes.
+ *
+ * Layer 3. GIL held for everything here, on the thread that runs the request. No Python
+ * exception leaves: it is logged here, once. */
+#ifndef MYSERVER_WSGI_H
+#define MYSERVER_WSGI_H
+
+#include "base.h"
+#include "environ.h"
+
+#include <stdbool.h>
+
+struct _object;
+struct config;
+struct listeners;
+struct response;
+
+enum wsgi_result {
+    WSGI_CHUNK,  /* `data`, `len` hold the next piece, valid until the next call */
+    WSGI_FILE,   /* (from wsgi_start only) the whole body is `file` */
+    WSGI_END,    /* the body is whole */
+    WSGI_FAILED, /* logged; 500 if nothing was sent, else abort the connection */
+};
+
+/* Where write() of start_response puts its bytes: the connection's. Returns false when the
+ * client has gone; the application is not told (PEP 3333 has no word for it). */
+struct wsgi_sink {
+    bool (*send)(void *context, const char *data, size_t len);
+    void *context;
+};
+
+struct wsgi_file {
+    int fd; /* owned by the taker */
+    uint64_t offset, bytes;
+};
+
+/* Embedded in whatever holds a request; zeroed at first, reused for the next. */
+struct wsgi_call {
+    /* The piece at hand. */
+    const char *data;
+    size_t len;
+    struct wsgi_file file;
+    int64_t known_bytes; /* length of the whole body when the result tells it, else -1 */
+    bool head_sent;      /* set by the connection when the head's bytes are on their way */
+    unsigned exceptions; /* uncaught ones of this call */
+
+    /* Private to wsgi.c. References it owns. */
+    struct response *response; /* borrowed */
+    const struct environ_facts *facts;
+    struct wsgi_sink sink;
+    struct _object *environ, *input, *result, *iterator, *chunk;
+    struct _object *start_response, *writer; /* kept for the next call */
+    ssize_t index;                           /* next item of a list or tuple */
+};
+
+/* Once per process, after the application is loaded; borrows all. Returns 0, or -1 after the
+ * traceback went to the log. */
+MUST_CHECK int wsgi_init(const struct config *config, const struct listeners *listeners,
+                         struct _object *application);
+
+/* Calls the application. `facts` and `response` are borrowed until wsgi_finish. Whatever it
+ * returns, wsgi_finish must follow. */
+MUST_CHECK enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *facts,
+                                       struct response *response, const struct wsgi_sink *sink);
+MUST_CHECK enum wsgi_result wsgi_next(struct wsgi_call *call);
+/* close() of the iterable, exactly once; drops all references of the request, except the
+ * piece at hand when `keep` is given: then *keep takes the reference that keeps `data` alive
+ * (NULL if none is needed). */
+void wsgi_finish(struct wsgi_call *call, struct _object **keep);
+/* Drops a reference that wsgi_finish handed out. */
+void wsgi_drop(struct _object **kept);
+/* Drops what is kept between calls. */
+void wsgi_fini(struct wsgi_call *call);
+
+#endif

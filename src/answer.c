@@ -1,0 +1,298 @@
+/* answer.c: a thread's turn with a request.
+ *
+ * Owns: nothing beyond the turn. Calls the application, decides how each piece of its answer goes
+ * out, and sends it before going back to the loop. The GIL is taken once: a small send costs less
+ * than giving the GIL up around it; big ones and waits release it. What a slow client does not
+ * take of a whole answer is left to the loop; only an iterable that is still producing holds its
+ * thread, with BACKLOG_BYTES between it and the client. */
+#include "answer.h"
+#include "board.h"
+#include "config.h"
+#include "log.h"
+#include "pool.h"
+#include "python.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define BACKLOG_BYTES   (256 * 1024)
+#define BIG_SEND_BYTES  (64 * 1024)
+
+struct turn {
+    struct conn *conn;
+    struct exchange *exchange;
+    struct pool_thread *thread;
+};
+
+static void copy_text(char *out, size_t room, const struct http *request, struct http_text text)
+{
+    size_t len = text.length < room - 1 ? text.length : room - 1;
+    memcpy(out, http_at(request, text), len);
+    out[len] = '\0';
+}
+
+static void begin(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    struct board_thread *slot = turn->thread->slot;
+    e->started_ns = now_ns();
+    copy_text(slot->method, sizeof(slot->method), &e->http, e->http.method);
+    copy_text(slot->path, sizeof(slot->path), &e->http, e->http.path);
+    memcpy(slot->client, e->client, sizeof(slot->client));
+    atomic_store_explicit(&slot->accepted_ns, e->accepted_ns, memory_order_relaxed);
+    atomic_store_explicit(&slot->parsed_ns, e->parsed_ns, memory_order_relaxed);
+    atomic_store_explicit(&slot->first_byte_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->started_ns, e->started_ns, memory_order_relaxed);
+    atomic_store_explicit(&slot->phase, BOARD_RUNNING, memory_order_release);
+}
+
+static void end(struct turn *turn)
+{
+    struct board_thread *slot = turn->thread->slot;
+    uint64_t done_ns = now_ns();
+    turn->thread->last_run_ns = done_ns - turn->exchange->started_ns;
+    turn->thread->run_ns += turn->thread->last_run_ns;
+    atomic_store_explicit(&slot->done_ns, done_ns, memory_order_relaxed);
+    atomic_store_explicit(&slot->phase, BOARD_IDLE, memory_order_release);
+    atomic_fetch_add_explicit(&slot->requests, 1, memory_order_relaxed);
+}
+
+static void client_gone(struct exchange *e)
+{
+    e->aborted = true;
+    e->end = "client closed";
+}
+
+/* Waits, without the GIL, until a client that is slower than the application has taken half of
+ * the backlog. */
+static bool wait_for_client(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    struct pollfd pollfd = {.fd = turn->conn->fd, .events = POLLOUT};
+    int limit_ms = (int)turn->conn->shared->config->send_timeout_ms;
+    enum output_result result = OUTPUT_BLOCKED;
+
+    python_release(&turn->thread->python);
+    while (result == OUTPUT_BLOCKED && output_pending(&e->output) > BACKLOG_BYTES / 2) {
+        if (poll(&pollfd, 1, limit_ms > 0 ? limit_ms : -1) == 0) {
+            e->end = "send timeout";
+            break;
+        }
+        result = output_flush(&e->output, turn->conn->fd);
+    }
+    python_acquire(&turn->thread->python);
+    if (e->end)
+        e->aborted = true;
+    else if (result == OUTPUT_GONE)
+        client_gone(e);
+    return !e->aborted;
+}
+
+/* Sends pieces; false when nothing more can be sent. `last` pieces may be borrowed until the
+ * connection drops tail_object. */
+static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count, bool last)
+{
+    struct exchange *e = turn->exchange;
+    int fd = turn->conn->fd;
+    size_t bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        bytes += pieces[i].iov_len;
+    bool big = bytes > BIG_SEND_BYTES;
+    if (big)
+        python_release(&turn->thread->python);
+    enum output_result result = last ? output_send_last(&e->output, fd, pieces, count)
+                                     : output_send(&e->output, fd, pieces, count);
+    if (big)
+        python_acquire(&turn->thread->python);
+    if (result == OUTPUT_GONE)
+        client_gone(e);
+    if (result == OUTPUT_BLOCKED && !last && output_pending(&e->output) > BACKLOG_BYTES)
+        return wait_for_client(turn);
+    return result != OUTPUT_GONE;
+}
+
+static struct response_facts facts_of(const struct turn *turn, int64_t known_bytes)
+{
+    const struct conn *c = turn->conn;
+    const struct http *request = &turn->exchange->http;
+    return (struct response_facts){
+        .is_head = request->is_head,
+        .version_minor = request->version_minor,
+        .keep_alive = request->keep_alive && c->shared->config->keep_alive_ms > 0 &&
+                      !atomic_load_explicit(&c->shared->last_requests, memory_order_relaxed),
+        .known_bytes = known_bytes,
+    };
+}
+
+/* Completes the head; its bytes are the piece to send first. */
+static struct iovec take_head(struct turn *turn, int64_t known_bytes)
+{
+    struct exchange *e = turn->exchange;
+    if (!e->response.head_finished) {
+        struct response_facts facts = facts_of(turn, known_bytes);
+        response_finish_head(&e->response, &facts);
+    }
+    e->call.head_sent = true;
+    e->first_byte_ns = now_ns();
+    atomic_store_explicit(&turn->thread->slot->first_byte_ns, e->first_byte_ns,
+                          memory_order_relaxed);
+    return (struct iovec){e->response.head.data, e->response.head.len};
+}
+
+static void warn_length(const struct turn *turn, const char *what)
+{
+    const struct board_thread *slot = turn->thread->slot;
+    log_warning("%s %s: the application sent %s than its Content-Length of %lld", slot->method,
+                slot->path, what, (long long)turn->exchange->response.content_length);
+}
+
+/* Sends one piece of the body with its framing (and the head, if it is the first). */
+static bool send_body(struct turn *turn, const char *data, size_t len, int64_t known_bytes,
+                      bool *whole)
+{
+    struct exchange *e = turn->exchange;
+    struct response *response = &e->response;
+    struct iovec pieces[OUTPUT_MAX_PIECES];
+    char chunk_head[RESPONSE_CHUNK_HEAD_MAX];
+    unsigned count = 0;
+
+    if (!e->call.head_sent)
+        pieces[count++] = take_head(turn, known_bytes);
+    size_t admitted = response_admit(response, len);
+    if (admitted < len && response->framing != RESPONSE_NO_BODY)
+        warn_length(turn, "more");
+    if (response->framing == RESPONSE_CHUNKED) {
+        pieces[count++] = (struct iovec){chunk_head, response_chunk_head(chunk_head, admitted)};
+        pieces[count++] = (struct iovec){(char *)(uintptr_t)data, admitted};
+        pieces[count++] = (struct iovec){(char *)(uintptr_t) "\r\n", 2};
+    } else if (admitted > 0) {
+        pieces[count++] = (struct iovec){(char *)(uintptr_t)data, admitted};
+    }
+    *whole = response->framing == RESPONSE_NO_BODY ||
+             (response->framing == RESPONSE_LENGTH && response_is_complete(response));
+    return count == 0 || send_pieces(turn, pieces, count, *whole);
+}
+
+/* write() of start_response. */
+static bool on_write(void *context, const char *data, size_t len)
+{
+    struct turn *turn = context;
+    bool whole;
+    if (turn->exchange->aborted)
+        return false;
+    if (!send_body(turn, data, len, -1, &whole))
+        return false;
+    /* A whole body is borrowed, and this one dies with the call: keep a copy of the rest. */
+    struct output *output = &turn->exchange->output;
+    if (output->tail_len > 0) {
+        buf_append(&output->bytes, output->tail, output->tail_len);
+        output->tail_len = 0;
+    }
+    return true;
+}
+
+/* The body is whole as far as the application is concerned. */
+static void end_body(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    struct iovec pieces[2];
+    unsigned count = 0;
+    if (!e->call.head_sent)
+        pieces[count++] = take_head(turn, 0);
+    if (e->response.framing == RESPONSE_CHUNKED)
+        pieces[count++] = (struct iovec){(char *)(uintptr_t)RESPONSE_LAST_CHUNK,
+                                         strlen(RESPONSE_LAST_CHUNK)};
+    if (count > 0 && !send_pieces(turn, pieces, count, false))
+        return;
+    if (!response_is_complete(&e->response)) {
+        warn_length(turn, "less");
+        e->aborted = true;
+    }
+}
+
+static void send_file(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    struct wsgi_file file = e->call.file;
+    struct iovec head = take_head(turn, e->call.known_bytes);
+    uint64_t admitted = response_admit(&e->response, (size_t)file.bytes);
+    bool complete = response_is_complete(&e->response);
+    python_release(&turn->thread->python);
+    if (output_send_file(&e->output, turn->conn->fd, head, file.fd, file.offset, admitted) ==
+        OUTPUT_GONE)
+        client_gone(e);
+    python_acquire(&turn->thread->python);
+    if (!complete) {
+        warn_length(turn, "less");
+        e->aborted = true;
+    }
+}
+
+/* The application failed: a complete 500 if nothing has left, else the client must see that the
+ * answer is not whole. */
+static void send_failure(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    if (e->call.head_sent) {
+        e->aborted = true;
+        e->end = "application failed";
+        return;
+    }
+    struct response_facts facts = facts_of(turn, -1);
+    response_error(&e->response, 500, &facts);
+    struct iovec head = take_head(turn, -1);
+    (void)send_pieces(turn, &head, 1, false);
+}
+
+static void respond(struct turn *turn, enum wsgi_result result)
+{
+    struct exchange *e = turn->exchange;
+    bool whole = false;
+    while (result == WSGI_CHUNK && !whole && !e->aborted) {
+        if (!send_body(turn, e->call.data, e->call.len, e->call.known_bytes, &whole))
+            return;
+        if (!whole)
+            result = wsgi_next(&e->call);
+    }
+    if (whole || e->aborted)
+        return;
+    switch (result) {
+    case WSGI_CHUNK:
+    case WSGI_END:
+        end_body(turn);
+        break;
+    case WSGI_FILE:
+        send_file(turn);
+        break;
+    case WSGI_FAILED:
+        send_failure(turn);
+        break;
+    }
+}
+
+/* The application's part, under the GIL. */
+static void run_application(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    struct wsgi_sink sink = {.send = on_write, .context = turn};
+    python_acquire(&turn->thread->python);
+    pool_drop_garbage(turn->thread->pool);
+    respond(turn, wsgi_start(&e->call, &e->facts, &e->response, &sink));
+    wsgi_finish(&e->call, e->output.tail_len > 0 ? &e->tail_object : NULL);
+    python_release(&turn->thread->python);
+    if (e->call.exceptions > 0)
+        atomic_fetch_add_explicit(&turn->conn->shared->board->exceptions, e->call.exceptions,
+                                  memory_order_relaxed);
+}
+
+void answer_run(struct conn *c, struct pool_thread *thread)
+{
+    struct turn turn = {.conn = c, .exchange = c->exchange, .thread = thread};
+    begin(&turn);
+    run_application(&turn);
+    end(&turn);
+    bool more = !turn.exchange->aborted && !output_is_empty(&turn.exchange->output);
+    conn_give_back(c, more ? CONN_NEXT_WRITE : conn_end_request(c));
+}

@@ -1,0 +1,73 @@
+/* inbox.c: workers giving each other connections.
+ *
+ * Owns: nothing. A kept-alive connection whose request would wait behind a busy worker, or whose
+ * worker drains, moves to another one: the descriptor and where it came from in one datagram, at
+ * a moment when nothing of a request has been read, so nothing can be lost. What is in the inbox
+ * of a worker that dies, its successor finds. */
+#include "inbox.h"
+#include "log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+union control {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(sizeof(int))];
+};
+
+bool inbox_give(struct conn *c, int write_fd)
+{
+    struct conn_shared *shared = c->shared;
+    struct iovec piece = {&c->origin, sizeof(c->origin)};
+    union control control = {0};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+    assert(c->state == CONN_IDLE && !c->exchange);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &c->fd, sizeof(int));
+    if (sendmsg(write_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        return false;
+    /* Our epoll watches the open file, which lives on over there: closing alone would leave it
+     * watched for ever (epoll(7), Q6). libev has no call for this. */
+    (void)epoll_ctl(shared->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+    conn_close(c, "given to another worker");
+    return true;
+}
+
+/* One datagram; -1: the inbox is empty. */
+static int take_one(int read_fd, struct conn_origin *origin)
+{
+    struct iovec piece = {origin, sizeof(*origin)};
+    union control control;
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    int fd = -1;
+    ssize_t got = recvmsg(read_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0)
+        return -1;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (got == (ssize_t)sizeof(*origin) && header && header->cmsg_type == SCM_RIGHTS)
+        memcpy(&fd, CMSG_DATA(header), sizeof(int));
+    else
+        log_error("a connection given by another worker was lost: no descriptor is free");
+    return fd;
+}
+
+void inbox_adopt_all(struct conn_shared *shared, int read_fd)
+{
+    struct conn_origin origin;
+    int fd;
+    while ((fd = take_one(read_fd, &origin)) >= 0)
+        conn_adopt(shared, fd, &origin);
+}

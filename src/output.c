@@ -1,0 +1,170 @@
+/* output.c: bytes on their way to a client.
+ *
+ * Owns: a copy of what the socket did not take, and the descriptor of a file being sent. Never
+ * blocks, never closes the socket. One system call sends the head and the body together. */
+#include "output.h"
+
+#include <errno.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define KEPT_BYTES (16 * 1024)
+/* One sendfile(2) of this size at most, so that a fast reader cannot hold the loop. */
+#define FILE_STEP_BYTES (1024 * 1024)
+
+void output_init(struct output *o)
+{
+    *o = (struct output){.file_fd = -1};
+}
+
+void output_reset(struct output *o)
+{
+    if (o->file_fd >= 0)
+        close(o->file_fd);
+    if (o->bytes.cap > KEPT_BYTES)
+        buf_fini(&o->bytes);
+    struct buf bytes = o->bytes;
+    output_init(o);
+    o->bytes = bytes;
+    buf_reset(&o->bytes);
+}
+
+void output_fini(struct output *o)
+{
+    output_reset(o);
+    buf_fini(&o->bytes);
+}
+
+/* Nothing can be sent any more: what is here is worth nothing. */
+static enum output_result gone(struct output *o)
+{
+    uint64_t total = o->total_bytes;
+    output_reset(o);
+    o->total_bytes = total;
+    return OUTPUT_GONE;
+}
+
+static bool is_blocked(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK;
+}
+
+/* Sends pieces until the socket is full; advances them. */
+static enum output_result send_pieces(struct output *o, int fd, struct iovec **pieces,
+                                      unsigned *count, int flags)
+{
+    while (*count > 0) {
+        struct msghdr message = {.msg_iov = *pieces, .msg_iovlen = *count};
+        ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | flags);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return is_blocked(errno) ? OUTPUT_BLOCKED : gone(o);
+        o->total_bytes += (size_t)sent;
+        size_t left = (size_t)sent;
+        while (*count > 0 && left >= (*pieces)->iov_len) {
+            left -= (*pieces)->iov_len;
+            (*pieces)++;
+            (*count)--;
+        }
+        if (*count > 0) {
+            (*pieces)->iov_base = (char *)(*pieces)->iov_base + left;
+            (*pieces)->iov_len -= left;
+        }
+    }
+    return OUTPUT_DONE;
+}
+
+static enum output_result flush_bytes(struct output *o, int fd)
+{
+    struct iovec pieces[2] = {
+        {o->bytes.data + o->bytes_sent, o->bytes.len - o->bytes_sent},
+        {(char *)(uintptr_t)o->tail, o->tail_len},
+    };
+    struct iovec *next = pieces;
+    unsigned count = 2;
+    if (output_pending(o) == 0)
+        return OUTPUT_DONE;
+    bool more = o->file_fd >= 0 && o->file_bytes > 0;
+    enum output_result result = send_pieces(o, fd, &next, &count, more ? MSG_MORE : 0);
+    if (result == OUTPUT_GONE)
+        return result;
+    if (count == 2) {
+        o->bytes_sent = o->bytes.len - pieces[0].iov_len;
+        return result;
+    }
+    buf_reset(&o->bytes);
+    o->bytes_sent = 0;
+    o->tail = count ? pieces[1].iov_base : NULL;
+    o->tail_len = count ? pieces[1].iov_len : 0;
+    return result;
+}
+
+static enum output_result flush_file(struct output *o, int fd)
+{
+    while (o->file_fd >= 0 && o->file_bytes > 0) {
+        off_t offset = (off_t)o->file_offset;
+        size_t step = o->file_bytes < FILE_STEP_BYTES ? (size_t)o->file_bytes : FILE_STEP_BYTES;
+        ssize_t sent = sendfile(fd, o->file_fd, &offset, step);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && is_blocked(errno))
+            return OUTPUT_BLOCKED;
+        if (sent <= 0) /* 0: the file became shorter than the head said */
+            return gone(o);
+        o->total_bytes += (size_t)sent;
+        o->file_offset += (size_t)sent;
+        o->file_bytes -= (size_t)sent;
+    }
+    if (o->file_fd >= 0)
+        close(o->file_fd);
+    o->file_fd = -1;
+    return OUTPUT_DONE;
+}
+
+enum output_result output_flush(struct output *o, int fd)
+{
+    enum output_result result = flush_bytes(o, fd);
+    return result == OUTPUT_DONE ? flush_file(o, fd) : result;
+}
+
+static void copy_pieces(struct output *o, const struct iovec *pieces, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        buf_append(&o->bytes, pieces[i].iov_base, pieces[i].iov_len);
+}
+
+enum output_result output_send(struct output *o, int fd, struct iovec *pieces, unsigned count)
+{
+    enum output_result result = output_is_empty(o) ? OUTPUT_DONE : output_flush(o, fd);
+    if (result == OUTPUT_DONE)
+        result = send_pieces(o, fd, &pieces, &count, 0);
+    if (result == OUTPUT_BLOCKED)
+        copy_pieces(o, pieces, count);
+    return result;
+}
+
+enum output_result output_send_last(struct output *o, int fd, struct iovec *pieces, unsigned count)
+{
+    assert(count > 0 && o->tail_len == 0);
+    enum output_result result = output_is_empty(o) ? OUTPUT_DONE : output_flush(o, fd);
+    if (result == OUTPUT_DONE)
+        result = send_pieces(o, fd, &pieces, &count, 0);
+    if (result == OUTPUT_BLOCKED && count > 0) {
+        copy_pieces(o, pieces, count - 1);
+        o->tail = pieces[count - 1].iov_base;
+        o->tail_len = pieces[count - 1].iov_len;
+    }
+    return result;
+}
+
+enum output_result output_send_file(struct output *o, int fd, struct iovec head, int file_fd,
+                                    uint64_t offset, uint64_t bytes)
+{
+    buf_append(&o->bytes, head.iov_base, head.iov_len);
+    o->file_fd = file_fd;
+    o->file_offset = offset;
+    o->file_bytes = bytes;
+    return output_flush(o, fd);
+}

@@ -1,0 +1,442 @@
+/* pool.c: the threads of a worker, and who of them owns the loop.
+ *
+ * Owns: the threads, the standby, the queues between them. All of it is under one lock, held for a
+ * few instructions; requests and the loop run without it. A hand-off between threads costs 10-15
+ * us, so none is in the way of a request: the thread that reads a request runs it, and who takes
+ * the loop over is decided beside it. */
+#include "pool.h"
+#include "answer.h"
+#include "board.h"
+#include "log.h"
+#include "wsgi.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long the loop may be nobody's before another thread takes it: twice what a request of this
+ * application takes, within these bounds. Where a thread is free it would compete for the
+ * interpreter, so that patience is longer than a page takes, and short against a long
+ * computation; where none is, the standby only looks after clients and costs two hand-offs. */
+#define PATIENCE_MIN_NS    (10 * NS_PER_MS)
+#define PATIENCE_MAX_NS    (100 * NS_PER_MS)
+#define STANDBY_MIN_NS     (2 * NS_PER_MS)
+#define STANDBY_MAX_NS     (10 * NS_PER_MS)
+/* The standby looks this often while there is anything to look after. */
+#define STANDBY_LOOK_NS    (2 * NS_PER_MS)
+/* Looks without anything to do before it sleeps for good. */
+#define STANDBY_LOOKS_IDLE 50
+/* How much running time lies between two measurements of a thread's CPU time (0.3-1 us each). */
+#define MEASURE_EVERY_NS   (5 * NS_PER_MS)
+/* Requests that wait for more than this share of their time: the loop is handed on at once. */
+#define MOSTLY_WAIT_PERMILLE 500
+
+/* --- the policy ----------------------------------------------------------------------------- */
+
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* After a request, on its thread: learns whether requests compute or wait. Under the lock. */
+static void learn(struct pool *pool, struct pool_thread *thread)
+{
+    uint64_t run_ns = thread->run_ns - thread->measured_run_ns;
+    pool->typical_ns = (pool->typical_ns * 15 + thread->last_run_ns) / 16;
+    if (run_ns < MEASURE_EVERY_NS)
+        return;
+    uint64_t cpu_ns = thread_cpu_ns();
+    uint64_t used_ns = cpu_ns - thread->measured_cpu_ns;
+    unsigned waits = used_ns >= run_ns ? 0 : (unsigned)((run_ns - used_ns) * 1000 / run_ns);
+    pool->wait_permille = (pool->wait_permille * 7 + waits) / 8;
+    thread->measured_run_ns = thread->run_ns;
+    thread->measured_cpu_ns = cpu_ns;
+}
+
+static bool mostly_waits(const struct pool *pool)
+{
+    return pool->wait_permille > MOSTLY_WAIT_PERMILLE;
+}
+
+/* --- who leads (under the lock) ------------------------------------------------------------- */
+
+static void publish_free(struct pool *pool)
+{
+    unsigned leading = pool->led && !pool->led_by_standby;
+    atomic_store_explicit(&pool->board->free_threads, pool->idle_count + leading,
+                          memory_order_relaxed);
+}
+
+static struct pool_thread *pop_idle(struct pool *pool)
+{
+    struct pool_thread *thread = pool->idle;
+    if (thread) {
+        pool->idle = thread->next_idle;
+        pool->idle_count--;
+    }
+    return thread;
+}
+
+static void call_thread(struct pool_thread *thread, bool appointed)
+{
+    thread->called = true;
+    thread->appointed = appointed;
+    pthread_cond_signal(&thread->wake);
+}
+
+/* Hands the loop to a parked thread; false when there is none. */
+static bool appoint(struct pool *pool)
+{
+    struct pool_thread *thread = pop_idle(pool);
+    if (!thread)
+        return false;
+    pool->led = true;
+    pool->led_by_standby = false;
+    call_thread(thread, true);
+    return true;
+}
+
+/* A thread leaves the loop to run a request. */
+static void leave_loop(struct pool *pool)
+{
+    pool->led = false;
+    pool->unled_since_ns = now_ns();
+    if (!(mostly_waits(pool) && appoint(pool)) && pool->standby_asleep) {
+        pool->standby_asleep = false;
+        pthread_cond_signal(&pool->standby_wake);
+    }
+    publish_free(pool);
+}
+
+static void wake_loop(struct pool *pool)
+{
+    ev_async_send(pool->shared->loop, pool->bell);
+}
+
+/* --- leading -------------------------------------------------------------------------------- */
+
+static void resume_returned(struct pool *pool)
+{
+    struct conn *c;
+    while ((c = pool_take_returned(pool)))
+        conn_resume(c);
+}
+
+/* Runs the loop until there is a request for the calling thread (returned), or the pool stops
+ * (NULL). The leader; lock not held. */
+static struct conn *lead(struct pool *pool, struct pool_thread *thread)
+{
+    struct conn_shared *shared = pool->shared;
+    struct conn *c;
+    conn_unpark_all(shared);
+    for (;;) {
+        resume_returned(pool);
+        while ((c = TAILQ_FIRST(&shared->readable)))
+            if (conn_read(c) == CONN_RUNS)
+                return c;
+        if (pool->garbage_count > 0) {
+            python_acquire(&thread->python);
+            pool_drop_garbage(pool);
+            python_release(&thread->python);
+        }
+        if (pool->stopping)
+            return NULL;
+        ev_run(shared->loop, EVRUN_ONCE);
+    }
+}
+
+/* The standby's way of leading: no thread is free, so nothing is accepted and no new request is
+ * read; bodies, timeouts, slow readers and signals go on. Until a thread is free. */
+static void lead_as_standby(struct pool *pool)
+{
+    struct conn_shared *shared = pool->shared;
+    struct conn *c;
+    for (;;) {
+        resume_returned(pool);
+        while ((c = TAILQ_FIRST(&shared->readable))) {
+            if (c->state == CONN_IDLE)
+                pool->overflow(pool->overflow_context, c);
+            else if (conn_read(c) == CONN_RUNS)
+                pool_queue_ready(pool, c);
+        }
+        pthread_mutex_lock(&pool->lock);
+        bool leave = pool->idle || pool->stopping;
+        pthread_mutex_unlock(&pool->lock);
+        if (leave)
+            return;
+        ev_run(shared->loop, EVRUN_ONCE);
+    }
+}
+
+/* --- threads -------------------------------------------------------------------------------- */
+
+static void park(struct pool *pool, struct pool_thread *thread)
+{
+    thread->next_idle = pool->idle;
+    pool->idle = thread;
+    pool->idle_count++;
+    thread->called = false;
+    publish_free(pool);
+    if (pool->led_by_standby)
+        wake_loop(pool); /* it waits for exactly this */
+    while (!thread->called)
+        pthread_cond_wait(&thread->wake, &pool->lock);
+}
+
+/* The next request for this thread; NULL when the pool stops. Holds the lock on entry and exit. */
+static struct conn *next_request(struct pool *pool, struct pool_thread *thread)
+{
+    for (;;) {
+        struct conn *c = TAILQ_FIRST(&pool->ready);
+        bool mine = thread->appointed || !pool->led;
+        if (c && !thread->appointed) {
+            TAILQ_REMOVE(&pool->ready, c, link);
+            return c;
+        }
+        if (pool->stopping && !thread->appointed)
+            return NULL;
+        if (!mine) {
+            park(pool, thread);
+            continue;
+        }
+        thread->appointed = false;
+        pool->led = true;
+        publish_free(pool);
+        pthread_mutex_unlock(&pool->lock);
+        c = lead(pool, thread);
+        pthread_mutex_lock(&pool->lock);
+        leave_loop(pool);
+        if (c)
+            return c;
+    }
+}
+
+static void run_requests(struct pool_thread *thread)
+{
+    struct pool *pool = thread->pool;
+    struct conn *c;
+    atomic_store(&thread->slot->tid, (int32_t)syscall(SYS_gettid));
+    pthread_mutex_lock(&pool->lock);
+    thread->measured_cpu_ns = thread_cpu_ns();
+    while ((c = next_request(pool, thread))) {
+        pool->running++;
+        pthread_mutex_unlock(&pool->lock);
+        answer_run(c, thread);
+        pthread_mutex_lock(&pool->lock);
+        pool->running--;
+        learn(pool, thread);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    atomic_store(&thread->slot->tid, 0);
+}
+
+static void *thread_main(void *arg)
+{
+    struct pool_thread *thread = arg;
+    char name[32];
+    snprintf(name, sizeof(name), "request-%u", thread->number + 1);
+    pthread_setname_np(pthread_self(), name);
+    python_thread_init(&thread->python, name);
+    run_requests(thread);
+    python_thread_fini(&thread->python);
+    return NULL;
+}
+
+/* --- the standby ---------------------------------------------------------------------------- */
+
+static void sleep_until(struct pool *pool, uint64_t wake_ns)
+{
+    struct timespec until = {(time_t)(wake_ns / NS_PER_S), (long)(wake_ns % NS_PER_S)};
+    (void)pthread_cond_timedwait(&pool->standby_wake, &pool->lock, &until);
+}
+
+static uint64_t clamp(uint64_t value, uint64_t min, uint64_t max)
+{
+    return value < min ? min : value > max ? max : value;
+}
+
+static uint64_t patience_ns(const struct pool *pool)
+{
+    uint64_t twice_ns = 2 * pool->typical_ns;
+    return pool->idle ? clamp(twice_ns, PATIENCE_MIN_NS, PATIENCE_MAX_NS)
+                      : clamp(twice_ns, STANDBY_MIN_NS, STANDBY_MAX_NS);
+}
+
+/* The loop has been nobody's for too long. */
+static bool is_overdue(const struct pool *pool, uint64_t now)
+{
+    uint64_t unled_ns = now > pool->unled_since_ns ? now - pool->unled_since_ns : 0;
+    return !pool->led && unled_ns >= patience_ns(pool);
+}
+
+static void take_over(struct pool *pool)
+{
+    if (appoint(pool))
+        return;
+    pool->led = pool->led_by_standby = true;
+    pthread_mutex_unlock(&pool->lock);
+    lead_as_standby(pool);
+    pthread_mutex_lock(&pool->lock);
+    pool->led = pool->led_by_standby = false;
+    pool->unled_since_ns = now_ns();
+    (void)appoint(pool);
+    publish_free(pool);
+}
+
+static void *standby_main(void *arg)
+{
+    struct pool *pool = arg;
+    unsigned idle_looks = 0;
+    pthread_setname_np(pthread_self(), "standby");
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->stopping) {
+        uint64_t now = now_ns();
+        if (is_overdue(pool, now)) {
+            idle_looks = 0;
+            take_over(pool);
+            continue;
+        }
+        idle_looks = pool->led ? idle_looks + 1 : 0;
+        if (idle_looks < STANDBY_LOOKS_IDLE) {
+            sleep_until(pool, now + STANDBY_LOOK_NS);
+            continue;
+        }
+        idle_looks = 0;
+        pool->standby_asleep = true;
+        while (pool->standby_asleep && !pool->stopping)
+            pthread_cond_wait(&pool->standby_wake, &pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+/* --- life ----------------------------------------------------------------------------------- */
+
+static void init_conditions(struct pool *pool)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->standby_wake, &attributes);
+    for (unsigned i = 0; i < pool->count; i++)
+        pthread_cond_init(&pool->threads[i].wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static void start_thread(pthread_t *thread, void *(*function)(void *), void *arg)
+{
+    int error = pthread_create(thread, NULL, function, arg);
+    if (error) {
+        log_critical("a thread cannot be started: %s", strerror(error));
+        _exit(EXIT_CRASH);
+    }
+}
+
+void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worker *board,
+               struct board_thread *slots, unsigned threads)
+{
+    pool->shared = shared;
+    pool->board = board;
+    pool->count = threads;
+    pool->threads = xcalloc(threads, sizeof(*pool->threads));
+    TAILQ_INIT(&pool->ready);
+    TAILQ_INIT(&pool->returned);
+    init_conditions(pool);
+    for (unsigned i = 0; i < threads; i++) {
+        pool->threads[i].pool = pool;
+        pool->threads[i].number = i;
+        pool->threads[i].slot = &slots[i];
+    }
+}
+
+void pool_serve(struct pool *pool)
+{
+    python_thread_adopt(&pool->threads[0].python);
+    for (unsigned i = 1; i < pool->count; i++)
+        start_thread(&pool->threads[i].pthread, thread_main, &pool->threads[i]);
+    start_thread(&pool->standby, standby_main, pool);
+    run_requests(&pool->threads[0]);
+    for (unsigned i = 1; i < pool->count; i++)
+        pthread_join(pool->threads[i].pthread, NULL);
+    pthread_join(pool->standby, NULL);
+    python_acquire(&pool->threads[0].python);
+}
+
+void pool_stop(struct pool *pool)
+{
+    struct pool_thread *thread;
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    while ((thread = pop_idle(pool)))
+        call_thread(thread, false);
+    pthread_cond_signal(&pool->standby_wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_return(struct pool *pool, struct conn *conn)
+{
+    pthread_mutex_lock(&pool->lock);
+    TAILQ_INSERT_TAIL(&pool->returned, conn, link);
+    if (pool->led)
+        wake_loop(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+struct conn *pool_take_returned(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct conn *c = TAILQ_FIRST(&pool->returned);
+    if (c)
+        TAILQ_REMOVE(&pool->returned, c, link);
+    pthread_mutex_unlock(&pool->lock);
+    return c;
+}
+
+void pool_queue_ready(struct pool *pool, struct conn *conn)
+{
+    pthread_mutex_lock(&pool->lock);
+    TAILQ_INSERT_TAIL(&pool->ready, conn, link);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+bool pool_is_busy(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool busy = pool->running > 0 || !TAILQ_EMPTY(&pool->ready) || !TAILQ_EMPTY(&pool->returned);
+    pthread_mutex_unlock(&pool->lock);
+    return busy;
+}
+
+/* --- garbage -------------------------------------------------------------------------------- */
+
+void pool_discard(struct pool *pool, struct _object *object)
+{
+    pthread_mutex_lock(&pool->lock);
+    if (pool->garbage_count == pool->garbage_room) {
+        pool->garbage_room = pool->garbage_room ? pool->garbage_room * 2 : 16;
+        pool->garbage = xrealloc(pool->garbage, pool->garbage_room * sizeof(*pool->garbage));
+    }
+    pool->garbage[pool->garbage_count++] = object;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* One at a time: dropping a reference may run Python, which may want the lock's other users. */
+void pool_drop_garbage(struct pool *pool)
+{
+    while (atomic_load_explicit(&pool->garbage_count, memory_order_relaxed) > 0) {
+        struct _object *object = NULL;
+        pthread_mutex_lock(&pool->lock);
+        if (pool->garbage_count > 0)
+            object = pool->garbage[--pool->garbage_count];
+        pthread_mutex_unlock(&pool->lock);
+        if (object)
+            wsgi_drop(&object);
+    }
+}

@@ -1,0 +1,283 @@
+/* python.c: the embedded interpreter: start, load, fork, threads, exceptions.
+ *
+ * Owns: the interpreter and the module myserver.boot. Runs in the mold and in the workers, never
+ * in the master. Only the main interpreter exists: Django's C drivers refuse others. Signals
+ * stay C's: Python installs no handler, except what the application asks for. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "buf.h"
+#include "config.h"
+#include "log.h"
+#include "pymodule.h"
+#include "python.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static PyObject *boot; /* the module myserver.boot */
+
+/* Calls boot.<method>(...); new reference or NULL with an exception set. */
+static PyObject *call_boot(const char *method, const char *format, ...)
+{
+    va_list args;
+    PyObject *function = PyObject_GetAttrString(boot, method);
+    if (!function)
+        return NULL;
+    va_start(args, format);
+    PyObject *tuple = Py_VaBuildValue(format, args);
+    va_end(args);
+    PyObject *answer = tuple ? PyObject_CallObject(function, tuple) : NULL;
+    Py_XDECREF(tuple);
+    Py_DECREF(function);
+    return answer;
+}
+
+NORETURN static void die_status(const char *what, PyStatus status)
+{
+    die(EXIT_CONFIG, "%s: %s", what, status.err_msg ? status.err_msg : "Python did not start");
+}
+
+/* The value of `key` in pyvenv.cfg, into `out`; false when there is none. */
+static bool read_venv_key(FILE *file, const char *key, char *out, size_t size)
+{
+    char line[PATH_MAX + 64], name[64], value[PATH_MAX];
+    rewind(file);
+    while (fgets(line, sizeof(line), file)) {
+        if (sscanf(line, " %63[^= \t] = %4095[^\n]", name, value) == 2 && strcmp(name, key) == 0) {
+            snprintf(out, size, "%.*s", (int)size - 1, value);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Python itself takes any directory, and a virtualenv of another minor version silently has
+ * no packages: so the versions are compared before anything starts. */
+static void check_virtualenv(const char *directory)
+{
+    char path[PATH_MAX], version[64] = "";
+    unsigned major = 0, minor = 0;
+    snprintf(path, sizeof(path), "%s/pyvenv.cfg", directory);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        die(EXIT_CONFIG, "virtualenv %s: no pyvenv.cfg there, so it is no virtualenv; make one with "
+                         "'python%d.%d -m venv %s'",
+            directory, PY_MAJOR_VERSION, PY_MINOR_VERSION, directory);
+    if (!read_venv_key(file, "version", version, sizeof(version)))
+        (void)read_venv_key(file, "version_info", version, sizeof(version));
+    fclose(file);
+    if (sscanf(version, "%u.%u", &major, &minor) != 2)
+        die(EXIT_CONFIG, "virtualenv %s: pyvenv.cfg does not say its Python version", directory);
+    if (major != PY_MAJOR_VERSION || minor != PY_MINOR_VERSION)
+        die(EXIT_CONFIG,
+            "virtualenv %s is of Python %u.%u, but this program is built for Python %d.%d: make the "
+            "virtualenv with python%d.%d, or build the program with 'make PYTHON=python%u.%u'",
+            directory, major, minor, PY_MAJOR_VERSION, PY_MINOR_VERSION, PY_MAJOR_VERSION,
+            PY_MINOR_VERSION, major, minor);
+}
+
+static void start_interpreter(const char *virtualenv)
+{
+    PyPreConfig preconfig;
+    PyConfig config;
+    char program[PATH_MAX] = MYSERVER_PYTHON_EXECUTABLE;
+    char *argv[] = {"myserver", NULL};
+
+    if (virtualenv) {
+        check_virtualenv(virtualenv);
+        snprintf(program, sizeof(program), "%s/bin/python", virtualenv);
+    }
+    PyPreConfig_InitPythonConfig(&preconfig);
+    preconfig.parse_argv = 0;
+    preconfig.utf8_mode = 1; /* services start in the C locale; Django's files are UTF-8 */
+    PyStatus status = Py_PreInitialize(&preconfig);
+    if (PyStatus_Exception(status))
+        die_status("Python pre-initialization", status);
+
+    PyConfig_InitPythonConfig(&config);
+    config.parse_argv = 0;
+    config.install_signal_handlers = 0;
+    status = PyConfig_SetBytesArgv(&config, 1, argv);
+    /* Virtualenvs and sys.executable both follow from the program's name. */
+    if (!PyStatus_Exception(status))
+        status = PyConfig_SetBytesString(&config, &config.program_name, program);
+    if (!PyStatus_Exception(status))
+        status = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    if (PyStatus_Exception(status))
+        die_status(program, status);
+}
+
+/* The directory of the Python package: beside a build tree's program, or installed. */
+static void package_directory(char *out, size_t size)
+{
+    static const char *const places[] = {"../python", "../../python", "../lib/myserver/python"};
+    char program[PATH_MAX], probe[PATH_MAX + 64];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    program[len > 0 ? len : 0] = '\0';
+    char *slash = strrchr(program, '/');
+    if (slash)
+        *slash = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        snprintf(probe, sizeof(probe), "%s/%s/myserver/boot.py", program, places[i]);
+        snprintf(out, size, "%s/%s", program, places[i]);
+        if (access(probe, R_OK) == 0)
+            return;
+    }
+    die(EXIT_CONFIG, "the Python package 'myserver' is not beside %s: install the program with "
+                     "'make install', not by copying the file",
+        program);
+}
+
+/* Appended, so that a project may have a module of any name but ours. */
+static void import_boot(void)
+{
+    char directory[PATH_MAX + 64], resolved[PATH_MAX];
+    package_directory(directory, sizeof(directory));
+    PyObject *path = PySys_GetObject("path"); /* borrowed */
+    PyObject *entry = PyUnicode_DecodeFSDefault(realpath(directory, resolved) ? resolved : directory);
+    if (entry && path && PyList_Append(path, entry) == 0)
+        boot = PyImport_ImportModule("myserver.boot");
+    Py_XDECREF(entry);
+    if (!boot) {
+        PyErr_Print();
+        die(EXIT_CONFIG, "the Python package 'myserver' in %s cannot be imported", directory);
+    }
+}
+
+static void check_build(const char *virtualenv)
+{
+    Dl_info info;
+    /* POSIX has no other way to turn a function into the object pointer dladdr wants. */
+    if (!dladdr((void *)(uintptr_t)&Py_GetVersion, &info) || !info.dli_fname)
+        return;
+    PyObject *reason = call_boot("check_interpreter", "(ss)", virtualenv, info.dli_fname);
+    if (!reason)
+        PyErr_Clear();
+    else if (reason != Py_None)
+        die(EXIT_CONFIG, "%s", PyUnicode_AsUTF8(reason));
+    Py_XDECREF(reason);
+}
+
+static void prepare_path(const struct config *config)
+{
+    PyObject *entries = PyList_New(0);
+    for (size_t i = 0; entries && i < config->pythonpath.count; i++) {
+        PyObject *entry = PyUnicode_DecodeFSDefault(config->pythonpath.items[i]);
+        if (!entry || PyList_Append(entries, entry) < 0)
+            Py_CLEAR(entries);
+        Py_XDECREF(entry);
+    }
+    PyObject *done = entries ? call_boot("prepare", "(N)", entries) : NULL;
+    if (!done)
+        python_log_exception(LOG_ERROR, "the Python path cannot be set");
+    Py_XDECREF(done);
+}
+
+void python_start(const struct config *config)
+{
+    PyImport_AppendInittab("_myserver", pymodule_create);
+    start_interpreter(config->virtualenv);
+    import_boot();
+    check_build(config->virtualenv ? config->virtualenv : "");
+    prepare_path(config);
+}
+
+PyObject *python_load(const struct config *config)
+{
+    PyObject *application = call_boot("load", "(s)", config->app);
+    if (!application)
+        python_log_exception(LOG_ERROR, "the application %s cannot be loaded", config->app);
+    return application;
+}
+
+void python_stop(void)
+{
+    PyObject *done = call_boot("stop", "()");
+    if (!done)
+        python_log_exception(LOG_ERROR, "while stopping");
+    Py_XDECREF(done);
+}
+
+void python_before_fork(void)
+{
+    PyOS_BeforeFork();
+}
+
+void python_after_fork_parent(void)
+{
+    PyOS_AfterFork_Parent();
+}
+
+void python_after_fork_child(void)
+{
+    PyOS_AfterFork_Child();
+}
+
+void python_thread_adopt(struct python_thread *thread)
+{
+    thread->state = PyEval_SaveThread();
+}
+
+void python_thread_init(struct python_thread *thread, const char *name)
+{
+    thread->state = PyThreadState_New(PyInterpreterState_Main());
+    assert(thread->state);
+    python_acquire(thread);
+    PyObject *done = call_boot("name_thread", "(s)", name);
+    if (!done)
+        PyErr_Clear();
+    Py_XDECREF(done);
+    python_release(thread);
+}
+
+void python_thread_fini(struct python_thread *thread)
+{
+    python_acquire(thread);
+    PyThreadState_Clear(thread->state);
+    PyThreadState_DeleteCurrent();
+    thread->state = NULL;
+}
+
+void python_acquire(struct python_thread *thread)
+{
+    PyEval_RestoreThread(thread->state);
+}
+
+void python_release(struct python_thread *thread)
+{
+    PyThreadState *state = PyEval_SaveThread();
+    assert(state == thread->state);
+    (void)state;
+}
+
+void python_log_exception(enum log_level level, const char *format, ...)
+{
+    char what[512];
+    va_list args;
+    PyObject *type, *value, *trace;
+    va_start(args, format);
+    vsnprintf(what, sizeof(what), format, args);
+    va_end(args);
+
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    PyObject *text = call_boot("describe", "(OOO)", type, value ? value : Py_None,
+                               trace ? trace : Py_None);
+    /* Surrogates cannot be UTF-8; the log takes them as escapes. */
+    PyObject *bytes = text ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace") : NULL;
+    if (bytes)
+        log_block(level, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), "%s", what);
+    else
+        log_write(level, "%s (its traceback cannot be printed)", what);
+    PyErr_Clear();
+    Py_XDECREF(bytes);
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+}

@@ -1,0 +1,393 @@
+/* worker.c: the process that serves.
+ *
+ * Owns: the loop and what is on it besides connections (listeners, signals, the tick, the inbox,
+ * the lifeline), and how the process ends. Accepts one connection per wake and only when a thread
+ * is free: the kernel's queue is then the one queue of all workers. Never parses, never runs
+ * Python but to stop it. */
+#include "worker.h"
+#include "board.h"
+#include "config.h"
+#include "conn.h"
+#include "inbox.h"
+#include "listen.h"
+#include "log.h"
+#include "pool.h"
+#include "process.h"
+#include "pymodule.h"
+#include "python.h"
+#include "wsgi.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TICK_S         0.2
+#define ACCEPT_PAUSE_S 0.2 /* after the descriptors ran out */
+#define GIVE_RETRY_S   0.002
+
+struct acceptor {
+    ev_io watcher;
+    unsigned listener;
+};
+
+static struct {
+    const struct worker_seed *seed;
+    struct conn_shared shared;
+    struct pool pool;
+    struct acceptor *acceptors; /* [listeners] */
+    ev_signal on_term, on_quit;
+    ev_async bell;
+    ev_timer tick, accept_pause, give_retry;
+    ev_io inbox, lifeline;
+    bool accepting;
+} worker;
+
+/* --- accepting ------------------------------------------------------------------------------ */
+
+static void set_accepting(bool on)
+{
+    if (on == worker.accepting)
+        return;
+    worker.accepting = on;
+    for (size_t i = 0; i < worker.seed->listeners->count; i++) {
+        if (on)
+            ev_io_start(worker.shared.loop, &worker.acceptors[i].watcher);
+        else
+            ev_io_stop(worker.shared.loop, &worker.acceptors[i].watcher);
+    }
+}
+
+static void on_accept_error(int error)
+{
+    if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
+        return; /* the client gave up, or a sibling was first */
+    log_warning("no connection is accepted for a moment: %s", strerror(error));
+    set_accepting(false);
+    ev_timer_set(&worker.accept_pause, ACCEPT_PAUSE_S, 0.);
+    ev_timer_start(worker.shared.loop, &worker.accept_pause);
+}
+
+static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    const struct acceptor *acceptor = watcher->data;
+    const struct listener *listener = &worker.seed->listeners->items[acceptor->listener];
+    struct sockaddr_storage peer;
+    socklen_t peer_len = sizeof(peer);
+    bool is_unix = listener->family == AF_UNIX;
+    if (worker.pool.led_by_standby) {
+        set_accepting(false); /* no thread is free: the siblings, or later */
+        return;
+    }
+    int fd = accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
+                     is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        on_accept_error(errno);
+    else
+        conn_open(&worker.shared, fd, acceptor->listener,
+                  is_unix ? NULL : (struct sockaddr *)&peer);
+}
+
+static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    if (!worker.shared.draining)
+        set_accepting(true);
+}
+
+/* --- giving connections away ---------------------------------------------------------------- */
+
+/* A worker that would run a request at once; -1: none. */
+static int find_free_sibling(void)
+{
+    struct board *board = worker.seed->board;
+    unsigned self = worker.seed->slot;
+    for (unsigned i = 1; i < board->workers; i++) {
+        unsigned slot = (self + i) % board->workers;
+        const struct board_worker *other = &board->worker[slot];
+        if (atomic_load(&other->state) == BOARD_WORKER_SERVING &&
+            atomic_load(&other->free_threads) > 0)
+            return (int)slot;
+    }
+    return -1;
+}
+
+static bool give_to_free_sibling(struct conn *c)
+{
+    int slot = find_free_sibling();
+    return slot >= 0 && !c->exchange && inbox_give(c, worker.seed->inboxes[slot].write_fd);
+}
+
+/* No thread is free, and the next request of an idle connection is there. */
+static void on_overflow(void *context, struct conn *c)
+{
+    (void)context;
+    if (give_to_free_sibling(c))
+        return;
+    conn_park(c);
+    if (!ev_is_active(&worker.give_retry)) {
+        ev_timer_set(&worker.give_retry, GIVE_RETRY_S, GIVE_RETRY_S);
+        ev_timer_start(worker.shared.loop, &worker.give_retry);
+    }
+}
+
+static void on_give_retry(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)events;
+    struct conn *c, *next;
+    for (c = TAILQ_FIRST(&worker.shared.parked); c; c = next) {
+        next = TAILQ_NEXT(c, link);
+        if (!give_to_free_sibling(c))
+            break;
+    }
+    if (TAILQ_EMPTY(&worker.shared.parked))
+        ev_timer_stop(loop, watcher);
+}
+
+static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    inbox_adopt_all(&worker.shared, watcher->fd);
+}
+
+/* --- stopping ------------------------------------------------------------------------------- */
+
+static void set_title(const char *state)
+{
+    process_set_title("myserver: worker %u [%s] %s", worker.seed->slot + 1,
+                      worker.seed->config->app, state);
+}
+
+/* Another worker that will go on serving takes the quiet connections: their clients notice
+ * nothing. When the whole server stops there is none. */
+static void give_idle_away(void)
+{
+    struct board *board = worker.seed->board;
+    unsigned target = 0;
+    struct conn *c, *next;
+    for (c = TAILQ_FIRST(&worker.shared.all); c; c = next) {
+        next = TAILQ_NEXT(c, all);
+        if (c->state != CONN_IDLE || c->exchange || atomic_load(&c->owner) != CONN_LOOP)
+            continue;
+        for (unsigned tried = 0; tried < board->workers; tried++) {
+            unsigned slot = target++ % board->workers;
+            if (slot != worker.seed->slot &&
+                atomic_load(&board->worker[slot].state) == BOARD_WORKER_SERVING &&
+                inbox_give(c, worker.seed->inboxes[slot].write_fd))
+                break;
+        }
+    }
+}
+
+static void begin_drain(const char *why)
+{
+    if (worker.shared.draining)
+        return;
+    log_info("draining: %s", why);
+    worker.shared.draining = true;
+    atomic_store(&worker.shared.last_requests, true);
+    atomic_store(&worker.seed->board->worker[worker.seed->slot].state, BOARD_WORKER_DRAINING);
+    set_title("draining");
+    set_accepting(false);
+    ev_timer_stop(worker.shared.loop, &worker.accept_pause);
+    for (size_t i = 0; i < worker.seed->listeners->count; i++)
+        close(worker.seed->listeners->items[i].fd);
+    if (!atomic_load(&worker.seed->board->stopping))
+        give_idle_away();
+}
+
+static void stop_when_drained(void)
+{
+    if (worker.shared.draining && worker.shared.count == 0 && !pool_is_busy(&worker.pool))
+        pool_stop(&worker.pool);
+}
+
+static void on_term(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    begin_drain("told to stop");
+    stop_when_drained();
+}
+
+static void on_quit(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    log_info("stopping at once, %u connections are closed", worker.shared.count);
+    _exit(EXIT_OK);
+}
+
+static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)events;
+    ev_io_stop(loop, watcher);
+    begin_drain("the master is gone");
+    stop_when_drained();
+}
+
+/* --- the loop ------------------------------------------------------------------------------- */
+
+static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    conn_expire_all(&worker.shared, now_ms());
+    if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
+        give_idle_away();
+    stop_when_drained();
+    if (!worker.shared.draining && !worker.pool.led_by_standby &&
+        !ev_is_active(&worker.accept_pause))
+        set_accepting(true);
+}
+
+static void on_bell(struct ev_loop *loop, ev_async *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events; /* being awake is all: the leader looks at its queues */
+}
+
+/* libev keeps its epoll descriptor to itself, and inbox.c needs it: it is the one that appears
+ * with the loop. */
+static int next_epoll_fd(int after)
+{
+    char path[64], target[64];
+    for (int fd = after + 1; fd < 65536; fd++) {
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        ssize_t len = readlink(path, target, sizeof(target) - 1);
+        if (len < 0)
+            continue;
+        target[len] = '\0';
+        if (strcmp(target, "anon_inode:[eventpoll]") == 0)
+            return fd;
+    }
+    return -1;
+}
+
+static void open_loop(void)
+{
+    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC); /* the next descriptor to be given out */
+    close(lowest);
+    worker.shared.loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    worker.shared.epoll_fd = next_epoll_fd(lowest - 1);
+    if (!worker.shared.loop || worker.shared.epoll_fd < 0) {
+        log_critical("the event loop cannot be made: %s", strerror(errno));
+        _exit(EXIT_CRASH);
+    }
+}
+
+static void watch_listeners(void)
+{
+    const struct listeners *listeners = worker.seed->listeners;
+    worker.acceptors = xcalloc(listeners->count, sizeof(*worker.acceptors));
+    for (size_t i = 0; i < listeners->count; i++) {
+        struct acceptor *acceptor = &worker.acceptors[i];
+        acceptor->listener = (unsigned)i;
+        acceptor->watcher.data = acceptor;
+        ev_io_init(&acceptor->watcher, on_acceptable, listeners->items[i].fd, EV_READ);
+        acceptor->watcher.data = acceptor;
+    }
+    set_accepting(true);
+}
+
+static void watch(void)
+{
+    struct ev_loop *loop = worker.shared.loop;
+    ev_signal_init(&worker.on_term, on_term, SIGTERM);
+    ev_signal_start(loop, &worker.on_term);
+    ev_signal_init(&worker.on_quit, on_quit, SIGQUIT);
+    ev_signal_start(loop, &worker.on_quit);
+    ev_async_init(&worker.bell, on_bell);
+    ev_async_start(loop, &worker.bell);
+    ev_timer_init(&worker.tick, on_tick, TICK_S, TICK_S);
+    ev_timer_start(loop, &worker.tick);
+    ev_timer_init(&worker.accept_pause, on_accept_pause_end, ACCEPT_PAUSE_S, 0.);
+    ev_timer_init(&worker.give_retry, on_give_retry, GIVE_RETRY_S, GIVE_RETRY_S);
+    ev_io_init(&worker.inbox, on_inbox, worker.seed->inboxes[worker.seed->slot].read_fd, EV_READ);
+    ev_io_start(loop, &worker.inbox);
+    ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
+    ev_io_start(loop, &worker.lifeline);
+    watch_listeners();
+}
+
+static void open_access_log(const struct config *config)
+{
+    char *error = NULL;
+    worker.shared.access_fd = -1;
+    if (!config->access_logfile)
+        return;
+    worker.shared.access_fd =
+        strcmp(config->access_logfile, "-") == 0
+            ? STDOUT_FILENO
+            : open(config->access_logfile, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (worker.shared.access_fd >= 0)
+        worker.shared.access = access_compile(config->access_logformat, &error);
+    if (!worker.shared.access)
+        log_error("no access log: %s", error ? error : strerror(errno));
+    free(error);
+}
+
+static void set_shared(const struct config *config)
+{
+    struct conn_shared *shared = &worker.shared;
+    shared->config = config;
+    shared->limits = (struct http_limits){
+        .request_line_bytes = config->limit_request_line_bytes,
+        .field_bytes = config->limit_request_field_size_bytes,
+        .head_bytes = 65536,
+        .fields = config->limit_request_fields,
+        .body_bytes = config->limit_request_body_bytes,
+        .body_memory_bytes = config->body_buffer_bytes,
+        .tmp_dir = config->tmp_dir,
+    };
+    shared->worker = worker.seed->slot + 1;
+    shared->board = &worker.seed->board->worker[worker.seed->slot];
+    shared->pool = &worker.pool;
+    TAILQ_INIT(&shared->all);
+    TAILQ_INIT(&shared->readable);
+    TAILQ_INIT(&shared->parked);
+    pthread_mutex_init(&shared->free_lock, NULL);
+    const char *wrong = forwarded_parse(&shared->trust, config->forwarded_allow_ips);
+    assert(!wrong); /* checked at start */
+    open_access_log(config);
+}
+
+void worker_main(const struct worker_seed *seed)
+{
+    struct board_worker *board = &seed->board->worker[seed->slot];
+    worker.seed = seed;
+    pymodule_set_worker(seed->slot + 1);
+    set_shared(seed->config);
+    open_loop();
+    pool_init(&worker.pool, &worker.shared, board,
+              board_thread(seed->board, seed->slot, 0), seed->config->threads);
+    worker.pool.bell = &worker.bell;
+    worker.pool.overflow = on_overflow;
+    if (wsgi_init(seed->config, seed->listeners, seed->application) < 0)
+        _exit(EXIT_APP);
+    watch();
+    process_restore_signals();
+    atomic_store(&board->state, BOARD_WORKER_SERVING);
+    board_ring(seed->board);
+    set_title("serving");
+
+    pool_serve(&worker.pool);
+    assert(worker.shared.count == 0);
+    python_stop();
+    log_info("stopped");
+    _exit(EXIT_OK);
+}

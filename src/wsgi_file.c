@@ -1,0 +1,131 @@
+/* wsgi_file.c: the wsgi.file_wrapper type.
+ *
+ * Owns: a reference to the file-like object. To the application it is an iterable of blocks
+ * with a close(); the server looks through it to the descriptor, when there is one, and sends
+ * with sendfile(2). Never closes anything but by calling the file's own close(), which Django
+ * replaces by the response's. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "wsgi_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define DEFAULT_BLOCK_BYTES 65536
+
+struct wrapper {
+    PyObject_HEAD
+    PyObject *file;
+    Py_ssize_t block_bytes;
+};
+
+static int wrapper_init(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"filelike", "blksize", NULL};
+    struct wrapper *self = (struct wrapper *)object;
+    PyObject *file;
+    self->block_bytes = DEFAULT_BLOCK_BYTES;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|n", names, &file, &self->block_bytes))
+        return -1;
+    Py_XSETREF(self->file, Py_NewRef(file));
+    return 0;
+}
+
+static int wrapper_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(((struct wrapper *)object)->file);
+    return 0;
+}
+
+static int wrapper_clear(PyObject *object)
+{
+    Py_CLEAR(((struct wrapper *)object)->file);
+    return 0;
+}
+
+static void wrapper_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    (void)wrapper_clear(object);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyObject *wrapper_next(PyObject *object)
+{
+    struct wrapper *self = (struct wrapper *)object;
+    PyObject *block = PyObject_CallMethod(self->file, "read", "n", self->block_bytes);
+    if (block && PyObject_Size(block) == 0)
+        Py_CLEAR(block); /* StopIteration */
+    else if (block && PyErr_Occurred())
+        Py_CLEAR(block);
+    return block;
+}
+
+static PyObject *wrapper_close(PyObject *object, PyObject *Py_UNUSED(none))
+{
+    struct wrapper *self = (struct wrapper *)object;
+    if (!PyObject_HasAttrString(self->file, "close"))
+        Py_RETURN_NONE;
+    return PyObject_CallMethod(self->file, "close", NULL);
+}
+
+static PyMethodDef wrapper_methods[] = {
+    {"close", wrapper_close, METH_NOARGS, "close(): closes the file."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject wrapper_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "myserver.FileWrapper",
+    .tp_doc = "FileWrapper(filelike, blksize=65536): a file as a response body, sent by the "
+              "kernel where it can be (PEP 3333 wsgi.file_wrapper).",
+    .tp_basicsize = sizeof(struct wrapper),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_init = wrapper_init,
+    .tp_traverse = wrapper_traverse,
+    .tp_clear = wrapper_clear,
+    .tp_dealloc = wrapper_dealloc,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = wrapper_next,
+    .tp_methods = wrapper_methods,
+};
+
+int wsgi_file_init(void)
+{
+    return PyType_Ready(&wrapper_type);
+}
+
+PyObject *wsgi_file_type(void)
+{
+    return (PyObject *)&wrapper_type;
+}
+
+/* A number from a method without arguments; -1 when it has none or fails: then it is not a
+ * file for sendfile, and no error. */
+static long long ask_number(PyObject *file, const char *method)
+{
+    PyObject *answer = PyObject_CallMethod(file, method, NULL);
+    long long number = answer ? PyLong_AsLongLong(answer) : -1;
+    Py_XDECREF(answer);
+    PyErr_Clear();
+    return number;
+}
+
+bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes)
+{
+    if (!Py_IS_TYPE(result, &wrapper_type))
+        return false;
+    PyObject *file = ((struct wrapper *)result)->file;
+    struct stat st;
+    long long theirs = file ? ask_number(file, "fileno") : -1;
+    if (theirs < 0 || fstat((int)theirs, &st) < 0 || !S_ISREG(st.st_mode))
+        return false;
+    long long position = ask_number(file, "tell");
+    if (position < 0)
+        return false;
+    *fd = fcntl((int)theirs, F_DUPFD_CLOEXEC, 3);
+    *offset = (uint64_t)position;
+    *bytes = position < st.st_size ? (uint64_t)(st.st_size - position) : 0;
+    return *fd >= 0;
+}
