@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import check_functions
+import check_layers
 import pytest
-
-from harness import ROOT
-
-sys.path.insert(0, str(ROOT / "tests" / "tools"))
-
-import check_functions  # noqa: E402
-import check_layers  # noqa: E402
 
 TABLE = """
 | layer | files | may use | the only door to |
