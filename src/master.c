@@ -191,13 +191,20 @@ static void drain_slot(struct slot *s, int number, uint64_t limit_ms)
     kill(s->pid, number);
 }
 
+static void begin_stop(struct master *m)
+{
+    /* Before any worker is told to leave: it reads there whether others will go on. */
+    atomic_store(&m->board->stopping, true);
+    /* Nobody who connects from now on would be answered: let the kernel say so. */
+    listen_close(&m->listeners, true);
+}
+
 static void stop_gracefully(struct master *m)
 {
     uint64_t deadline_ms = now_ms() + m->config->graceful_timeout_ms;
     log_info("stopping");
+    begin_stop(m);
     m->stop = STOP_GRACEFUL;
-    /* Nobody who connects from now on would be answered: let the kernel say so. */
-    listen_close(&m->listeners, true);
     for (unsigned i = 0; i < ARRAY_LEN(m->molds); i++) {
         bool loading = m->molds[i].state == MOLD_LOADING;
         end_mold(&m->molds[i], loading ? SIGKILL : SIGTERM, deadline_ms);
@@ -208,7 +215,7 @@ static void stop_quickly(struct master *m)
 {
     if (m->stop == STOP_NOT) {
         log_info("stopping at once");
-        listen_close(&m->listeners, true);
+        begin_stop(m);
     } else {
         log_info("stopping at once, not waiting any longer");
     }

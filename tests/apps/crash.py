@@ -1,0 +1,36 @@
+"""Ends its process in several ways.
+
+A file `crash` in the working directory lets every new worker die before it serves.
+"""
+
+import os
+import subprocess
+
+
+def die_if_told() -> None:
+    """End a worker that was just forked."""
+    if os.path.exists("crash"):
+        os._exit(7)
+
+
+def make_orphan() -> None:
+    """Leave a process behind whose parent is gone."""
+    subprocess.run(["sh", "-c", "sleep 0.2 &"], check=True)
+
+
+os.register_at_fork(after_in_child=die_if_told)
+
+ACTIONS = {
+    "/": lambda: None,
+    "/exit": lambda: os._exit(7),
+    "/abort": os.abort,
+    "/orphan": make_orphan,
+}
+
+
+def application(environ, start_response):
+    """Do what the path says, then answer with the pid."""
+    ACTIONS[environ["PATH_INFO"]]()
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]

@@ -1,0 +1,566 @@
+"""The supervisor: start, replacement, reload, stop, each with real signals on the real binary."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from harness import (
+    APPS,
+    BINARY,
+    SLOWNESS,
+    Process,
+    Server,
+    StartFailed,
+    can_connect,
+    processes,
+    run,
+    wait_for,
+)
+
+Start = Callable[..., Server]
+
+VERSIONED = """\
+import time
+{before}
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "{length}")])
+    return [b"{text}"]
+"""
+
+
+def write_app(s: Server, text: str, before: str = "") -> None:
+    """Write the module `versioned` into the server's directory; it answers with `text`.
+
+    Python compares only size and second with its cached bytecode: drop that.
+    """
+    code = VERSIONED.format(text=text, length=len(text), before=before)
+    (s.dir / "versioned.py").write_text(code)
+    for cached in s.dir.glob("__pycache__/versioned*"):
+        cached.unlink()
+
+
+def versioned(server: Start, text: str, before: str = "", **options: object) -> Server:
+    """A server of `versioned`, started."""
+    s = server("versioned", start=False, **options)
+    write_app(s, text, before)
+    return s.start()
+
+
+class Client(threading.Thread):
+    """One request in a thread of its own."""
+
+    def __init__(self, s: Server, path: str) -> None:
+        super().__init__(daemon=True)
+        self.s, self.path = s, path
+        self.body = b""
+        self.error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Send the request; keep the answer, or the failure."""
+        try:
+            self.body = self.s.request("GET", self.path, timeout=60).body
+        except Exception as error:
+            self.error = error
+
+
+def begin_slow(s: Server, path: str) -> Client:
+    """Start a request of the application `slow` and wait until it runs."""
+    client = Client(s, path)
+    assert s.log_contains(r"sleeping")
+    return client
+
+
+class Load:
+    """Requests one after the other, until told to stop."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.bodies: list[str] = []
+        self.errors: list[str] = []
+
+    def run(self, s: Server) -> None:
+        """Ask until it is over."""
+        while not self.over.is_set():
+            try:
+                self.bodies.append(s.get("/").text)
+            except Exception as error:
+                self.errors.append(repr(error))
+
+
+@contextmanager
+def load(s: Server) -> Iterator[Load]:
+    """Two clients that ask without a pause."""
+    result = Load()
+    threads = [threading.Thread(target=result.run, args=(s,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield result
+    finally:
+        result.over.set()
+        for thread in threads:
+            thread.join()
+
+
+def title_of(s: Server, pid: int) -> Process:
+    """What /proc says of one of the server's processes."""
+    return next(p for p in s.relatives() if p.pid == pid)
+
+
+def wait_for_workers(s: Server, count: int, without: int = 0) -> list[int]:
+    """Wait until exactly `count` workers live, none of them `without`; their pids."""
+
+    def look() -> list[int] | None:
+        pids = s.workers()
+        return pids if len(pids) == count and without not in pids else None
+
+    return wait_for(look, 10, f"{count} workers")
+
+
+def pipes(pid: int) -> dict[str, int]:
+    """The pipes that a process holds, each with its access mode."""
+    found: dict[str, int] = {}
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        target = os.readlink(fd)
+        if target.startswith("pipe:"):
+            info = Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text()
+            flags = int(info.partition("flags:")[2].split()[0], 8)
+            found[target] = flags & os.O_ACCMODE
+    return found
+
+
+def death_times(s: Server) -> list[float]:
+    """When workers died, by the log."""
+    stamps = re.findall(r"^(\S+ \S+) \[error\].* worker \d+ \(pid \d+\) died", s.log, re.M)
+    return [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S.%f").timestamp() for stamp in stamps]
+
+
+# ---- start
+
+
+def test_start_and_titles(server: Start) -> None:
+    s = server("hello:application", workers=3, threads=2)
+    assert s.log_contains(r"master \(\d+\): listening on 127\.0\.0\.1:\d+$")
+    assert s.log_contains(r"ready: serving hello:application with 3 workers of 2 threads on 127")
+    workers, (mold,) = wait_for_workers(s, 3), s.molds()
+    assert title_of(s, s.pid).title == "myserver: master [hello:application]"
+    assert title_of(s, mold).title == "myserver: mold"
+    for pid in workers:
+        assert title_of(s, pid).parent == s.pid
+        wait_for(
+            lambda pid=pid: re.fullmatch(
+                r"myserver: worker [123] \[hello:application\] \w+", title_of(s, pid).title
+            )
+        )
+        assert Path(f"/proc/{pid}/comm").read_text() == "myserver:worker\n"
+    assert s.get("/").status == 200
+
+
+def test_master_has_no_python_and_no_loop(server: Start) -> None:
+    s = server()
+    assert len(list(Path(f"/proc/{s.pid}/task").iterdir())) == 1
+    assert "eventpoll" not in {
+        os.readlink(fd).removeprefix("anon_inode:").strip("[]")
+        for fd in Path(f"/proc/{s.pid}/fd").iterdir()
+    }
+
+
+def test_first_start_that_fails_has_status_3_and_traceback(server: Start) -> None:
+    with pytest.raises(StartFailed, match="ZeroDivisionError") as failure:
+        versioned(server, "x", "1 / 0", binds=["unix:app.sock"])
+    assert failure.value.status == 3
+    assert "cannot start: the application could not be loaded" in failure.value.log
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.abort()"])
+def test_application_that_ends_the_mold(server: Start, end: str) -> None:
+    with pytest.raises(StartFailed, match="died while it loaded the application") as failure:
+        versioned(server, "x", f"import os; {end}", expect_deaths=True)
+    assert failure.value.status == 3
+
+
+def test_application_that_takes_too_long(server: Start) -> None:
+    with pytest.raises(StartFailed, match="within the startup-timeout") as failure:
+        versioned(server, "x", "time.sleep(60)", startup_timeout="500ms", expect_deaths=True)
+    assert failure.value.status == 3
+
+
+def test_first_workers_that_die(server: Start) -> None:
+    s = server("crash", workers=2, start=False, expect_deaths=True, binds=["unix:app.sock"])
+    (s.dir / "crash").touch()
+    with pytest.raises(StartFailed, match="no worker lives long enough") as failure:
+        s.start()
+    assert failure.value.status == 3
+    assert len(death_times(s)) == 3
+    assert not (s.dir / "app.sock").exists()
+
+
+def test_check_config_loads_the_application(tmp_path: Path) -> None:
+    good = run("--check-config", f"--pythonpath={APPS}", "hello")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "fine" in good.stdout
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    bad = run("--check-config", "broken", cwd=tmp_path)
+    assert bad.returncode == 3
+    assert "ZeroDivisionError" in bad.stderr
+
+
+# ---- deaths
+
+
+def test_killed_worker_is_replaced_under_requests(server: Start) -> None:
+    s = server("slow", workers=2, expect_deaths=True)
+    before = wait_for_workers(s, 2)
+    with load(s) as requests:
+        time.sleep(1.2)  # served for a while: replaced without any delay
+        os.kill(before[0], signal.SIGKILL)
+        assert s.log_contains(rf"worker \d+ \(pid {before[0]}\) died: signal 9 \(SIGKILL\)")
+        after = wait_for_workers(s, 2, without=before[0])
+        assert before[1] in after
+        asked = len(requests.bodies)
+        wait_for(lambda: len(requests.bodies) > asked + 20)
+    # At most what the killed worker had in hand, one for each client.
+    assert len(requests.errors) <= 2
+
+
+@pytest.mark.parametrize(
+    "path, death", [("/exit", "exit status 7"), ("/abort", r"signal 6 \(SIGABRT\)")]
+)
+def test_crash_in_a_request(server: Start, path: str, death: str) -> None:
+    s = server("crash", expect_deaths=True)
+    (before,) = s.workers()
+    with pytest.raises(Exception):
+        s.get(path)
+    assert s.log_contains(rf"\[error\] master \(\d+\): worker 1 \(pid {before}\) died: {death}")
+    wait_for_workers(s, 1, without=before)
+    assert s.get("/").status == 200
+
+
+def test_worker_that_dies_at_start_is_retried_ever_later(server: Start) -> None:
+    s = server("crash", expect_deaths=True)
+    (s.dir / "crash").touch()
+    os.kill(s.workers()[0], signal.SIGKILL)
+    wait_for(lambda: len(death_times(s)) >= 6, 20, "six deaths")
+    times = death_times(s)
+    gaps = [later - earlier for earlier, later in zip(times[1:], times[2:])]
+    assert all(gap >= 0.09 for gap in gaps[1:4]), gaps
+    assert gaps[3] > gaps[1] + 0.15, gaps
+    assert s.status is None
+    (s.dir / "crash").unlink()
+    assert s.log_contains(r"worker \d+ \(pid \d+\) serves(?s:.*)died(?s:.*)serves", 15)
+    assert s.get("/").status == 200
+
+
+def test_killed_mold_is_replaced_and_workers_go_on(server: Start) -> None:
+    s = server("crash", workers=2, expect_deaths=True)
+    workers, (mold,) = wait_for_workers(s, 2), s.molds()
+    os.kill(mold, signal.SIGKILL)
+    assert s.log_contains(rf"\[error\].* the mold \(pid {mold}\) died: signal 9 \(SIGKILL\)")
+    wait_for(lambda: s.molds() not in ([], [mold]), what="another mold")
+    assert s.workers() == workers
+    os.kill(workers[0], signal.SIGKILL)
+    assert workers[1] in wait_for_workers(s, 2, without=workers[0])
+    assert s.get("/").status == 200
+
+
+def test_worker_and_mold_killed_together(server: Start) -> None:
+    s = server("crash", workers=2, expect_deaths=True)
+    workers = wait_for_workers(s, 2)
+    for pid in [*s.molds(), *workers]:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(set(s.workers()) - set(workers)) == 2, 10, "new workers")
+    assert s.get("/").status == 200
+
+
+def test_broken_code_after_the_mold_died(server: Start) -> None:
+    s = versioned(server, "one", expect_deaths=True)
+    (worker,) = s.workers()
+    write_app(s, "two", "1 / 0")
+    os.kill(s.molds()[0], signal.SIGKILL)
+    assert s.log_contains(r"no new mold: the application could not be loaded; the workers go on")
+    assert s.get("/").text == "one"
+    write_app(s, "three")
+    wait_for(s.molds, 10, "a mold")
+    assert s.workers() == [worker]
+
+
+def test_killed_master_takes_all_with_it(server: Start) -> None:
+    s = server("slow", workers=2, expect_deaths=True)
+    wait_for_workers(s, 2)
+    s.signal(signal.SIGKILL)
+    wait_for(lambda: not s.relatives(), 5, "the others to leave")
+    assert s.wait() == -signal.SIGKILL
+
+
+def test_killed_master_while_the_mold_loads(server: Start) -> None:
+    s = versioned(server, "one", expect_deaths=True)
+    write_app(s, "two", "time.sleep(60)")
+    s.signal(signal.SIGHUP)
+    wait_for(lambda: len(s.molds()) == 2)
+    s.signal(signal.SIGKILL)
+    wait_for(lambda: not s.relatives(), 5, "the others to leave")
+
+
+def test_orphans_of_the_application_are_reaped(server: Start) -> None:
+    s = server("crash")
+    assert s.get("/orphan").status == 200
+    wait_for(lambda: any(p.parent == s.pid and "sleep" in p.title for p in processes()))
+    ours = {*s.molds(), *s.workers()}
+    wait_for(lambda: {p.pid for p in processes() if p.parent == s.pid} == ours)
+
+
+# ---- stop
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_term_finishes_what_runs(server: Start, threads: int) -> None:
+    s = server("slow", workers=2, threads=threads)
+    client = begin_slow(s, "/1.5")
+    s.signal(signal.SIGTERM)
+    assert s.log_contains(r"stopping$")
+    if threads > 1:  # a free thread owns the loop and closes the socket at once
+        wait_for(lambda: not can_connect(s.address), 1, "the socket to close")
+        assert client.is_alive()
+    assert s.wait() == 0
+    client.join()
+    assert client.error is None and client.body.isdigit()
+    assert "stopped" in s.log.splitlines()[-1]
+    assert not can_connect(s.address)
+
+
+def test_term_kills_after_the_graceful_timeout(server: Start) -> None:
+    s = server("slow", graceful_timeout="500ms")
+    client = begin_slow(s, "/30")
+    assert s.stop(timeout=5) == 0
+    assert re.search(r"\[warning\].* worker 1 \(pid \d+\) did not finish in time", s.log)
+    client.join(5)
+    assert client.error is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_int_and_quit_are_quick(server: Start, number: int) -> None:
+    s = server("slow", workers=2)
+    begin_slow(s, "/30")
+    assert s.stop(number, timeout=4) == 0
+
+
+def test_second_term_is_quick(server: Start) -> None:
+    s = server("slow", workers=2)
+    begin_slow(s, "/30")
+    s.signal(signal.SIGTERM)
+    assert s.log_contains(r"stopping$")
+    assert s.status is None
+    assert s.stop(timeout=4) == 0
+
+
+def test_control_c_reaches_the_whole_group(server: Start) -> None:
+    s = server("slow", workers=2)
+    wait_for_workers(s, 2)
+    os.killpg(s.pid, signal.SIGINT)
+    assert s.wait(5) == 0
+    assert "KeyboardInterrupt" not in s.log
+
+
+def test_stop_while_the_first_mold_loads(server: Start) -> None:
+    s = server("versioned", start=False)
+    write_app(s, "one", "time.sleep(60)")
+    starter = threading.Thread(target=lambda: pytest.raises(StartFailed, s.start))
+    starter.start()
+    assert s.log_contains(r"listening on")
+    wait_for(s.molds)
+    s.signal(signal.SIGTERM)
+    starter.join(10)
+    assert s.wait() == 0
+
+
+def test_nothing_stays_on_disk(server: Start) -> None:
+    s = server(binds=["unix:app.sock", "127.0.0.1:0"])
+    before = {path.name for path in s.dir.iterdir()}
+    assert "app.sock" in before
+    assert s.stop() == 0
+    assert {path.name for path in s.dir.iterdir()} == before - {"app.sock"}
+
+
+def test_other_signals_do_nothing(server: Start) -> None:
+    s = server()
+    (worker,) = s.workers()
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGPIPE):
+        s.signal(number)
+    assert s.get("/").status == 200
+    assert s.status is None and s.workers() == [worker]
+
+
+# ---- reload
+
+
+def test_reload_serves_new_code_and_loses_no_request(server: Start) -> None:
+    s = versioned(server, "one", workers=3)
+    before = wait_for_workers(s, 3)
+    with load(s) as requests:
+        wait_for(lambda: len(requests.bodies) > 20)
+        write_app(s, "second")
+        s.signal(signal.SIGHUP)
+        most = 0
+
+        def is_reloaded() -> bool:
+            nonlocal most
+            most = max(most, len(s.workers()))
+            return "reloaded: all workers are of generation 2" in s.log
+
+        wait_for(is_reloaded, 15, "the reload")
+        asked = len(requests.bodies)
+        wait_for(lambda: len(requests.bodies) > asked + 20)
+    assert requests.errors == []
+    assert set(requests.bodies) == {"one", "second"}
+    assert requests.bodies[-1] == "second"
+    assert not set(before) & set(wait_for_workers(s, 3))
+    assert most <= 4
+    assert len(s.molds()) == 1
+
+
+def test_reload_waits_for_slow_requests(server: Start) -> None:
+    s = server("slow")
+    client = begin_slow(s, "/1.5")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reload: generation 2 serves")
+    assert s.get("/").text.isdigit()
+    client.join()
+    assert client.error is None
+    assert s.log_contains(r"reloaded: ")
+
+
+def test_reload_of_broken_code_keeps_the_old(server: Start) -> None:
+    s = versioned(server, "one", workers=2)
+    workers, molds = wait_for_workers(s, 2), s.molds()
+    write_app(s, "two", "1 / 0")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"\[error\].* reload failed: the application could not be loaded")
+    assert "ZeroDivisionError" in s.log
+    assert s.get("/").text == "one"
+    assert (s.workers(), s.molds()) == (workers, molds)
+    write_app(s, "three")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: all workers are of generation 2")
+    assert s.get("/").text == "three"
+
+
+def test_reload_whose_worker_dies_keeps_the_old(server: Start) -> None:
+    s = server("crash", workers=2, expect_deaths=True)
+    workers, molds = wait_for_workers(s, 2), s.molds()
+    (s.dir / "crash").touch()
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reload failed: its first worker died at start; generation 1 goes on")
+    wait_for(lambda: s.molds() == molds)
+    assert s.workers() == workers
+    (s.dir / "crash").unlink()
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: all workers are of generation 2")
+
+
+def test_reload_that_takes_too_long_keeps_the_old(server: Start) -> None:
+    s = versioned(server, "one", startup_timeout=f"{2 * SLOWNESS}s", expect_deaths=True)
+    (mold,) = s.molds()
+    write_app(s, "two", "time.sleep(60)")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reload failed: .*signal 9", 6)
+    assert s.get("/").text == "one"
+    assert s.molds() == [mold]
+
+
+def test_reload_during_a_reload_takes_the_last_code(server: Start) -> None:
+    s = versioned(server, "one", workers=2)
+    write_app(s, "two", "time.sleep(60)")
+    s.signal(signal.SIGHUP)
+    wait_for(lambda: len(s.molds()) == 2)
+    write_app(s, "three")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: all workers are of generation 2")
+    assert s.get("/").text == "three"
+    assert len(s.molds()) == 1
+
+
+def test_many_reloads(server: Start) -> None:
+    s = server("crash", workers=2)
+    with load(s) as requests:
+        for generation in range(2, 7):
+            s.signal(signal.SIGHUP)
+            assert s.log_contains(rf"reloaded: all workers are of generation {generation}$", 10)
+    assert requests.errors == []
+
+
+def test_signals_that_were_ignored_at_start_work(server: Start, tmp_path: Path) -> None:
+    wrapper = tmp_path / "nohup"
+    wrapper.write_text(f'#!/bin/sh\ntrap "" HUP CHLD TERM\nexec {BINARY} "$@"\n')
+    wrapper.chmod(0o755)
+    s = server("crash", binary=wrapper)
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: ")
+    assert s.get("/").status == 200
+
+
+# ---- other
+
+
+def test_ttin_and_ttou(server: Start) -> None:
+    s = server("slow", workers=2)
+    before = wait_for_workers(s, 2)
+    s.signal(signal.SIGTTIN)
+    assert s.log_contains(r"now 3 workers")
+    assert set(before) < set(wait_for_workers(s, 3))
+    for count in (2, 1):
+        s.signal(signal.SIGTTOU)
+        wait_for_workers(s, count)
+    s.signal(signal.SIGTTOU)
+    assert s.log_contains(r"still 1 worker: ")
+    assert s.get("/").status == 200
+
+
+def test_ttin_ends_somewhere(server: Start) -> None:
+    s = server(workers=1)
+    for count in range(2, 10):
+        s.signal(signal.SIGTTIN)
+        wait_for_workers(s, count)
+    s.signal(signal.SIGTTIN)
+    assert s.log_contains(r"still 9 workers: ")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: ", 15)
+    wait_for_workers(s, 9)
+
+
+def test_stopped_master_kills_nobody_for_being_late(server: Start) -> None:
+    s = server("slow", workers=1, graceful_timeout="2s")
+    client = begin_slow(s, "/9")
+    s.signal(signal.SIGHUP)  # drains the busy worker: its deadline runs
+    assert s.log_contains(r"reload: generation 2 serves")
+    s.signal(signal.SIGSTOP)
+    time.sleep(7.8)
+    s.signal(signal.SIGCONT)
+    client.join()
+    assert client.error is None
+    assert s.log_contains(r"all deadlines are put off")
+    assert "did not finish" not in s.log
+
+
+def test_no_descriptor_is_inherited_that_should_not_be(server: Start) -> None:
+    s = server("crash")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: ")
+    (worker,), (mold,) = s.workers(), s.molds()
+
+    writers = [pipe for pipe, mode in pipes(s.pid).items() if mode == os.O_WRONLY]
+    assert len(writers) == 2  # the lifeline, and the orders of the one mold
+    for pid in (worker, mold):
+        held = pipes(pid)
+        assert not [pipe for pipe in writers if held.get(pipe) == os.O_WRONLY]
+    assert len(pipes(worker).keys() & set(writers)) == 1  # the lifeline
