@@ -65,16 +65,19 @@ static NORETURN void run_middle(const struct fork_job *job)
     _exit(EXIT_OK);
 }
 
-static void wait_for_middle(pid_t middle)
+/* True when it ended by itself, so that the slot is claimed. */
+static bool wait_for_middle(pid_t middle)
 {
+    int status = 0;
     /* ECHILD: the application ignores SIGCHLD, the kernel has reaped. */
-    while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
+    while (waitpid(middle, &status, 0) < 0 && errno == EINTR)
         continue;
+    return WIFEXITED(status);
 }
 
 static void fork_worker(struct fork_job *job)
 {
-    struct board_worker *slot = &job->seed.board->worker[job->seed.slot];
+    unsigned slot = job->seed.slot;
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &job->mask);
@@ -83,13 +86,12 @@ static void fork_worker(struct fork_job *job)
     if (middle == 0)
         run_middle(job);
     if (middle < 0)
-        log_error("cannot fork for worker %u: %s", job->seed.slot + 1, strerror(errno));
-    else
-        wait_for_middle(middle);
+        log_error("cannot fork for worker %u: %s", slot + 1, strerror(errno));
+    /* Only then: a worker that lived short may be buried by now, and the slot ordered again. */
+    if (middle < 0 || !wait_for_middle(middle))
+        claim_slot(&job->seed.board->worker[slot], -1);
     python_after_fork_parent();
     sigprocmask(SIG_SETMASK, &job->mask, NULL);
-    /* Still 0: there is no worker, and none may claim the slot later. */
-    claim_slot(slot, -1);
     board_ring(job->seed.board);
 }
 
