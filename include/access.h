@@ -14,15 +14,15 @@
 struct http;
 
 struct access_entry {
-    const char *client;             /* REMOTE_ADDR; "-" when unknown */
-    const struct http *request;     /* may be incomplete: head_bytes 0 means no head was understood */
-    const struct response *response;/* its head holds the headers sent; NULL: none */
-    unsigned status;                /* 499: the client went away before an answer */
-    uint64_t body_bytes;            /* of the response, without framing */
-    struct timespec start;          /* wall clock when the first byte of the request was read */
-    uint64_t duration_ns;           /* until the last byte was handed to the kernel */
-    unsigned worker;                /* number, from 1 */
-    const char *end;                /* how it ended when not well ("client closed", "header timeout"), or NULL */
+    const char *client;         /* REMOTE_ADDR; "-" when unknown */
+    const struct http *request; /* may be incomplete: head_bytes 0 means no head was understood */
+    const struct response *response; /* its head holds the headers sent; NULL: none */
+    unsigned status;                 /* 499: the client went away before an answer */
+    uint64_t body_bytes;             /* of the response, without framing */
+    struct timespec start;           /* wall clock when the first byte of the request was read */
+    uint64_t duration_ns;            /* until the last byte was handed to the kernel */
+    unsigned worker;                 /* number, from 1 */
+    const char *end; /* how it ended when not well ("client closed", "header timeout"), or NULL */
 };
 
 struct access_format; /* compiled, opaque */

@@ -99,6 +99,7 @@ class Process:
     parent: int
     group: int
     state: str
+    name: str  # at most 15 bytes: myserver:master, myserver:mold, myserver:worker
     title: str
 
 
@@ -120,12 +121,14 @@ def processes() -> list[Process]:
         if not entry.name.isdigit():
             continue
         try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            before, _, after = (entry / "stat").read_text(errors="replace").rpartition(")")
             title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
+        state, parent, group = after.split()[:3]
+        name = before.partition("(")[2]
         found.append(
-            Process(int(entry.name), int(fields[1]), int(fields[2]), fields[0], title.strip())
+            Process(int(entry.name), int(parent), int(group), state, name, title.strip())
         )
     return found
 
@@ -331,11 +334,11 @@ class Server:
 
     def workers(self) -> list[int]:
         """The pids of the workers."""
-        return sorted(p.pid for p in self.relatives() if "myserver: worker" in p.title)
+        return sorted(p.pid for p in self.relatives() if p.name == "myserver:worker")
 
     def molds(self) -> list[int]:
         """The pids of the molds: one, or two while a reload is under way."""
-        return sorted(p.pid for p in self.relatives() if "myserver: mold" in p.title)
+        return sorted(p.pid for p in self.relatives() if p.name == "myserver:mold")
 
     # ---- what it says
 
@@ -362,7 +365,7 @@ class Server:
             return found
         if self.status != 0 and self._is_ready() and not self.expect_deaths:
             found.append(f"exit status {self.status}")
-        found += [f"still there: {p.pid} {p.title}" for p in self.relatives()]
+        found += [f"still there: {p.pid} {p.name}" for p in self.relatives()]
         found += [
             f"left behind: {path.name}"
             for path in self.dir.iterdir()
