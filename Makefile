@@ -127,7 +127,7 @@ OBJECTS      := $(SOURCES:src/%.c=$(BUILD)/%.o) \
 
 .PHONY: all
 all: $(BIN) ## build the program: build/myserver
-	@ln -sfn $(BIN:build/%=%) build/myserver
+	@$(if $(filter release,$(FLAVOUR)),ln -sfn $(BIN:build/%=%) build/myserver)
 
 $(BIN): $(OBJECTS) $(BUILD)/flags
 	$(CC) $(ALL_LDFLAGS) -o $@ $(OBJECTS) $(LIBS)
