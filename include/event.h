@@ -1,0 +1,18 @@
+/* event.h: what happened, into the master's book. */
+#ifndef MYSERVER_EVENT_H
+#define MYSERVER_EVENT_H
+
+#include <stdbool.h>
+
+struct book;
+
+/* TERM, or with `quick` INT and QUIT; the second of them is quick in any case. */
+void event_stop(struct book *b, bool quick);
+/* Some children may have ended. */
+void event_reap(struct book *b);
+/* The bell rang. */
+void event_read_board(struct book *b);
+/* Kills who is late, and notes who has served long enough. */
+void event_meet_deadlines(struct book *b);
+
+#endif

@@ -1,0 +1,164 @@
+/* book.c: looks things up in the master's book and changes its entries.
+ *
+ * Owns no state: the book is master.c's. A change that goes with a signal to a process is one
+ * function, so that the book never says other than what was sent.
+ *
+ * Never decides anything, never logs. Runs in the master only. */
+#include "book.h"
+
+#include "board.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#define FIRST_DELAY_MS   100 /* before the second retry; the first is at once */
+#define LONGEST_DELAY_MS 10000
+
+unsigned book_number(const struct book *b, const struct slot *s)
+{
+    return (unsigned)(s - b->slots) + 1;
+}
+
+struct board_worker *book_shown(const struct book *b, const struct slot *s)
+{
+    return &b->board->worker[s - b->slots];
+}
+
+struct mold *book_current_mold(struct book *b)
+{
+    return &b->molds[b->generation % 2];
+}
+
+struct mold *book_other_mold(struct book *b)
+{
+    return &b->molds[(b->generation + 1) % 2];
+}
+
+bool book_is_outdated(const struct book *b, const struct slot *s)
+{
+    return s->generation < b->oldest || s->generation > b->generation;
+}
+
+void book_count_failure(struct delay *d)
+{
+    d->failures++;
+    uint64_t wait_ms = 0;
+    if (d->failures > 1)
+        wait_ms = FIRST_DELAY_MS << (d->failures - 2 < 10 ? d->failures - 2 : 10);
+    if (wait_ms > LONGEST_DELAY_MS)
+        wait_ms = LONGEST_DELAY_MS;
+    d->not_before_ms = now_ms() + wait_ms;
+}
+
+void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)
+{
+    if (mold->state == MOLD_NONE)
+        return;
+    if (mold->order_fd >= 0)
+        close(mold->order_fd);
+    mold->order_fd = -1;
+    mold->state = MOLD_ENDING;
+    mold->deadline_ms = deadline_ms;
+    kill(mold->pid, number);
+}
+
+void book_drain_slot(struct slot *s, int number, uint64_t limit_ms)
+{
+    assert(s->pid > 0); /* 0 would be our whole process group */
+    s->state = SLOT_DRAINING;
+    s->deadline_ms = now_ms() + limit_ms;
+    kill(s->pid, number);
+}
+
+void book_clear_slot(struct book *b, struct slot *s)
+{
+    struct board_worker *shown = book_shown(b, s);
+    *s = (struct slot){.state = SLOT_EMPTY, .deadline_ms = BOOK_NEVER};
+    atomic_store(&shown->state, BOARD_WORKER_EMPTY);
+    atomic_store(&shown->free_threads, 0);
+    atomic_store(&shown->connections, 0);
+    for (unsigned i = 0; i < b->board->threads; i++)
+        atomic_store(&board_thread(b->board, (unsigned)(s - b->slots), i)->phase, BOARD_IDLE);
+}
+
+bool book_knows(const struct book *b, pid_t pid)
+{
+    bool known = pid == b->molds[0].pid || pid == b->molds[1].pid;
+    for (unsigned i = 0; i < b->board->workers && !known; i++)
+        known = b->slots[i].pid == pid;
+    return known;
+}
+
+void book_remember_stranger(struct book *b, pid_t pid, int status)
+{
+    b->strangers[b->strangers_seen++ % BOOK_STRANGERS_MAX] = (struct stranger){pid, status};
+}
+
+bool book_take_stranger(struct book *b, pid_t pid, int *status)
+{
+    for (unsigned i = 0; i < BOOK_STRANGERS_MAX; i++)
+        if (b->strangers[i].pid == pid) {
+            *status = b->strangers[i].status;
+            b->strangers[i].pid = 0;
+            return true;
+        }
+    return false;
+}
+
+struct book_tally book_count(const struct book *b)
+{
+    struct book_tally t = {0};
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        const struct slot *s = &b->slots[i];
+        if (s->state == SLOT_EMPTY)
+            continue;
+        bool active = s->state != SLOT_DRAINING, outdated = book_is_outdated(b, s);
+        t.alive++;
+        t.active += active;
+        t.fresh += active && !outdated;
+        t.starting += active && !outdated && s->state != SLOT_SERVING;
+        t.serving += s->state == SLOT_SERVING;
+        t.outdated += outdated;
+    }
+    return t;
+}
+
+bool book_is_over(const struct book *b)
+{
+    bool over = b->stop != STOP_NOT;
+    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
+        over = over && b->molds[i].state == MOLD_NONE;
+    for (unsigned i = 0; i < b->board->workers; i++)
+        over = over && b->slots[i].state == SLOT_EMPTY;
+    return over;
+}
+
+static void earlier(uint64_t *deadline_ms, uint64_t other_ms)
+{
+    if (other_ms < *deadline_ms)
+        *deadline_ms = other_ms;
+}
+
+uint64_t book_next_deadline(const struct book *b)
+{
+    uint64_t next = BOOK_NEVER, now = now_ms();
+    for (unsigned i = 0; i < b->board->workers; i++)
+        earlier(&next, b->slots[i].deadline_ms);
+    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
+        earlier(&next, b->molds[i].deadline_ms);
+    if (b->orders.not_before_ms > now)
+        earlier(&next, b->orders.not_before_ms);
+    if (b->mold_starts.not_before_ms > now)
+        earlier(&next, b->mold_starts.not_before_ms);
+    return next;
+}
+
+void book_push_deadlines(struct book *b, uint64_t by_ms)
+{
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].deadline_ms != BOOK_NEVER)
+            b->slots[i].deadline_ms += by_ms;
+    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
+        if (b->molds[i].deadline_ms != BOOK_NEVER)
+            b->molds[i].deadline_ms += by_ms;
+}

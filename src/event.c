@@ -1,0 +1,390 @@
+/* event.c: what happens to the server, and what follows from it at once.
+ *
+ * Signals to stop, deaths of children, news on the board, deadlines that pass: each is written
+ * into the book, said in the log, and decided as far as it is about the past: is this a failed
+ * start, is the reload over. What should be done next is the business of master.c.
+ *
+ * The board is not believed: a child can spoil it, so a pid from there is taken only if the
+ * kernel says that it is a child of ours. Never forks, never waits. Runs in the master only. */
+#include "event.h"
+
+#include "board.h"
+#include "book.h"
+#include "config.h"
+#include "listen.h"
+#include "log.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PROVEN_MS   1000 /* a worker that served this long did not fail at start */
+#define START_TRIES 3
+
+/* "signal 11 (SIGSEGV)" or "exit status 1"; valid until the next call. */
+static const char *status_text(int status)
+{
+    static char text[64];
+    if (WIFSIGNALED(status)) {
+        const char *name = sigabbrev_np(WTERMSIG(status));
+        snprintf(text, sizeof text, "signal %d (SIG%s)%s", WTERMSIG(status), name ? name : "?",
+                 WCOREDUMP(status) ? ", core dumped" : "");
+    } else {
+        snprintf(text, sizeof text, "exit status %d", WEXITSTATUS(status));
+    }
+    return text;
+}
+
+static void begin_stop(struct book *b)
+{
+    /* Before any worker is told to leave: it reads there whether others will go on. */
+    atomic_store(&b->board->stopping, true);
+    /* Nobody who connects from now on would be answered: let the kernel say so. */
+    listen_close(&b->listeners, true);
+}
+
+static void stop_gracefully(struct book *b)
+{
+    uint64_t deadline_ms = now_ms() + b->config->graceful_timeout_ms;
+    log_info("stopping");
+    begin_stop(b);
+    b->stop = STOP_GRACEFUL;
+    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++) {
+        bool loading = b->molds[i].state == MOLD_LOADING;
+        book_end_mold(&b->molds[i], loading ? SIGKILL : SIGTERM, deadline_ms);
+    }
+}
+
+static void stop_quickly(struct book *b)
+{
+    if (b->stop == STOP_NOT) {
+        log_info("stopping at once");
+        begin_stop(b);
+    } else {
+        log_info("stopping at once, not waiting any longer");
+    }
+    b->stop = STOP_QUICK;
+    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
+        book_end_mold(&b->molds[i], SIGKILL, BOOK_NEVER);
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].pid > 0)
+            book_drain_slot(&b->slots[i], SIGQUIT, BOOK_QUICK_MS);
+}
+
+void event_stop(struct book *b, bool quick)
+{
+    if (b->stop == STOP_NOT && !quick)
+        stop_gracefully(b);
+    else if (b->stop != STOP_QUICK)
+        stop_quickly(b);
+}
+
+static void refuse_to_start(struct book *b, enum exit_status status, const char *why)
+{
+    log_critical("cannot start: %s", why);
+    b->exit_status = (int)status;
+    stop_quickly(b);
+}
+
+/* Why a mold that ended with `status` did not load the application; it said more itself. */
+static const char *load_failure(int status)
+{
+    static char text[128];
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG)
+        return "Python did not start";
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP)
+        return "the application could not be loaded";
+    snprintf(text, sizeof text, "the mold died while it loaded the application: %s",
+             status_text(status));
+    return text;
+}
+
+/* ---- generations ---- */
+
+/* The trial of a new mold is over: its workers serve. */
+static void end_trial(struct book *b)
+{
+    const struct config *c = b->config;
+    b->trial = false;
+    b->mold_starts = (struct delay){0};
+    book_current_mold(b)->deadline_ms = BOOK_NEVER;
+    book_end_mold(book_other_mold(b), SIGTERM, now_ms() + BOOK_QUICK_MS);
+    if (!b->served)
+        log_info("ready: serving %s with %u worker%s of %u thread%s on %s", c->app, b->wanted,
+                 b->wanted == 1 ? "" : "s", c->threads, c->threads == 1 ? "" : "s", b->names);
+    else if (b->reloading)
+        log_info("reload: generation %u serves, replacing the workers before it", b->generation);
+    b->replacing = b->replacing || b->reloading;
+    b->served = true;
+    b->reloading = false;
+}
+
+/* A mold or its first worker failed before the trial was over. */
+static void fail_trial(struct book *b, const char *why)
+{
+    book_end_mold(book_current_mold(b), SIGKILL, BOOK_NEVER);
+    if (!b->served) {
+        refuse_to_start(b, EXIT_APP, why);
+        return;
+    }
+    log_error("reload failed: %s; generation %u goes on", why, b->generation - 1);
+    b->generation--;
+    b->oldest = b->oldest_before;
+    b->trial = false;
+    b->reloading = false;
+    b->orders = (struct delay){0};
+}
+
+static void adopt_mold(struct book *b, struct mold *mold)
+{
+    mold->state = MOLD_READY;
+    b->generation = mold->generation;
+    b->trial = true;
+    b->orders = (struct delay){0};
+    if (b->reloading) {
+        b->oldest_before = b->oldest;
+        b->oldest = mold->generation;
+    } else if (b->served) {
+        mold->deadline_ms = BOOK_NEVER; /* no workers are missing, so none may ever be ordered */
+    }
+}
+
+static void on_load_failed(struct book *b, int status)
+{
+    if (!b->served) {
+        bool config = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG;
+        refuse_to_start(b, config ? EXIT_CONFIG : EXIT_APP, load_failure(status));
+        return;
+    }
+    book_count_failure(&b->mold_starts);
+    if (b->reloading)
+        log_error("reload failed: %s; generation %u goes on", load_failure(status), b->generation);
+    else
+        log_error("no new mold: %s; the workers go on", load_failure(status));
+    b->reloading = false;
+}
+
+/* ---- deaths ---- */
+
+static void on_start_failure(struct book *b, uint32_t generation)
+{
+    book_count_failure(&b->orders);
+    if (!b->trial || generation != b->generation)
+        return;
+    if (b->reloading)
+        fail_trial(b, "its first worker died at start");
+    else if (!b->served && b->orders.failures >= START_TRIES)
+        fail_trial(b, "no worker lives long enough to serve");
+}
+
+static void on_worker_exit(struct book *b, struct slot *s, int status)
+{
+    bool told = s->state == SLOT_DRAINING;
+    bool failed = !told && !s->proven;
+    uint32_t generation = s->generation;
+    /* A worker that was told to leave and is killed late is a warning already. */
+    if (told && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0))
+        log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
+    else
+        log_error("worker %u (pid %d) died: %s", book_number(b, s), s->pid, status_text(status));
+    book_clear_slot(b, s);
+    if (failed && b->stop == STOP_NOT)
+        on_start_failure(b, generation);
+}
+
+/* The mold of these orders is gone. A middle process may live on: whoever comes first, it or
+ * we, decides by the slot's pid whether there is a worker. */
+static void give_up_orders(struct book *b, uint32_t generation)
+{
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        struct slot *s = &b->slots[i];
+        int32_t none = 0;
+        if (s->state == SLOT_ORDERED && s->generation == generation)
+            atomic_compare_exchange_strong(&book_shown(b, s)->pid, &none, -1);
+    }
+}
+
+static void on_mold_exit(struct book *b, struct mold *mold, int status)
+{
+    enum mold_state before = mold->state;
+    bool current = mold == book_current_mold(b);
+    pid_t pid = mold->pid;
+    if (mold->order_fd >= 0)
+        close(mold->order_fd);
+    give_up_orders(b, mold->generation);
+    mold->state = MOLD_NONE;
+    mold->pid = 0;
+    mold->order_fd = -1;
+    mold->deadline_ms = BOOK_NEVER;
+    if (before == MOLD_ENDING)
+        return;
+    if (before == MOLD_LOADING) {
+        on_load_failed(b, status);
+        return;
+    }
+    log_error("the mold (pid %d) died: %s", pid, status_text(status));
+    book_count_failure(&b->mold_starts);
+    if (current && b->trial && (b->reloading || !b->served))
+        fail_trial(b, "the mold died before a worker served");
+}
+
+/* Besides our own, orphans of the application become our children: those are only reaped. */
+static void on_child_exit(struct book *b, pid_t pid, int status)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
+        if (b->molds[i].pid == pid) {
+            on_mold_exit(b, &b->molds[i], status);
+            return;
+        }
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].pid == pid) {
+            on_worker_exit(b, &b->slots[i], status);
+            return;
+        }
+    book_remember_stranger(b, pid, status);
+}
+
+void event_reap(struct book *b)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        on_child_exit(b, pid, status);
+}
+
+/* ---- what the board says ---- */
+
+/* Not yet while the middle process, its parent, is on its way out. */
+static bool is_our_child(pid_t pid)
+{
+    siginfo_t info;
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* It lived so short that it was reaped before its slot was read. */
+static void bury_stranger(struct book *b, struct slot *s, pid_t pid)
+{
+    if (kill(pid, 0) == 0)
+        return; /* it lives, below the middle process; its number was a stranger's before */
+    int status;
+    if (book_take_stranger(b, pid, &status)) {
+        s->pid = pid;
+        on_worker_exit(b, s, status);
+    }
+}
+
+static void adopt_worker(struct book *b, struct slot *s)
+{
+    pid_t pid = atomic_load(&book_shown(b, s)->pid);
+    if (pid == 0)
+        return;
+    if (pid < 0) {
+        uint32_t generation = s->generation;
+        book_clear_slot(b, s);
+        if (b->stop == STOP_NOT)
+            on_start_failure(b, generation);
+    } else if (!book_knows(b, pid) && is_our_child(pid)) {
+        s->pid = pid;
+        s->state = SLOT_STARTING;
+        atomic_fetch_add(&book_shown(b, s)->spawns, 1);
+    } else {
+        bury_stranger(b, s, pid);
+    }
+}
+
+static void on_worker_serves(struct book *b, struct slot *s)
+{
+    s->state = SLOT_SERVING;
+    s->deadline_ms = now_ms() + PROVEN_MS;
+    log_info("worker %u (pid %d) serves", book_number(b, s), s->pid);
+    if (b->trial && s->generation == b->generation)
+        end_trial(b);
+}
+
+/* What it claims is checked: see adopt_worker. */
+void event_read_board(struct book *b)
+{
+    struct mold *loading = book_other_mold(b);
+    if (loading->state == MOLD_LOADING &&
+        atomic_load(&b->board->molds[loading->generation % 2].state) == BOARD_MOLD_READY)
+        adopt_mold(b, loading);
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        struct slot *s = &b->slots[i];
+        if (s->state == SLOT_ORDERED)
+            adopt_worker(b, s);
+        if (s->state == SLOT_STARTING && b->stop == STOP_NOT &&
+            atomic_load(&book_shown(b, s)->state) == BOARD_WORKER_SERVING)
+            on_worker_serves(b, s);
+    }
+}
+
+/* ---- deadlines ---- */
+
+/* A mold that forks nothing is of no use, and its end brings another. */
+static void on_order_late(struct book *b, struct slot *s)
+{
+    struct mold *mold = &b->molds[s->generation % 2];
+    if (mold->state == MOLD_NONE || mold->generation != s->generation) {
+        book_clear_slot(b, s);
+        return;
+    }
+    log_error("the mold does not fork worker %u: killing the mold", book_number(b, s));
+    kill(mold->pid, SIGKILL);
+}
+
+static void slot_is_late(struct book *b, struct slot *s)
+{
+    s->deadline_ms = BOOK_NEVER;
+    switch (s->state) {
+    case SLOT_EMPTY:
+        break;
+    case SLOT_ORDERED:
+        on_order_late(b, s);
+        break;
+    case SLOT_STARTING:
+        log_error("worker %u (pid %d) does not get ready: killing it", book_number(b, s), s->pid);
+        kill(s->pid, SIGKILL);
+        break;
+    case SLOT_SERVING:
+        s->proven = true;
+        b->orders = (struct delay){0};
+        break;
+    case SLOT_DRAINING:
+        log_warning("worker %u (pid %d) did not finish in time: killing it", book_number(b, s),
+                    s->pid);
+        kill(s->pid, SIGKILL);
+        break;
+    }
+}
+
+static void mold_is_late(struct book *b, struct mold *mold)
+{
+    mold->deadline_ms = BOOK_NEVER;
+    switch (mold->state) {
+    case MOLD_NONE:
+        break;
+    case MOLD_LOADING:
+        log_error("the application is not loaded within the startup-timeout: killing the mold");
+        kill(mold->pid, SIGKILL);
+        break;
+    case MOLD_READY:
+        fail_trial(b, "no worker serves within the startup-timeout");
+        break;
+    case MOLD_ENDING:
+        kill(mold->pid, SIGKILL);
+        break;
+    }
+}
+
+void event_meet_deadlines(struct book *b)
+{
+    uint64_t now = now_ms();
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].deadline_ms <= now)
+            slot_is_late(b, &b->slots[i]);
+    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
+        if (b->molds[i].deadline_ms <= now)
+            mold_is_late(b, &b->molds[i]);
+}
