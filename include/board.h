@@ -34,7 +34,8 @@ struct board_thread {
     _Alignas(128) _Atomic uint32_t phase; /* enum board_phase */
     _Atomic int32_t tid;
     _Atomic uint64_t requests; /* finished */
-    _Atomic uint64_t accepted_ns; /* first byte of the request was read, or its connection accepted */
+    _Atomic uint64_t
+        accepted_ns; /* first byte of the request was read, or its connection accepted */
     _Atomic uint64_t parsed_ns;
     _Atomic uint64_t started_ns;
     _Atomic uint64_t first_byte_ns; /* 0: nothing sent yet */
@@ -50,14 +51,14 @@ struct board_worker {
     /* Of the worker. 0: nobody has claimed the order yet (set by the master); whoever comes first
      * puts the pid (the worker, its parent) or -1 for "none will come" (mold, master). */
     _Alignas(128) _Atomic int32_t pid;
-    _Atomic uint32_t state;              /* enum board_worker_state; the worker's, EMPTY by the master */
-    _Atomic uint32_t generation;         /* of the mold it was forked from */
-    _Atomic uint32_t free_threads;       /* worker: threads that could take a request now */
-    _Atomic uint32_t connections;        /* worker: open ones */
-    _Atomic uint64_t requests;           /* worker: answered, over all its lives */
-    _Atomic uint64_t exceptions;         /* worker: uncaught in the application */
+    _Atomic uint32_t state;        /* enum board_worker_state; the worker's, EMPTY by the master */
+    _Atomic uint32_t generation;   /* of the mold it was forked from */
+    _Atomic uint32_t free_threads; /* worker: threads that could take a request now */
+    _Atomic uint32_t connections;  /* worker: open ones */
+    _Atomic uint64_t requests;     /* worker: answered, over all its lives */
+    _Atomic uint64_t exceptions;   /* worker: uncaught in the application */
     _Atomic uint64_t sent_bytes;
-    _Atomic uint64_t spawns;             /* master */
+    _Atomic uint64_t spawns; /* master */
 };
 
 struct board_mold {
@@ -69,8 +70,8 @@ struct board {
     unsigned threads; /* per worker */
     int bell_fd;      /* eventfd; see board_ring */
     _Atomic int32_t master_pid;
-    _Atomic bool stopping; /* master: the whole server stops, no worker will go on serving */
-    struct board_mold molds[2];  /* the serving generation's and the loading one's: generation % 2 */
+    _Atomic bool stopping;      /* master: the whole server stops, no worker will go on serving */
+    struct board_mold molds[2]; /* the serving generation's and the loading one's: generation % 2 */
     struct board_worker *worker; /* [workers] */
     struct board_thread *thread; /* [workers * threads] */
 };

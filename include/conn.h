@@ -37,7 +37,13 @@ enum conn_state {
 };
 
 /* What a thread wants of the loop when it gives a connection back. */
-enum conn_next { CONN_NEXT_IDLE, CONN_NEXT_INPUT, CONN_NEXT_WRITE, CONN_NEXT_LINGER, CONN_NEXT_CLOSE };
+enum conn_next {
+    CONN_NEXT_IDLE,
+    CONN_NEXT_INPUT,
+    CONN_NEXT_WRITE,
+    CONN_NEXT_LINGER,
+    CONN_NEXT_CLOSE
+};
 
 enum conn_owner { CONN_LOOP, CONN_THREAD, CONN_NOTED };
 
@@ -95,17 +101,17 @@ struct conn_shared {
     struct forwarded_trust trust;
     struct access_format *access; /* NULL: off */
     int access_fd;
-    unsigned worker;              /* number, from 1 */
+    unsigned worker; /* number, from 1 */
     struct board_worker *board;
     struct pool *pool;
-    int epoll_fd;                 /* of the loop */
-    bool draining;                /* leader */
-    _Atomic bool last_requests;   /* draining, for the threads: answer with Connection: close */
-    struct conn_queue all;        /* leader */
-    struct conn_queue readable;   /* leader: bytes came, not read yet */
-    struct conn_queue parked;     /* leader: the same, but no thread is free */
-    unsigned count;               /* leader */
-    pthread_mutex_t free_lock;    /* of free_exchanges */
+    int epoll_fd;               /* of the loop */
+    bool draining;              /* leader */
+    _Atomic bool last_requests; /* draining, for the threads: answer with Connection: close */
+    struct conn_queue all;      /* leader */
+    struct conn_queue readable; /* leader: bytes came, not read yet */
+    struct conn_queue parked;   /* leader: the same, but no thread is free */
+    unsigned count;             /* leader */
+    pthread_mutex_t free_lock;  /* of free_exchanges */
     struct exchange *free_exchanges;
 };
 

@@ -22,6 +22,19 @@ MUST_CHECK struct _object *python_load(const struct config *config);
  * _exits. GIL held. */
 void python_stop(void);
 
+/* The Host for warm-up requests that name none. GIL held. */
+void python_default_host(char *out, size_t size);
+/* In the mold, when the application is loaded and warmed: prefork hooks, connections closed, what
+ * will not survive a fork named in the log, all objects out of the collector's sight and, with
+ * `immortal`, without reference counts. `sockets_before` is what python_start left open. Returns
+ * 0, or -1 after the traceback went to the log. GIL held. */
+MUST_CHECK int python_prepare_fork(const struct config *config);
+/* In a worker: collector on, postfork hooks. 0 or -1 as above. GIL held. */
+MUST_CHECK int python_begin_worker(void);
+/* Logs modules that were imported since the fork, naming the request that caused it: they belong
+ * into prewarm. Cheap when there are none. GIL held. */
+void python_report_imports(const char *method, const char *path);
+
 /* Around fork(), GIL held (PyOS_BeforeFork and its two ends). */
 void python_before_fork(void);
 void python_after_fork_parent(void);

@@ -7,7 +7,6 @@
 struct config;
 struct listeners;
 struct board;
-struct _object; /* PyObject */
 
 /* A datagram socket pair per slot, made by the master before the first fork, on which
  * workers give each other connections. Anyone may write, the slot's worker reads; what a
@@ -26,11 +25,10 @@ struct worker_seed {
     unsigned slot;                /* from 0; the log and titles say slot + 1 */
     unsigned generation;
     int lifeline_fd; /* reads EOF when the master is gone: drain and leave */
-    struct _object *application; /* the WSGI callable */
 };
 
-/* Runs the worker in a process just forked from the mold: after python_after_fork_child(),
- * GIL held, signal mask still blocked. Sets its board slot to SERVING and rings when it
+/* Runs the worker in a process just forked from the mold, with the application ready to run (see
+ * wsgi_init), GIL held, signal mask still blocked. Sets its board slot to SERVING and rings when it
  * accepts. SIGTERM drains, SIGQUIT leaves at once; both end with _exit(0). */
 NORETURN void worker_main(const struct worker_seed *seed);
 

@@ -17,8 +17,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define BACKLOG_BYTES   (256 * 1024)
-#define BIG_SEND_BYTES  (64 * 1024)
+#define BACKLOG_BYTES  (256 * 1024)
+#define BIG_SEND_BYTES (64 * 1024)
 
 struct turn {
     struct conn *conn;
@@ -202,8 +202,8 @@ static void end_body(struct turn *turn)
     if (!e->call.head_sent)
         pieces[count++] = take_head(turn, 0);
     if (e->response.framing == RESPONSE_CHUNKED)
-        pieces[count++] = (struct iovec){(char *)(uintptr_t)RESPONSE_LAST_CHUNK,
-                                         strlen(RESPONSE_LAST_CHUNK)};
+        pieces[count++] =
+            (struct iovec){(char *)(uintptr_t)RESPONSE_LAST_CHUNK, strlen(RESPONSE_LAST_CHUNK)};
     if (count > 0 && !send_pieces(turn, pieces, count, false))
         return;
     if (!response_is_complete(&e->response)) {
@@ -281,6 +281,7 @@ static void run_application(struct turn *turn)
     pool_drop_garbage(turn->thread->pool);
     respond(turn, wsgi_start(&e->call, &e->facts, &e->response, &sink));
     wsgi_finish(&e->call, e->output.tail_len > 0 ? &e->tail_object : NULL);
+    python_report_imports(turn->thread->slot->method, turn->thread->slot->path);
     python_release(&turn->thread->python);
     if (e->call.exceptions > 0)
         atomic_fetch_add_explicit(&turn->conn->shared->board->exceptions, e->call.exceptions,

@@ -320,7 +320,7 @@ static bool take_action(struct reader *r, struct arguments *a, enum config_actio
     return do_action(r, action, NULL);
 }
 
-/* Booleans are --name and --no-name. */
+/* Booleans are --name and --no-name, or --name=false. */
 static void take_option(struct reader *r, struct arguments *a, const struct option *option,
                         bool is_negated)
 {
@@ -328,9 +328,11 @@ static void take_option(struct reader *r, struct arguments *a, const struct opti
 
     if (option->type != OPTION_BOOL)
         value = take_value(a, option->name, option->metavar);
+    else if (a->attached != NULL && is_negated)
+        die(EXIT_CONFIG, "command line: --no-%s takes no value; write --%s=%s", option->name,
+            option->name, config_names_quote(a->attached));
     else if (a->attached != NULL)
-        die(EXIT_CONFIG, "command line: --%s takes no value; write --%s or --no-%s", option->name,
-            option->name, option->name);
+        value = a->attached;
     add_argument(r, option, value);
 }
 

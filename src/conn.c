@@ -19,10 +19,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LINGER_MS          2000
-#define LINGER_BYTES       (64 * 1024)
-#define DRAIN_IDLE_MS      1000
-#define READ_ROUNDS        16 /* reads in a row before others get a turn */
+#define LINGER_MS     2000
+#define LINGER_BYTES  (64 * 1024)
+#define DRAIN_IDLE_MS 1000
+#define READ_ROUNDS   16 /* reads in a row before others get a turn */
 
 /* --- exchanges ------------------------------------------------------------------------------ */
 
@@ -141,7 +141,8 @@ static void set_peer(struct conn *c, const struct sockaddr *peer)
 {
     const void *address = NULL;
     c->origin.peer_trusted = !peer || forwarded_trusts(&c->shared->trust, peer);
-    snprintf(c->origin.peer, sizeof(c->origin.peer), "127.0.0.1"); /* unix sockets: never empty (features §2) */
+    snprintf(c->origin.peer, sizeof(c->origin.peer),
+             "127.0.0.1"); /* unix sockets: never empty (features §2) */
     if (peer && peer->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)peer;
         address = &in->sin_addr;
@@ -345,7 +346,8 @@ static void refuse(struct conn *c, unsigned status, const char *reason)
 {
     struct exchange *e = c->exchange;
     e->end = reason;
-    log_info("refused a request from %s: %u %s", e->resolved ? e->client : c->origin.peer, status, reason);
+    log_info("refused a request from %s: %u %s", e->resolved ? e->client : c->origin.peer, status,
+             reason);
     answer_error(c, status);
 }
 
@@ -354,7 +356,8 @@ static bool resolve(struct conn *c)
 {
     struct exchange *e = c->exchange;
     struct forwarded_view view;
-    if (!forwarded_resolve(&c->shared->trust, c->origin.peer_trusted, c->origin.peer, &e->http, &view)) {
+    if (!forwarded_resolve(&c->shared->trust, c->origin.peer_trusted, c->origin.peer, &e->http,
+                           &view)) {
         refuse(c, 400, "proxy headers disagree on the scheme");
         return false;
     }

@@ -62,27 +62,54 @@ static PyObject *keys[KEY_COUNT];
 static PyObject *key_input, *key_scheme, *key_peer;
 static PyObject *text_https, *text_http10, *text_empty;
 static PyObject *methods[8];
-static const char *const method_texts[] = {"GET",   "POST",    "HEAD", "PUT",
+static const char *const method_texts[] = {"GET",   "POST",    "HEAD",  "PUT",
                                            "PATCH", "OPTIONS", "DELETE"};
 static PyObject **bases; /* [listeners] */
 static const struct listeners *listening;
 static size_t script_name_bytes;
 
 static const char *const common_names[] = {
-    "Host",           "User-Agent",        "Accept",
-    "Accept-Encoding", "Accept-Language",  "Cookie",
-    "Connection",     "Referer",           "Cache-Control",
-    "Origin",         "Upgrade-Insecure-Requests", "Authorization",
-    "If-None-Match",  "If-Modified-Since", "X-Requested-With",
-    "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
-    "X-Real-IP",      "X-Request-ID",      "X-CSRFToken",
-    "Sec-Fetch-Site", "Sec-Fetch-Mode",    "Sec-Fetch-Dest",
-    "Sec-Fetch-User", "sec-ch-ua",         "sec-ch-ua-mobile",
-    "sec-ch-ua-platform", "Pragma",        "DNT",
-    "Range",          "If-Range",          "traceparent",
-    "Priority",       "Expect",            "Content-Encoding",
-    "host",           "user-agent",        "accept",
-    "accept-encoding", "connection",
+    "Host",
+    "User-Agent",
+    "Accept",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Cookie",
+    "Connection",
+    "Referer",
+    "Cache-Control",
+    "Origin",
+    "Upgrade-Insecure-Requests",
+    "Authorization",
+    "If-None-Match",
+    "If-Modified-Since",
+    "X-Requested-With",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Real-IP",
+    "X-Request-ID",
+    "X-CSRFToken",
+    "Sec-Fetch-Site",
+    "Sec-Fetch-Mode",
+    "Sec-Fetch-Dest",
+    "Sec-Fetch-User",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "Pragma",
+    "DNT",
+    "Range",
+    "If-Range",
+    "traceparent",
+    "Priority",
+    "Expect",
+    "Content-Encoding",
+    "host",
+    "user-agent",
+    "accept",
+    "accept-encoding",
+    "connection",
 };
 
 static uint32_t name_hash(const char *name, size_t len)
@@ -264,8 +291,8 @@ static int add_request_line(PyObject *dict, const struct http *request)
 static int add_repeated(PyObject *dict, PyObject *key, PyObject *first, PyObject *second,
                         enum http_field field)
 {
-    PyObject *joined = PyUnicode_FromFormat(field == HTTP_FIELD_COOKIE ? "%U; %U" : "%U,%U", first,
-                                            second);
+    PyObject *joined =
+        PyUnicode_FromFormat(field == HTTP_FIELD_COOKIE ? "%U; %U" : "%U,%U", first, second);
     return set_taking(dict, key, joined);
 }
 

@@ -11,9 +11,13 @@
 
 #include "board.h"
 #include "config.h"
+#include "listen.h"
 #include "log.h"
 #include "process.h"
+#include "pymodule.h"
 #include "python.h"
+#include "warm.h"
+#include "wsgi.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -38,6 +42,32 @@ static bool claim_slot(struct board_worker *slot, int32_t pid)
     return atomic_compare_exchange_strong(&slot->pid, &found, pid) || found == pid;
 }
 
+/* Loads and warms the application in this process. Returns 0, or -1 after the reason went to the
+ * log. */
+static int ready_application(const struct config *config, const struct listeners *listeners)
+{
+    python_start(config);
+    struct _object *application = python_load(config);
+    if (!application || wsgi_init(config, listeners, application) < 0)
+        return -1;
+    return warm_mold(config) == WARM_OK ? 0 : -1;
+}
+
+/* The worker's copy of the application, or its own without preload; one request to itself, so that
+ * no user pays for the first page faults. */
+static void begin_application(const struct worker_seed *seed)
+{
+    if (seed->config->preload)
+        python_after_fork_child();
+    else if (ready_application(seed->config, seed->listeners) < 0)
+        _exit(EXIT_APP);
+    pymodule_set_worker(seed->slot + 1);
+    if (python_begin_worker() < 0)
+        _exit(EXIT_APP);
+    if (seed->config->preload)
+        warm_worker(seed->config);
+}
+
 static NORETURN void become_worker(const struct fork_job *job)
 {
     const struct worker_seed *seed = &job->seed;
@@ -49,7 +79,7 @@ static NORETURN void become_worker(const struct fork_job *job)
     atomic_store(&slot->state, BOARD_WORKER_STARTING);
     log_set_process("worker %u", seed->slot + 1);
     process_set_title("myserver: worker %u [%s] starting", seed->slot + 1, seed->config->app);
-    python_after_fork_child();
+    begin_application(seed);
     worker_main(seed);
 }
 
@@ -81,7 +111,9 @@ static void fork_worker(struct fork_job *job)
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &job->mask);
-    python_before_fork();
+    bool has_python = job->seed.config->preload;
+    if (has_python)
+        python_before_fork();
     pid_t middle = fork();
     if (middle == 0)
         run_middle(job);
@@ -90,7 +122,8 @@ static void fork_worker(struct fork_job *job)
     /* Only then: a worker that lived short may be buried by now, and the slot ordered again. */
     if (middle < 0 || !wait_for_middle(middle))
         claim_slot(&job->seed.board->worker[slot], -1);
-    python_after_fork_parent();
+    if (has_python)
+        python_after_fork_parent();
     sigprocmask(SIG_SETMASK, &job->mask, NULL);
     board_ring(job->seed.board);
 }
@@ -120,6 +153,16 @@ static void leave_with_master(const struct worker_seed *seed)
         _exit(EXIT_OK);
 }
 
+/* The application is there, and workers may share it. */
+static int fill_mold(const struct worker_seed *seed)
+{
+    if (!seed->config->preload)
+        return 0; /* each worker for itself */
+    if (ready_application(seed->config, seed->listeners) < 0)
+        return -1;
+    return python_prepare_fork(seed->config);
+}
+
 void mold_main(const struct worker_seed *seed, int order_fd)
 {
     log_set_process("mold");
@@ -127,10 +170,8 @@ void mold_main(const struct worker_seed *seed, int order_fd)
     leave_with_master(seed);
     process_restore_signals();
 
-    python_start(seed->config);
     struct fork_job job = {.seed = *seed, .order_fd = order_fd};
-    job.seed.application = python_load(seed->config);
-    if (job.seed.application == NULL) {
+    if (fill_mold(seed) < 0) {
         announce(seed, BOARD_MOLD_FAILED);
         _exit(EXIT_APP);
     }
@@ -147,8 +188,9 @@ void mold_main(const struct worker_seed *seed, int order_fd)
 
 int mold_check(const struct config *config)
 {
-    python_start(config);
-    if (python_load(config) == NULL)
+    struct listener nowhere = {.fd = -1, .server_name = "localhost", .server_port = "80"};
+    struct listeners listeners = {.items = &nowhere, .count = 1};
+    if (ready_application(config, &listeners) < 0)
         return EXIT_APP;
     printf("the configuration and the application %s are fine\n", config->app);
     return EXIT_OK;

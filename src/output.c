@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define KEPT_BYTES (16 * 1024)
+#define KEPT_BYTES      (16 * 1024)
 /* One sendfile(2) of this size at most, so that a fast reader cannot hold the loop. */
 #define FILE_STEP_BYTES (1024 * 1024)
 

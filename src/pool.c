@@ -22,16 +22,16 @@
  * application takes, within these bounds. Where a thread is free it would compete for the
  * interpreter, so that patience is longer than a page takes, and short against a long
  * computation; where none is, the standby only looks after clients and costs two hand-offs. */
-#define PATIENCE_MIN_NS    (10 * NS_PER_MS)
-#define PATIENCE_MAX_NS    (100 * NS_PER_MS)
-#define STANDBY_MIN_NS     (2 * NS_PER_MS)
-#define STANDBY_MAX_NS     (10 * NS_PER_MS)
+#define PATIENCE_MIN_NS      (10 * NS_PER_MS)
+#define PATIENCE_MAX_NS      (100 * NS_PER_MS)
+#define STANDBY_MIN_NS       (2 * NS_PER_MS)
+#define STANDBY_MAX_NS       (10 * NS_PER_MS)
 /* The standby looks this often while there is anything to look after. */
-#define STANDBY_LOOK_NS    (2 * NS_PER_MS)
+#define STANDBY_LOOK_NS      (2 * NS_PER_MS)
 /* Looks without anything to do before it sleeps for good. */
-#define STANDBY_LOOKS_IDLE 50
+#define STANDBY_LOOKS_IDLE   50
 /* How much running time lies between two measurements of a thread's CPU time (0.3-1 us each). */
-#define MEASURE_EVERY_NS   (5 * NS_PER_MS)
+#define MEASURE_EVERY_NS     (5 * NS_PER_MS)
 /* Requests that wait for more than this share of their time: the loop is handed on at once. */
 #define MOSTLY_WAIT_PERMILLE 500
 

@@ -8,6 +8,7 @@
 
 #include "buf.h"
 #include "config.h"
+#include "immortal.h"
 #include "log.h"
 #include "pymodule.h"
 #include "python.h"
@@ -18,7 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static PyObject *boot; /* the module myserver.boot */
+static PyObject *boot;           /* the module myserver.boot */
+static PyObject *sockets_before; /* list of descriptors, from before the application */
+static Py_ssize_t modules_known; /* length of sys.modules when last looked at */
 
 /* Calls boot.<method>(...); new reference or NULL with an exception set. */
 static PyObject *call_boot(const char *method, const char *format, ...)
@@ -64,8 +67,9 @@ static void check_virtualenv(const char *directory)
     snprintf(path, sizeof(path), "%s/pyvenv.cfg", directory);
     FILE *file = fopen(path, "re");
     if (!file)
-        die(EXIT_CONFIG, "virtualenv %s: no pyvenv.cfg there, so it is no virtualenv; make one with "
-                         "'python%d.%d -m venv %s'",
+        die(EXIT_CONFIG,
+            "virtualenv %s: no pyvenv.cfg there, so it is no virtualenv; make one with "
+            "'python%d.%d -m venv %s'",
             directory, PY_MAJOR_VERSION, PY_MINOR_VERSION, directory);
     if (!read_venv_key(file, "version", version, sizeof(version)))
         (void)read_venv_key(file, "version_info", version, sizeof(version));
@@ -74,7 +78,8 @@ static void check_virtualenv(const char *directory)
         die(EXIT_CONFIG, "virtualenv %s: pyvenv.cfg does not say its Python version", directory);
     if (major != PY_MAJOR_VERSION || minor != PY_MINOR_VERSION)
         die(EXIT_CONFIG,
-            "virtualenv %s is of Python %u.%u, but this program is built for Python %d.%d: make the "
+            "virtualenv %s is of Python %u.%u, but this program is built for Python %d.%d: make "
+            "the "
             "virtualenv with python%d.%d, or build the program with 'make PYTHON=python%u.%u'",
             directory, major, minor, PY_MAJOR_VERSION, PY_MINOR_VERSION, PY_MAJOR_VERSION,
             PY_MINOR_VERSION, major, minor);
@@ -128,8 +133,9 @@ static void package_directory(char *out, size_t size)
         if (access(probe, R_OK) == 0)
             return;
     }
-    die(EXIT_CONFIG, "the Python package 'myserver' is not beside %s: install the program with "
-                     "'make install', not by copying the file",
+    die(EXIT_CONFIG,
+        "the Python package 'myserver' is not beside %s: install the program with "
+        "'make install', not by copying the file",
         program);
 }
 
@@ -139,7 +145,8 @@ static void import_boot(void)
     char directory[PATH_MAX + 64], resolved[PATH_MAX];
     package_directory(directory, sizeof(directory));
     PyObject *path = PySys_GetObject("path"); /* borrowed */
-    PyObject *entry = PyUnicode_DecodeFSDefault(realpath(directory, resolved) ? resolved : directory);
+    PyObject *entry =
+        PyUnicode_DecodeFSDefault(realpath(directory, resolved) ? resolved : directory);
     if (entry && path && PyList_Append(path, entry) == 0)
         boot = PyImport_ImportModule("myserver.boot");
     Py_XDECREF(entry);
@@ -185,6 +192,7 @@ void python_start(const struct config *config)
     import_boot();
     check_build(config->virtualenv ? config->virtualenv : "");
     prepare_path(config);
+    sockets_before = call_boot("open_sockets", "()");
 }
 
 PyObject *python_load(const struct config *config)
@@ -193,6 +201,68 @@ PyObject *python_load(const struct config *config)
     if (!application)
         python_log_exception(LOG_ERROR, "the application %s cannot be loaded", config->app);
     return application;
+}
+
+void python_default_host(char *out, size_t size)
+{
+    PyObject *host = call_boot("default_host", "()");
+    const char *text = host ? PyUnicode_AsUTF8(host) : NULL;
+    snprintf(out, size, "%s", text ? text : "localhost");
+    PyErr_Clear();
+    Py_XDECREF(host);
+}
+
+static void log_warnings(PyObject *warnings)
+{
+    for (Py_ssize_t i = 0; PyList_Check(warnings) && i < PyList_GET_SIZE(warnings); i++) {
+        const char *text = PyUnicode_AsUTF8(PyList_GET_ITEM(warnings, i));
+        log_warning("%s", text ? text : "(a warning that is not UTF-8)");
+    }
+    PyErr_Clear();
+}
+
+int python_prepare_fork(const struct config *config)
+{
+    PyObject *warnings = call_boot("before_fork", "(O)", sockets_before);
+    if (!warnings) {
+        python_log_exception(LOG_ERROR, "the application cannot be made ready to fork");
+        return -1;
+    }
+    log_warnings(warnings);
+    Py_DECREF(warnings);
+    size_t made = config->immortal ? immortal_make_all() : 0;
+    PyObject *done = call_boot("freeze", "()");
+    if (!done)
+        python_log_exception(LOG_ERROR, "the collector cannot be frozen");
+    Py_XDECREF(done);
+    if (made > 0)
+        log_debug("%zu objects are immortal", made);
+    modules_known = PyDict_Size(PyImport_GetModuleDict());
+    return done ? 0 : -1;
+}
+
+int python_begin_worker(void)
+{
+    PyObject *done = call_boot("after_fork", "()");
+    if (!done)
+        python_log_exception(LOG_ERROR, "the worker cannot begin");
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+void python_report_imports(const char *method, const char *path)
+{
+    Py_ssize_t count = PyDict_Size(PyImport_GetModuleDict());
+    if (count == modules_known)
+        return;
+    modules_known = count;
+    PyObject *names = call_boot("new_modules", "()");
+    const char *text = names ? PyUnicode_AsUTF8(names) : NULL;
+    if (text && text[0])
+        log_info("%s %s imported modules after the fork, add it to prewarm: %s", method, path,
+                 text);
+    PyErr_Clear();
+    Py_XDECREF(names);
 }
 
 void python_stop(void)
@@ -266,8 +336,8 @@ void python_log_exception(enum log_level level, const char *format, ...)
 
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
-    PyObject *text = call_boot("describe", "(OOO)", type, value ? value : Py_None,
-                               trace ? trace : Py_None);
+    PyObject *text =
+        call_boot("describe", "(OOO)", type, value ? value : Py_None, trace ? trace : Py_None);
     /* Surrogates cannot be UTF-8; the log takes them as escapes. */
     PyObject *bytes = text ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace") : NULL;
     if (bytes)

@@ -13,9 +13,7 @@
 #include "log.h"
 #include "pool.h"
 #include "process.h"
-#include "pymodule.h"
 #include "python.h"
-#include "wsgi.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -370,15 +368,12 @@ void worker_main(const struct worker_seed *seed)
 {
     struct board_worker *board = &seed->board->worker[seed->slot];
     worker.seed = seed;
-    pymodule_set_worker(seed->slot + 1);
     set_shared(seed->config);
     open_loop();
-    pool_init(&worker.pool, &worker.shared, board,
-              board_thread(seed->board, seed->slot, 0), seed->config->threads);
+    pool_init(&worker.pool, &worker.shared, board, board_thread(seed->board, seed->slot, 0),
+              seed->config->threads);
     worker.pool.bell = &worker.bell;
     worker.pool.overflow = on_overflow;
-    if (wsgi_init(seed->config, seed->listeners, seed->application) < 0)
-        _exit(EXIT_APP);
     watch();
     process_restore_signals();
     atomic_store(&board->state, BOARD_WORKER_SERVING);

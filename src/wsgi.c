@@ -22,8 +22,7 @@ static PyObject *name_close;
 /* start_response and write(): two callables bound to the call they serve. When the application
  * keeps one beyond its request, the call forgets it and it raises. */
 struct bound {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     struct wsgi_call *call; /* borrowed; NULL: its request has ended */
 };
 
@@ -115,8 +114,7 @@ static void raise_again(PyObject *exc_info)
     PyObject *type, *value, *trace;
     if (!PyArg_ParseTuple(exc_info, "OOO", &type, &value, &trace))
         return;
-    PyErr_Restore(Py_NewRef(type), Py_NewRef(value),
-                  trace == Py_None ? NULL : Py_NewRef(trace));
+    PyErr_Restore(Py_NewRef(type), Py_NewRef(value), trace == Py_None ? NULL : Py_NewRef(trace));
 }
 
 /* Whether a (further) call may set the head. */
@@ -147,7 +145,8 @@ static PyObject *start_response_call(PyObject *self, PyObject *const *args, size
     if (!call)
         return NULL;
     if (count < 2 || count + named > 3 ||
-        (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "exc_info"))) {
+        (named == 1 &&
+         PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "exc_info"))) {
         PyErr_SetString(PyExc_TypeError, "start_response(status, headers, exc_info=None)");
         return NULL;
     }
@@ -262,8 +261,9 @@ static enum wsgi_result look_at_result(struct wsgi_call *call)
 {
     PyObject *result = call->result;
     if (PyBytes_Check(result) || PyUnicode_Check(result)) {
-        PyErr_Format(PyExc_TypeError, "the application returned %.80s: return an iterable of bytes, "
-                                      "such as a list with one bytes object",
+        PyErr_Format(PyExc_TypeError,
+                     "the application returned %.80s: return an iterable of bytes, "
+                     "such as a list with one bytes object",
                      Py_TYPE(result)->tp_name);
         return failed(call, "bad return value");
     }

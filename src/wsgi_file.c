@@ -15,8 +15,7 @@
 #define DEFAULT_BLOCK_BYTES 65536
 
 struct wrapper {
-    PyObject_HEAD
-    PyObject *file;
+    PyObject_HEAD PyObject *file;
     Py_ssize_t block_bytes;
 };
 

@@ -15,8 +15,7 @@
 #define LINE_STEP_BYTES 4096
 
 struct input {
-    PyObject_HEAD
-    const struct body *body; /* borrowed; NULL when detached */
+    PyObject_HEAD const struct body *body; /* borrowed; NULL when detached */
     uint64_t position;
 };
 

@@ -68,6 +68,7 @@ def printed(
 
 ROWS: list[Row] = json.loads(run("--options=json").stdout)
 NAMES = [row["name"] for row in ROWS]
+BOOLEANS = {row["name"] for row in ROWS if row["type"] == "BOOL"}
 
 # ---------------------------------------------------------------- every row
 
@@ -110,6 +111,8 @@ def right(row: Row) -> Iterator[tuple[str, str]]:
     elif row["type"] == "LEVEL":
         for level in ("debug", "info", "warning", "error", "critical"):
             yield level, level
+    elif row["type"] == "BOOL":
+        yield from (("true", "true"), ("false", "false"))
     elif row["name"] == "tmp-dir":
         yield "/var/tmp", "/var/tmp"
     else:
@@ -134,6 +137,8 @@ def wrong(row: Row) -> Iterator[str]:
             yield from ("1.0005", "1.", "1 s", "5M")
     elif row["type"] == "LEVEL":
         yield from ("", "loud", "INFO", "1")
+    elif row["type"] == "BOOL":
+        yield from ("", "x", "1", "yes", "TRUE")
     else:
         if row["min"] > 0:
             yield "x" * (row["min"] - 1)
@@ -157,6 +162,8 @@ class Way:
 
     def arguments(self, option: str, value: str) -> tuple[list[str], dict[str, str]]:
         """The command line and the environment."""
+        if self.name == "--name value" and option in BOOLEANS:
+            return [f"--{option}" if value == "true" else f"--no-{option}"], {}
         if self.name == "--name value":
             return [f"--{option}", value], {}
         if self.name == "--name=value":
@@ -189,6 +196,8 @@ def test_right(row: Row, way: Way) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_wrong(row: Row, way: Way) -> None:
+    if way.name == "--name value" and row["type"] == "BOOL":
+        way.name = "--name=value"  # the next word is not theirs
     for text in wrong(row):
         args, env = way.arguments(row["name"], text)
         sentence = refusal(*args, "--print-config", env=env, cwd=way.directory)
@@ -438,7 +447,7 @@ def test_documents_are_fresh_and_whole(kind: str, path: str) -> None:
     assert (ROOT / path).read_text() == text, f"{path} is stale: make docs"
     for row in ROWS:
         name = row["name"].replace("-", "\\-") if kind == "man" else row["name"]
-        entry = {"ini": f"\n;{name} =", "md": f"| `--{name}`", "man": f"\\-\\-{name}\\fR "}
+        entry = {"ini": f"\n;{name} =", "md": f"| `--{name}`", "man": f"\\-\\-{name}\\fR"}
         assert entry[kind] in text
 
 

@@ -4,16 +4,48 @@ Importable anywhere: outside the server the functions answer as if there were no
 """
 
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 try:
     import _myserver
 except ImportError:  # not running in the server: tests, a shell, another server
     _myserver = None
 
-__all__ = ["LogHandler", "in_server", "worker_id"]
+__all__ = ["LogHandler", "in_server", "postfork", "prefork", "worker_id"]
 
-_LEVELS: Final = ((logging.CRITICAL, 4), (logging.ERROR, 3), (logging.WARNING, 2), (logging.INFO, 1))
+_LEVELS: Final = (
+    (logging.CRITICAL, 4),
+    (logging.ERROR, 3),
+    (logging.WARNING, 2),
+    (logging.INFO, 1),
+)
+
+
+Hook = TypeVar("Hook", bound=Callable[[], object])
+
+_prefork_hooks: list[Callable[[], object]] = []
+_postfork_hooks: list[Callable[[], object]] = []
+
+
+def prefork(function: Hook) -> Hook:
+    """Decorator: calls `function` once, without arguments, when the application is loaded and
+    warmed and workers are about to be forked: close there what workers must not share.
+
+    An exception in it fails the start (or the reload). Outside the server it is never called.
+    """
+    _prefork_hooks.append(function)
+    return function
+
+
+def postfork(function: Hook) -> Hook:
+    """Decorator: calls `function` once in every worker, without arguments, before it serves:
+    start threads there, open connections.
+
+    An exception in it ends the worker. Outside the server it is never called.
+    """
+    _postfork_hooks.append(function)
+    return function
 
 
 def in_server() -> bool:

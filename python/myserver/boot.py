@@ -1,10 +1,10 @@
-"""What the server does in Python when it starts: paths, import, tracebacks.
+"""What the server does in Python when it starts: paths, import, forks, tracebacks.
 
 Called by the C side once per load; applications never import this module.
 """
 
+import gc
 import importlib
-import importlib.util
 import os
 import sys
 import threading
@@ -48,6 +48,8 @@ def load(app: str) -> Callable:
 
     Returns the WSGI callable. Raises whatever the import raises, or LoadError.
     """
+    gc.disable()  # what is loaded stays: collections would only look at it again and again
+    _watch_threads()
     target, _, name = app.partition(":")
     name = name or "application"
     module = _load_file(target) if target.endswith(".py") else importlib.import_module(target)
@@ -65,7 +67,9 @@ def load(app: str) -> Callable:
 
 
 def _hint(module: ModuleType) -> str:
-    names = [name for name in ("app", "wsgi", "create_app") if callable(getattr(module, name, None))]
+    names = [
+        name for name in ("app", "wsgi", "create_app") if callable(getattr(module, name, None))
+    ]
     return f" (it has {', '.join(names)})" if names else ""
 
 
@@ -93,6 +97,179 @@ def describe(kind: type[BaseException], error: BaseException, trace: TracebackTy
 def name_thread(name: str) -> None:
     """Names the calling thread, for logs and debuggers."""
     threading.current_thread().name = name
+
+
+def default_host() -> str:
+    """The Host for warm-up requests that name none: one that Django accepts, else localhost."""
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    try:
+        allowed = list(settings.ALLOWED_HOSTS) if settings is not None else []
+    except Exception:
+        return "localhost"
+    return next((host.lstrip(".") for host in allowed if host and "*" not in host), "localhost")
+
+
+# --- before the fork -----------------------------------------------------------------------------
+
+_thread_origins: dict[threading.Thread, str] = {}
+_modules_at_fork: set[str] = set()
+
+
+def _watch_threads() -> None:
+    """Remembers which module starts a thread while the application loads, to name it later."""
+    start = threading.Thread.start
+
+    def watched_start(self: threading.Thread) -> None:
+        frame = sys._getframe(1)
+        while frame and frame.f_globals.get("__name__", "").partition(".")[0] in (
+            "threading",
+            "concurrent",
+        ):
+            frame = frame.f_back
+        _thread_origins[self] = frame.f_globals.get("__name__", "?") if frame else "?"
+        start(self)
+
+    threading.Thread.start = watched_start  # type: ignore[method-assign]
+    _watch_threads.undo = lambda: setattr(threading.Thread, "start", start)  # type: ignore
+
+
+def before_fork(sockets_before: list[int]) -> list[str]:
+    """Leaves the mold in a state that workers can share; returns warnings for the log.
+
+    Runs the application's prefork hooks, closes connections that workers must not share, names
+    threads and sockets that will not survive.
+    """
+    import myserver
+
+    for hook in myserver._prefork_hooks:
+        hook()
+    _close_connections()
+    _watch_threads.undo()  # type: ignore[attr-defined]
+    warnings = _find_threads() + _find_sockets(set(sockets_before))
+    _thread_origins.clear()
+    _revive_executors()
+    _modules_at_fork.update(sys.modules)
+    gc.collect()
+    return warnings
+
+
+def freeze() -> None:
+    """Moves every object out of the collector's sight: it would write to each of them."""
+    gc.freeze()
+
+
+def after_fork() -> None:
+    """In a worker: the collector on, then the application's postfork hooks."""
+    import myserver
+
+    gc.enable()
+    for hook in myserver._postfork_hooks:
+        hook()
+
+
+def new_modules() -> str:
+    """Names of modules imported since the fork or the last call, as text; "" without any."""
+    names = [name for name in sys.modules.copy() if name not in _modules_at_fork]
+    _modules_at_fork.update(names)
+    return ", ".join(names)
+
+
+def _close_connections() -> None:
+    """Database and cache connections: on the server's side too, before anybody inherits them."""
+    for name, close in (
+        ("django.db", _close_django_databases),
+        ("django.core.cache", _close_django_caches),
+        ("redis.connection", _close_redis_pools),
+    ):
+        if name in sys.modules:
+            close(sys.modules[name])
+
+
+def _close_django_databases(module: ModuleType) -> None:
+    for connection in module.connections.all(initialized_only=True):
+        connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
+
+
+def _close_django_caches(module: ModuleType) -> None:
+    for cache in module.caches.all(initialized_only=True):
+        client = getattr(cache, "_cache", None)
+        for name in ("disconnect_all", "close"):  # pymemcache, pylibmc and python-memcached
+            if callable(getattr(client, name, None)):
+                getattr(client, name)()
+                break
+        cache.close()
+
+
+def _close_redis_pools(module: ModuleType) -> None:
+    for found in gc.get_objects():
+        if isinstance(found, module.ConnectionPool):
+            found.disconnect()
+
+
+def _find_threads() -> list[str]:
+    """A warning for each thread but the main one: threads do not exist behind a fork."""
+    return [
+        f"thread {thread.name!r} started by {_thread_origins.get(thread, '?')} will not exist in the "
+        f"workers: start it in a function decorated with @myserver.postfork"
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+    ]
+
+
+def open_sockets() -> list[int]:
+    """Descriptors of this process that are sockets."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def _find_sockets(before: set[int]) -> list[str]:
+    """A warning for each socket that the application has opened and left open."""
+    return [
+        f"a socket to {_peer_of(fd)} (descriptor {fd}) is open: all workers would share it; close it in "
+        f"a function decorated with @myserver.prefork, or open it in @myserver.postfork"
+        for fd in open_sockets()
+        if fd not in before
+    ]
+
+
+def _peer_of(fd: int) -> str:
+    import socket
+
+    with socket.socket(fileno=os.dup(fd)) as copy:
+        try:
+            return str(copy.getpeername() or "its pair")
+        except OSError:
+            return f"nobody (bound to {copy.getsockname() or 'nothing'})"
+
+
+def _revive_executors() -> None:
+    """Lets a ThreadPoolExecutor that was used before the fork work behind it.
+
+    Its threads are gone there, but it counts them as idle and would wait for them for ever.
+    """
+    module = sys.modules.get("concurrent.futures.thread")
+    if module is None:
+        return
+    executors = [
+        found for found in gc.get_objects() if isinstance(found, module.ThreadPoolExecutor)
+    ]
+
+    def forget_threads() -> None:
+        for executor in executors:
+            executor._threads.clear()
+            executor._idle_semaphore = threading.Semaphore(0)
+        module._threads_queues.clear()
+
+    if executors:
+        os.register_at_fork(after_in_child=forget_threads)
 
 
 def stop() -> None:

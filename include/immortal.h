@@ -1,0 +1,13 @@
+/* immortal.h: objects whose reference count is never written again (PEP 683). Layer 3; GIL held. */
+#ifndef MYSERVER_IMMORTAL_H
+#define MYSERVER_IMMORTAL_H
+
+#include "base.h"
+
+/* Makes everything that is reachable from the objects the collector knows immortal, except what
+ * lives only for a while (frames, generators) or has to be freed (files, sockets). Before
+ * gc.freeze(), which hides them. Returns how many; 0 on CPython before 3.12, where reference
+ * counts are always written, and on free-threaded builds. */
+size_t immortal_make_all(void);
+
+#endif

@@ -1,0 +1,221 @@
+/* warm.c: requests that the server makes to the application itself.
+ *
+ * Owns: the exchange of such a request. It goes through the real parser, environ, application,
+ * iteration and close(); only the bytes of the answer go nowhere. Never runs beside requests of
+ * clients. */
+#include "warm.h"
+#include "buf.h"
+#include "config.h"
+#include "forwarded.h"
+#include "http.h"
+#include "log.h"
+#include "python.h"
+#include "response.h"
+#include "wsgi.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Stays what the mold found, in the workers it forks. */
+static bool default_is_usable = true;
+static const char *const default_paths[] = {"/"};
+
+static const struct http_limits limits = {
+    .request_line_bytes = 65536,
+    .field_bytes = 65536,
+    .head_bytes = 65536,
+    .fields = HTTP_MAX_FIELDS,
+    .tmp_dir = "/tmp",
+};
+
+struct warmer {
+    struct http http;
+    struct response response;
+    struct wsgi_call call;
+    const char *host; /* for requests that name none */
+};
+
+static bool discard(void *context, const char *data, size_t len)
+{
+    struct warmer *w = context;
+    (void)data;
+    (void)response_admit(&w->response, len);
+    w->call.head_sent = true;
+    return true;
+}
+
+static size_t trimmed(const char *text, size_t len)
+{
+    while (len > 0 && text[len - 1] == ' ')
+        len--;
+    return len;
+}
+
+/* "[METHOD ]/path[ | Name: value]..." as the bytes a client would send. */
+static void write_request(struct buf *out, const char *spec, const char *host)
+{
+    bool has_host = strcasestr(spec, "| host:") || strcasestr(spec, "|host:");
+    size_t line_len = strcspn(spec, "|");
+    if (spec[0] == '/')
+        buf_append_str(out, "GET ");
+    buf_append(out, spec, trimmed(spec, line_len));
+    buf_append_str(out, " HTTP/1.1\r\n");
+    for (const char *field = spec + line_len; *field == '|';) {
+        field += 1 + strspn(field + 1, " ");
+        size_t len = strcspn(field, "|");
+        buf_append(out, field, trimmed(field, len));
+        buf_append_str(out, "\r\n");
+        field += len;
+    }
+    if (!has_host)
+        buf_printf(out, "Host: %s\r\n", host);
+    buf_append_str(out, "\r\n");
+}
+
+static bool parse(struct warmer *w, const char *spec)
+{
+    struct buf bytes = {0};
+    size_t room;
+    write_request(&bytes, spec, w->host);
+    enum http_result result = HTTP_MORE;
+    for (size_t done = 0; done < bytes.len && result == HTTP_MORE;) {
+        char *at = http_room(&w->http, &room);
+        size_t step = bytes.len - done < room ? bytes.len - done : room;
+        memcpy(at, bytes.data + done, step);
+        done += step;
+        result = http_feed(&w->http, step);
+    }
+    buf_fini(&bytes);
+    return result == HTTP_READY;
+}
+
+/* Pulls the whole answer, as a client that reads everything. */
+static void drain(struct warmer *w, enum wsgi_result result)
+{
+    struct response_facts facts = {
+        .is_head = w->http.is_head, .version_minor = 1, .keep_alive = true, .known_bytes = -1};
+    while (result == WSGI_CHUNK) {
+        if (!w->response.head_finished)
+            response_finish_head(&w->response, &facts);
+        (void)response_admit(&w->response, w->call.len);
+        w->call.head_sent = true;
+        result = wsgi_next(&w->call);
+    }
+    if (result == WSGI_FILE)
+        close(w->call.file.fd);
+    if (result == WSGI_FAILED)
+        response_error(&w->response, 500, &facts);
+}
+
+/* One request. Returns its status; 0 when `spec` is no request. */
+static unsigned request(struct warmer *w, const char *spec)
+{
+    struct environ_facts facts = {
+        .request = &w->http, .client = "127.0.0.1", .peer = "127.0.0.1", .trusted = true};
+    struct wsgi_sink sink = {.send = discard, .context = w};
+    struct forwarded_trust nobody = {0};
+    struct forwarded_view view;
+    if (!parse(w, spec) || !forwarded_resolve(&nobody, true, facts.peer, &w->http, &view))
+        return 0;
+    facts.https = view.https;
+    drain(w, wsgi_start(&w->call, &facts, &w->response, &sink));
+    wsgi_finish(&w->call, NULL);
+    unsigned status = w->response.status;
+    http_reset(&w->http);
+    response_reset(&w->response);
+    return status;
+}
+
+static void init(struct warmer *w, const char *host)
+{
+    memset(w, 0, sizeof(*w));
+    http_init(&w->http, &limits);
+    w->host = host;
+}
+
+static void fini(struct warmer *w)
+{
+    wsgi_fini(&w->call);
+    response_fini(&w->response);
+    http_fini(&w->http);
+}
+
+struct paths {
+    const char *const *items;
+    size_t count;
+    bool are_default;
+};
+
+static struct paths paths_of(const struct config *config)
+{
+    if (config->prewarm.count > 0)
+        return (struct paths){(const char *const *)config->prewarm.items, config->prewarm.count,
+                              false};
+    return (struct paths){default_paths, default_is_usable ? 1 : 0, true};
+}
+
+/* What the first answer of a path says to the user. */
+static enum warm_result judge(const struct paths *paths, const char *spec, unsigned status)
+{
+    if (paths->are_default) {
+        default_is_usable = status < 500;
+        log_info("no prewarm is configured: \"%s\" answers %u and is %s", spec, status,
+                 default_is_usable ? "used to warm up" : "not used to warm up");
+        return WARM_OK;
+    }
+    if (status == 0 || status >= 500) {
+        log_error("prewarm \"%s\" %s: the path must work before the application serves", spec,
+                  status ? "answers with an error of the server" : "is no request");
+        return WARM_FAILED;
+    }
+    if (status >= 300)
+        log_warning("prewarm \"%s\" answers %u, so it warms little; write \"%s | Host: "
+                    "shop.example.com\" (or another header) if the application wants one",
+                    spec, status, spec);
+    return WARM_OK;
+}
+
+static enum warm_result run_rounds(struct warmer *w, const struct config *config)
+{
+    for (unsigned round = 0; round < config->prewarm_rounds; round++) {
+        struct paths paths = paths_of(config);
+        for (size_t i = 0; i < paths.count; i++) {
+            unsigned status = request(w, paths.items[i]);
+            if (round == 0 && judge(&paths, paths.items[i], status) == WARM_FAILED)
+                return WARM_FAILED;
+        }
+    }
+    return WARM_OK;
+}
+
+enum warm_result warm_mold(const struct config *config)
+{
+    struct warmer w;
+    char host[256];
+    python_default_host(host, sizeof(host));
+    init(&w, host);
+    uint64_t start_ms = now_ms();
+    enum warm_result result = run_rounds(&w, config);
+    struct paths paths = paths_of(config);
+    if (result == WARM_OK && paths.count > 0)
+        log_info("warmed up: %u rounds of %zu path%s in %llu ms", config->prewarm_rounds,
+                 paths.count, paths.count == 1 ? "" : "s",
+                 (unsigned long long)(now_ms() - start_ms));
+    fini(&w);
+    return result;
+}
+
+void warm_worker(const struct config *config)
+{
+    struct warmer w;
+    char host[256];
+    struct paths paths = paths_of(config);
+    if (config->prewarm_rounds == 0)
+        return;
+    python_default_host(host, sizeof(host));
+    init(&w, host);
+    for (size_t i = 0; i < paths.count; i++)
+        (void)request(&w, paths.items[i]);
+    fini(&w);
+}
