@@ -42,7 +42,8 @@ enum conn_next {
     CONN_NEXT_INPUT,
     CONN_NEXT_WRITE,
     CONN_NEXT_LINGER,
-    CONN_NEXT_CLOSE
+    CONN_NEXT_CLOSE,
+    CONN_NEXT_RESET, /* a clean end would make a torn body look whole */
 };
 
 enum conn_owner { CONN_LOOP, CONN_THREAD, CONN_NOTED };

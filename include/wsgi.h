@@ -46,6 +46,7 @@ struct wsgi_call {
     unsigned exceptions; /* uncaught ones of this call */
 
     /* Private to wsgi.c. References it owns. */
+    bool ended;                /* start_response and write() raise */
     struct response *response; /* borrowed */
     const struct environ_facts *facts;
     struct wsgi_sink sink;

@@ -256,7 +256,7 @@ enum conn_next conn_end_request(struct conn *c)
     struct exchange *e = c->exchange;
     struct board_worker *board = c->shared->board;
     bool keep = e->response.keep_alive && !e->aborted;
-    bool reset = e->aborted && e->response.framing == RESPONSE_TO_CLOSE;
+    bool torn = e->aborted && e->response.framing == RESPONSE_TO_CLOSE;
     c->requests++;
     atomic_fetch_add_explicit(&board->requests, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&board->sent_bytes, e->output.total_bytes, memory_order_relaxed);
@@ -265,13 +265,17 @@ enum conn_next conn_end_request(struct conn *c)
     exchange_reset(c);
     if (keep)
         return e->http.in.len > 0 ? CONN_NEXT_INPUT : CONN_NEXT_IDLE;
-    if (reset) {
-        /* Only the end of the connection ends this body: a clean one would make it look whole. */
-        struct linger none = {.l_onoff = 1, .l_linger = 0};
-        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-        return CONN_NEXT_CLOSE;
-    }
+    if (torn)
+        return CONN_NEXT_RESET;
     return e->http.in.len > 0 ? CONN_NEXT_LINGER : CONN_NEXT_CLOSE;
+}
+
+/* Discards what the kernel still has and tells the client (socket(7), SO_LINGER). */
+static void reset(struct conn *c)
+{
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    conn_close(c, "answer torn");
 }
 
 static void resume(struct conn *c, enum conn_next next)
@@ -298,6 +302,9 @@ static void resume(struct conn *c, enum conn_next next)
         break;
     case CONN_NEXT_CLOSE:
         conn_close(c, "request answered");
+        break;
+    case CONN_NEXT_RESET:
+        reset(c);
         break;
     }
 }
@@ -587,8 +594,7 @@ static void expire(struct conn *c)
         ev_io_stop(c->shared->loop, &c->writer);
         c->exchange->aborted = true;
         c->exchange->end = "send timeout";
-        conn_end_request(c);
-        conn_close(c, "send timeout");
+        resume(c, conn_end_request(c));
         break;
     case CONN_LINGERING:
         conn_close(c, "lingered");

@@ -43,7 +43,7 @@ static void log_exception(const struct wsgi_call *call, const char *what)
 static struct wsgi_call *active_call(PyObject *self)
 {
     struct wsgi_call *call = ((struct bound *)self)->call;
-    if (!call || !call->facts) {
+    if (!call || !call->facts || call->ended) {
         PyErr_SetString(PyExc_RuntimeError,
                         "start_response or write() was called after its request had ended");
         return NULL;
@@ -114,7 +114,10 @@ static void raise_again(PyObject *exc_info)
     PyObject *type, *value, *trace;
     if (!PyArg_ParseTuple(exc_info, "OOO", &type, &value, &trace))
         return;
-    PyErr_Restore(Py_NewRef(type), Py_NewRef(value), trace == Py_None ? NULL : Py_NewRef(trace));
+    if (PyExceptionInstance_Check(value))
+        PyErr_SetObject((PyObject *)Py_TYPE(value), value);
+    else
+        PyErr_SetString(PyExc_TypeError, "exc_info has no exception");
 }
 
 /* Whether a (further) call may set the head. */
@@ -173,6 +176,10 @@ static PyObject *writer_call(PyObject *self, PyObject *const *args, size_t flags
     struct response *response = call->response;
     if (len == 0)
         Py_RETURN_NONE;
+    if (response->status == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "write() was called after start_response had failed");
+        return NULL;
+    }
     if (response->content_length >= 0 &&
         response->body_bytes + len > (uint64_t)response->content_length &&
         !(response->head_finished && response->framing == RESPONSE_NO_BODY)) {
@@ -291,7 +298,7 @@ enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *
     call->response = response;
     call->sink = *sink;
     call->known_bytes = -1;
-    call->head_sent = false;
+    call->head_sent = call->ended = false;
     call->exceptions = 0;
     call->index = 0;
     call->data = NULL;
@@ -359,6 +366,7 @@ static void close_result(struct wsgi_call *call)
 
 void wsgi_finish(struct wsgi_call *call, PyObject **keep)
 {
+    call->ended = true; /* nothing may follow the end of the body, not even from its close() */
     close_result(call);
     if (keep) {
         *keep = call->chunk;
