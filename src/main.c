@@ -4,6 +4,7 @@
 #include "config.h"
 #include "master.h"
 #include "mold.h"
+#include "process.h"
 
 #include <errno.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 int main(int argc, char **argv)
 {
     struct config config;
+
+    process_init(argc, argv);
     enum config_verb verb = config_read(&config, argc, argv);
     int status = EXIT_OK;
 
