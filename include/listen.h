@@ -31,6 +31,8 @@ struct listeners {
  * net.core.somaxconn with a warning. Any failure: die(EXIT_CONFIG). */
 void listen_open(struct listeners *all, const struct config_list *binds, unsigned backlog,
                  mode_t unix_mode);
+/* Looks at the words only, and opens nothing: die(EXIT_CONFIG) where they are malformed. */
+void listen_check(const struct config_list *binds);
 /* Closes the descriptors; with `unlink_paths` also removes the unix sockets we made (only if
  * the path still is ours). Frees all. */
 void listen_close(struct listeners *all, bool unlink_paths);

@@ -204,17 +204,21 @@ static int bind_unix(const struct open_context *context, const struct sockaddr_u
     return fd;
 }
 
+static void check_path(const struct open_context *context, const char *path)
+{
+    size_t room = sizeof((struct sockaddr_un *)NULL)->sun_path - 1;
+    if (path[0] == '\0')
+        refuse_malformed(context);
+    if (strlen(path) > room)
+        refuse(context, "the path of %s is longer than %zu bytes", context->bind, room);
+}
+
 static void open_unix(struct open_context *context, const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat file;
-    size_t len = strlen(path);
-    if (len == 0)
-        refuse_malformed(context);
-    if (len >= sizeof address.sun_path)
-        refuse(context, "the path of %s is longer than %zu bytes", context->bind,
-               sizeof address.sun_path - 1);
-    memcpy(address.sun_path, path, len + 1);
+    check_path(context, path);
+    strcpy(address.sun_path, path);
     remove_stale(context, &address);
     struct listener *l = add(context, bind_unix(context, &address), AF_UNIX);
     if (lstat(path, &file) != 0)
@@ -299,6 +303,22 @@ void listen_open(struct listeners *all, const struct config_list *binds, unsigne
             adopt(&context, context.bind + 5);
         else
             open_tcp(&context);
+    }
+}
+
+void listen_check(const struct config_list *binds)
+{
+    struct listeners none = {0};
+    struct open_context context = {.all = &none};
+    const char *port;
+    for (size_t i = 0; i < binds->count; i++) {
+        context.bind = binds->items[i];
+        if (strncmp(context.bind, "unix:", 5) == 0)
+            check_path(&context, context.bind + 5);
+        else if (strncmp(context.bind, "fd://", 5) == 0)
+            (void)parse_fd(&context, context.bind + 5);
+        else
+            free(split_host(&context, &port));
     }
 }
 

@@ -16,6 +16,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -185,8 +186,21 @@ static void prepare_path(const struct config *config)
     Py_XDECREF(done);
 }
 
+/* Before Python starts: it copies the environment into os.environ then. */
+static void set_environment(const struct config *config)
+{
+    for (size_t i = 0; i < config->env.count; i++) {
+        char *name = xstrdup(config->env.items[i]);
+        char *equals = strchr(name, '=');
+        *equals = '\0';
+        setenv(name, equals + 1, 1);
+        free(name);
+    }
+}
+
 void python_start(const struct config *config)
 {
+    set_environment(config);
     PyImport_AppendInittab("_myserver", pymodule_create);
     start_interpreter(config->virtualenv);
     import_boot();
