@@ -90,7 +90,6 @@ struct conn {
     struct conn_queue *queue; /* shared->readable or ->parked when in it, else NULL */
     bool unwatched;           /* the reader is stopped: bytes came that cannot be used yet */
     unsigned requests;
-    uint32_t discarded_bytes; /* while lingering */
     struct conn_origin origin;
 };
 

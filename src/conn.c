@@ -16,11 +16,11 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LINGER_MS     2000
-#define LINGER_BYTES  (64 * 1024)
+#define LINGER_MS     5000
 #define DRAIN_IDLE_MS 1000
 #define READ_ROUNDS   16 /* reads in a row before others get a turn */
 
@@ -270,6 +270,12 @@ enum conn_next conn_end_request(struct conn *c)
     return e->http.in.len > 0 ? CONN_NEXT_LINGER : CONN_NEXT_CLOSE;
 }
 
+static bool has_unread(const struct conn *c)
+{
+    int bytes = 0;
+    return ioctl(c->fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
 /* Discards what the kernel still has and tells the client (socket(7), SO_LINGER). */
 static void reset(struct conn *c)
 {
@@ -301,7 +307,10 @@ static void resume(struct conn *c, enum conn_next next)
         linger(c);
         break;
     case CONN_NEXT_CLOSE:
-        conn_close(c, "request answered");
+        if (has_unread(c))
+            linger(c);
+        else
+            conn_close(c, "request answered");
         break;
     case CONN_NEXT_RESET:
         reset(c);
@@ -353,6 +362,8 @@ static void refuse(struct conn *c, unsigned status, const char *reason)
 {
     struct exchange *e = c->exchange;
     e->end = reason;
+    if (e->http.body.error)
+        log_error("%s: %s in %s", reason, strerror(e->http.body.error), c->shared->config->tmp_dir);
     log_info("refused a request from %s: %u %s", e->resolved ? e->client : c->origin.peer, status,
              reason);
     answer_error(c, status);
@@ -475,10 +486,7 @@ static void discard(struct conn *c)
 {
     char bytes[16 * 1024];
     ssize_t got = read(c->fd, bytes, sizeof(bytes));
-    if (got > 0)
-        c->discarded_bytes += (uint32_t)got;
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR) ||
-        c->discarded_bytes > LINGER_BYTES)
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
         conn_close(c, "lingered");
 }
 

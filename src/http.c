@@ -168,7 +168,8 @@ static void parse_body(struct http *h)
         if (check_last_line(h)) {
             check_overhead(h, h->window_offset + taken);
         }
-    } else if (check_overhead(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
+    } else if (h->stage == STAGE_REFUSED ||
+               check_overhead(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
         refuse_parsed(h, error);
     }
 }
