@@ -12,6 +12,8 @@
 
 #include "immortal.h"
 
+#include <stdbool.h>
+
 #if PY_VERSION_HEX >= 0x030c0000 && !defined(Py_GIL_DISABLED)
 
 #if PY_VERSION_HEX >= 0x030e0000
@@ -28,7 +30,7 @@ struct walk {
 
 static bool is_immortal(const PyObject *object)
 {
-    return object->ob_refcnt == (Py_ssize_t)IMMORTAL_COUNT || _Py_IsImmortal((PyObject *)object);
+    return _Py_IsImmortal((PyObject *)object);
 }
 
 static bool is_instance(PyObject *object, PyObject *type)
