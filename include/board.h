@@ -22,11 +22,26 @@ enum board_worker_state {
     BOARD_WORKER_DRAINING, /* finishes what it has, accepts no more */
 };
 
+/* Why a worker is to be replaced while it still serves. */
+enum board_retire {
+    BOARD_RETIRE_NOT,
+    BOARD_RETIRE_REQUESTS, /* max-requests */
+    BOARD_RETIRE_LIFETIME, /* max-worker-lifetime */
+    BOARD_RETIRE_MEMORY,   /* max-worker-memory */
+    BOARD_RETIRE_STUCK,    /* accepts no more: drained at once, its replacement comes at once */
+};
+
 enum board_phase { BOARD_IDLE, BOARD_RUNNING };
 
-#define BOARD_METHOD_MAX 16
-#define BOARD_PATH_MAX   256
-#define BOARD_CLIENT_MAX 46
+/* Bounds of the latency histogram; beyond the last is one more bucket. */
+#define BOARD_LATENCY_BOUNDS 15
+extern const uint64_t board_latency_bounds_ns[BOARD_LATENCY_BOUNDS];
+
+#define BOARD_RESPONSE_CLASSES 6 /* by status / 100; 0: no answer (the client had gone) */
+
+#define BOARD_METHOD_MAX       16
+#define BOARD_PATH_MAX         256
+#define BOARD_CLIENT_MAX       46
 
 /* One thread that runs requests; written by that thread only, but for the phase, which the
  * master sets to idle when the worker is gone. Times are now_ns(). */
@@ -40,6 +55,9 @@ struct board_thread {
     _Atomic uint64_t started_ns;
     _Atomic uint64_t first_byte_ns; /* 0: nothing sent yet */
     _Atomic uint64_t done_ns;
+    /* From whole request to end of answer, over all lives of the worker. */
+    _Atomic uint64_t latency_ns; /* sum */
+    _Atomic uint64_t latency[BOARD_LATENCY_BOUNDS + 1];
     /* What it runs; text may tear for a reader, never runs over. */
     char method[BOARD_METHOD_MAX];
     char path[BOARD_PATH_MAX]; /* without the query */
@@ -51,14 +69,18 @@ struct board_worker {
     /* Of the worker. 0: nobody has claimed the order yet (set by the master); whoever comes first
      * puts the pid (the worker, its parent) or -1 for "none will come" (mold, master). */
     _Alignas(128) _Atomic int32_t pid;
-    _Atomic uint32_t state;        /* enum board_worker_state; the worker's, EMPTY by the master */
-    _Atomic uint32_t generation;   /* of the mold it was forked from */
-    _Atomic uint32_t free_threads; /* worker: threads that could take a request now */
-    _Atomic uint32_t connections;  /* worker: open ones */
-    _Atomic uint64_t requests;     /* worker: answered, over all its lives */
-    _Atomic uint64_t exceptions;   /* worker: uncaught in the application */
+    _Atomic uint32_t state;      /* enum board_worker_state; the worker's, EMPTY by the master */
+    _Atomic uint32_t generation; /* of the mold it was forked from */
+    _Atomic uint32_t retire;     /* enum board_retire; the worker's, NOT by the master; then ring */
+    _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
+    _Atomic uint32_t free_threads;     /* worker: threads that could take a request now */
+    _Atomic uint32_t connections;      /* worker: open ones */
+    _Atomic uint64_t requests;         /* worker: answered, over all its lives */
+    _Atomic uint64_t exceptions;       /* worker: uncaught in the application */
     _Atomic uint64_t sent_bytes;
-    _Atomic uint64_t spawns; /* master */
+    _Atomic uint64_t responses[BOARD_RESPONSE_CLASSES]; /* worker */
+    _Atomic uint64_t spawns;                            /* master */
+    _Atomic uint64_t spawned_s;                         /* master: wall clock of the last */
 };
 
 struct board_mold {
@@ -69,6 +91,7 @@ struct board {
     unsigned workers; /* slots */
     unsigned threads; /* per worker */
     int bell_fd;      /* eventfd; see board_ring */
+    uint64_t started_ns;
     _Atomic int32_t master_pid;
     _Atomic bool stopping;      /* master: the whole server stops, no worker will go on serving */
     struct board_mold molds[2]; /* the serving generation's and the loading one's: generation % 2 */
@@ -83,6 +106,8 @@ static inline struct board_thread *board_thread(struct board *board, unsigned sl
 {
     return &board->thread[slot * board->threads + thread];
 }
+/* Counts a finished request. By the thread itself: there is one writer. */
+void board_count_latency(struct board_thread *thread, uint64_t latency_ns);
 /* Tells the master that something on the board changed. Never blocks. */
 void board_ring(struct board *board);
 

@@ -17,6 +17,12 @@
 
 #define LINE_BYTES 128 /* two cache lines: the prefetcher of x86 fetches them in pairs */
 
+const uint64_t board_latency_bounds_ns[BOARD_LATENCY_BOUNDS] = {
+    1 * NS_PER_MS,    2500000,         5 * NS_PER_MS,   10 * NS_PER_MS,  25 * NS_PER_MS,
+    50 * NS_PER_MS,   100 * NS_PER_MS, 250 * NS_PER_MS, 500 * NS_PER_MS, NS_PER_S,
+    2500 * NS_PER_MS, 5 * NS_PER_S,    10 * NS_PER_S,   30 * NS_PER_S,   60 * NS_PER_S,
+};
+
 static size_t whole_lines(size_t bytes)
 {
     return (bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
@@ -37,6 +43,7 @@ struct board *board_new(unsigned workers, unsigned threads)
     struct board *board = (struct board *)memory;
     board->workers = workers;
     board->threads = threads;
+    board->started_ns = now_ns();
     board->worker = (struct board_worker *)(memory + whole_lines(sizeof *board));
     board->thread = (struct board_thread *)(board->worker + workers);
     board->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -49,6 +56,22 @@ void board_free(struct board *board)
 {
     close(board->bell_fd);
     munmap(board, board_bytes(board->workers, board->threads));
+}
+
+/* One writer, so a load and a store will do: no locked instruction. */
+static void add(_Atomic uint64_t *counter, uint64_t by)
+{
+    uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, before + by, memory_order_relaxed);
+}
+
+void board_count_latency(struct board_thread *thread, uint64_t latency_ns)
+{
+    unsigned bucket = 0;
+    while (bucket < BOARD_LATENCY_BOUNDS && latency_ns > board_latency_bounds_ns[bucket])
+        bucket++;
+    add(&thread->latency[bucket], 1);
+    add(&thread->latency_ns, latency_ns);
 }
 
 void board_ring(struct board *board)

@@ -227,12 +227,17 @@ static void linger(struct conn *c)
 
 /* --- the end of a request ------------------------------------------------------------------- */
 
+static bool was_answered(const struct exchange *e)
+{
+    return e->response.head_finished && e->output.total_bytes > 0;
+}
+
 static void log_access(struct conn *c)
 {
     struct conn_shared *shared = c->shared;
     struct exchange *e = c->exchange;
     struct buf line = {0};
-    bool answered = e->response.head_finished && e->output.total_bytes > 0;
+    bool answered = was_answered(e);
     struct access_entry entry = {
         .client = e->resolved ? e->client : c->origin.peer,
         .request = &e->http,
@@ -258,6 +263,9 @@ enum conn_next conn_end_request(struct conn *c)
     bool keep = e->response.keep_alive && !e->aborted;
     bool torn = e->aborted && e->response.framing == RESPONSE_TO_CLOSE;
     c->requests++;
+    unsigned class = was_answered(e) ? e->response.status / 100 : 0;
+    assert(class < BOARD_RESPONSE_CLASSES);
+    atomic_fetch_add_explicit(&board->responses[class], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&board->requests, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&board->sent_bytes, e->output.total_bytes, memory_order_relaxed);
     if (c->shared->access)
