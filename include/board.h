@@ -55,6 +55,9 @@ struct board_thread {
     _Atomic uint64_t started_ns;
     _Atomic uint64_t first_byte_ns; /* 0: nothing sent yet */
     _Atomic uint64_t done_ns;
+    /* When the worker's watch must have looked at the request again; 0: never. Written by the
+     * watch too (watch.h); when it has passed for long, the worker cannot help itself. */
+    _Atomic uint64_t deadline_ns;
     /* From whole request to end of answer, over all lives of the worker. */
     _Atomic uint64_t latency_ns; /* sum */
     _Atomic uint64_t latency[BOARD_LATENCY_BOUNDS + 1];
@@ -77,6 +80,8 @@ struct board_worker {
     _Atomic uint32_t connections;      /* worker: open ones */
     _Atomic uint64_t requests;         /* worker: answered, over all its lives */
     _Atomic uint64_t exceptions;       /* worker: uncaught in the application */
+    _Atomic uint64_t timeouts;         /* worker: requests that passed their deadline */
+    _Atomic uint64_t deadline_ns; /* worker: its watch is wedged when this has passed; 0: none */
     _Atomic uint64_t sent_bytes;
     _Atomic uint64_t responses[BOARD_RESPONSE_CLASSES]; /* worker */
     _Atomic uint64_t spawns;                            /* master */
