@@ -112,7 +112,8 @@ DEFINES  := -D_GNU_SOURCE -DMYSERVER_VERSION='"$(VERSION)"' -DMYSERVER_PYTHON='"
             -DMYSERVER_PACKAGE_DIR='"$(CURDIR)/python"'
 BASE_CFLAGS := -std=gnu17 -fPIE -iquote include -isystem $(PY_INCLUDE) $(LLHTTP_CFLAGS) $(DEFINES)
 ALL_CFLAGS  := $(BASE_CFLAGS) $(WARNINGS) $(FLAVOUR_FLAGS) $(CFLAGS)
-ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(FLAVOUR_FLAGS) $(LDFLAGS)
+# Exported, so that libpython calls ours: see src/gil.c.
+ALL_LDFLAGS := -pie -Wl,--export-dynamic-symbol=pthread_cond_timedwait -Wl,-z,relro,-z,now $(FLAVOUR_FLAGS) $(LDFLAGS)
 LIBS        := -L$(PY_LIBDIR) $(PY_RPATH) -l$(PY_LIBRARY) -lev -linih $(LLHTTP_LIBS) \
                -lpthread -ldl -lm
 

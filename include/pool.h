@@ -11,6 +11,7 @@
 
 #include "base.h"
 #include "conn.h"
+#include "policy.h"
 #include "python.h"
 
 #include <pthread.h>
@@ -31,8 +32,8 @@ struct pool_thread {
     pthread_cond_t wake;
     bool called;    /* woken on purpose: there is work, or `appointed`, or the pool stops */
     bool appointed; /* leads already, by the waker's doing */
-    /* For the policy; this thread's. */
-    uint64_t last_run_ns, run_ns, measured_run_ns, measured_cpu_ns;
+    struct policy_meter meter; /* this thread's */
+    uint64_t last_run_ns;      /* how long its last request ran */
 };
 
 struct pool {
@@ -46,8 +47,7 @@ struct pool {
     bool led, led_by_standby;
     _Atomic bool stopping; /* set under the lock */
     uint64_t unled_since_ns;
-    uint64_t typical_ns;    /* how long a request runs, smoothed */
-    unsigned wait_permille; /* share of their time that requests wait, smoothed */
+    struct policy policy;
     pthread_t standby;
     pthread_cond_t standby_wake;
     bool standby_asleep;

@@ -53,7 +53,6 @@ static void end(struct turn *turn)
     struct board_thread *slot = turn->thread->slot;
     uint64_t done_ns = now_ns();
     turn->thread->last_run_ns = done_ns - turn->exchange->started_ns;
-    turn->thread->run_ns += turn->thread->last_run_ns;
     board_count_latency(slot, done_ns - turn->exchange->parsed_ns);
     atomic_store_explicit(&slot->done_ns, done_ns, memory_order_relaxed);
     atomic_store_explicit(&slot->phase, BOARD_IDLE, memory_order_release);

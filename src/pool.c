@@ -13,56 +13,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-/* How long the loop may be nobody's before another thread takes it: twice what a request of this
- * application takes, within these bounds. Where a thread is free it would compete for the
- * interpreter, so that patience is longer than a page takes, and short against a long
- * computation; where none is, the standby only looks after clients and costs two hand-offs. */
-#define PATIENCE_MIN_NS      (10 * NS_PER_MS)
-#define PATIENCE_MAX_NS      (100 * NS_PER_MS)
-#define STANDBY_MIN_NS       (2 * NS_PER_MS)
-#define STANDBY_MAX_NS       (10 * NS_PER_MS)
 /* The standby looks this often while there is anything to look after. */
 #define STANDBY_LOOK_NS      (2 * NS_PER_MS)
 /* Looks without anything to do before it sleeps for good. */
 #define STANDBY_LOOKS_IDLE   50
-/* How much running time lies between two measurements of a thread's CPU time (0.3-1 us each). */
-#define MEASURE_EVERY_NS     (5 * NS_PER_MS)
-/* Requests that wait for more than this share of their time: the loop is handed on at once. */
-#define MOSTLY_WAIT_PERMILLE 500
-
-/* --- the policy ----------------------------------------------------------------------------- */
-
-static uint64_t thread_cpu_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
-/* After a request, on its thread: learns whether requests compute or wait. Under the lock. */
-static void learn(struct pool *pool, struct pool_thread *thread)
-{
-    uint64_t run_ns = thread->run_ns - thread->measured_run_ns;
-    pool->typical_ns = (pool->typical_ns * 15 + thread->last_run_ns) / 16;
-    if (run_ns < MEASURE_EVERY_NS)
-        return;
-    uint64_t cpu_ns = thread_cpu_ns();
-    uint64_t used_ns = cpu_ns - thread->measured_cpu_ns;
-    unsigned waits = used_ns >= run_ns ? 0 : (unsigned)((run_ns - used_ns) * 1000 / run_ns);
-    pool->wait_permille = (pool->wait_permille * 7 + waits) / 8;
-    thread->measured_run_ns = thread->run_ns;
-    thread->measured_cpu_ns = cpu_ns;
-}
-
-static bool mostly_waits(const struct pool *pool)
-{
-    return pool->wait_permille > MOSTLY_WAIT_PERMILLE;
-}
 
 /* --- who leads (under the lock) ------------------------------------------------------------- */
 
@@ -107,7 +65,7 @@ static void leave_loop(struct pool *pool)
 {
     pool->led = false;
     pool->unled_since_ns = now_ns();
-    if (!(mostly_waits(pool) && appoint(pool)) && pool->standby_asleep) {
+    if (!(policy_hands_on(&pool->policy) && appoint(pool)) && pool->standby_asleep) {
         pool->standby_asleep = false;
         pthread_cond_signal(&pool->standby_wake);
     }
@@ -222,15 +180,18 @@ static void run_requests(struct pool_thread *thread)
     struct pool *pool = thread->pool;
     struct conn *c;
     atomic_store(&thread->slot->tid, (int32_t)syscall(SYS_gettid));
+    policy_begin(&thread->meter);
     pthread_mutex_lock(&pool->lock);
-    thread->measured_cpu_ns = thread_cpu_ns();
     while ((c = next_request(pool, thread))) {
         pool->running++;
         pthread_mutex_unlock(&pool->lock);
         answer_run(c, thread);
+        struct policy_sample sample;
+        bool measured = policy_measure(&thread->meter, thread->last_run_ns, &sample);
         pthread_mutex_lock(&pool->lock);
         pool->running--;
-        learn(pool, thread);
+        if (measured)
+            policy_learn(&pool->policy, &sample);
     }
     pthread_mutex_unlock(&pool->lock);
     atomic_store(&thread->slot->tid, 0);
@@ -256,25 +217,6 @@ static void sleep_until(struct pool *pool, uint64_t wake_ns)
     (void)pthread_cond_timedwait(&pool->standby_wake, &pool->lock, &until);
 }
 
-static uint64_t clamp(uint64_t value, uint64_t min, uint64_t max)
-{
-    return value < min ? min : value > max ? max : value;
-}
-
-static uint64_t patience_ns(const struct pool *pool)
-{
-    uint64_t twice_ns = 2 * pool->typical_ns;
-    return pool->idle ? clamp(twice_ns, PATIENCE_MIN_NS, PATIENCE_MAX_NS)
-                      : clamp(twice_ns, STANDBY_MIN_NS, STANDBY_MAX_NS);
-}
-
-/* The loop has been nobody's for too long. */
-static bool is_overdue(const struct pool *pool, uint64_t now)
-{
-    uint64_t unled_ns = now > pool->unled_since_ns ? now - pool->unled_since_ns : 0;
-    return !pool->led && unled_ns >= patience_ns(pool);
-}
-
 static void take_over(struct pool *pool)
 {
     if (appoint(pool))
@@ -297,7 +239,8 @@ static void *standby_main(void *arg)
     pthread_mutex_lock(&pool->lock);
     while (!pool->stopping) {
         uint64_t now = now_ns();
-        if (is_overdue(pool, now)) {
+        if (!pool->led && policy_is_overdue(&pool->policy, now, pool->unled_since_ns, pool->running,
+                                            pool->idle != NULL)) {
             idle_looks = 0;
             take_over(pool);
             continue;

@@ -1,0 +1,47 @@
+/* policy.h: when another thread takes over the loop of a worker: what requests are seen to do.
+ *
+ * While the interpreter is busy, one more running thread only adds contention; while it is idle,
+ * every waiting request should get a thread at once. */
+#ifndef MYSERVER_POLICY_H
+#define MYSERVER_POLICY_H
+
+#include "base.h"
+
+#include <stdbool.h>
+
+/* What one thread has measured of itself. Zeroed, then policy_begin on that thread. */
+struct policy_meter {
+    uint64_t run_ns; /* spent in requests, in all; the thread's to count */
+    uint64_t requests;
+    uint64_t measured_run_ns, measured_requests, measured_cpu_ns, measured_wanted_ns;
+};
+
+/* What a worker has learned. Under the pool's lock. */
+struct policy {
+    unsigned wait_permille; /* share of their time that requests wait, smoothed */
+    uint64_t cpu_ns;        /* what a request computes, smoothed */
+    uint64_t run_ns;        /* how long a request runs, smoothed */
+    /* The stretch without a leader that is being looked at. */
+    uint64_t since_ns, base_ns, base_cpu_ns;
+};
+
+/* What a meter found since the last time. */
+struct policy_sample {
+    unsigned wait_permille;
+    uint64_t cpu_ns, run_ns; /* a request's */
+};
+
+void policy_begin(struct policy_meter *meter);
+/* After a request that ran for `run_ns`, on its thread, without the lock: true now and then, when
+ * there is something to learn. */
+MUST_CHECK bool policy_measure(struct policy_meter *meter, uint64_t run_ns,
+                               struct policy_sample *sample);
+void policy_learn(struct policy *policy, const struct policy_sample *sample);
+/* Requests wait for more than half of their time: hand the loop on at once. */
+bool policy_hands_on(const struct policy *policy);
+/* Asked every few milliseconds while nobody leads, since `unled_since_ns`; `running` requests run,
+ * and a thread `is_free` or not: has it been long enough? */
+bool policy_is_overdue(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
+                       unsigned running, bool is_free);
+
+#endif

@@ -1,0 +1,124 @@
+/* policy.c: when another thread takes over the loop of a worker.
+ *
+ * Owns: what was learned of the requests. Decides from CPU time, not from wall time alone: on a
+ * machine with more work than cores a request that computes takes long without waiting, and taking
+ * it for one that waits would add the contention that this file is here to avoid. Never blocks. */
+#include "policy.h"
+#include "gil.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Running time between two measurements of a thread, which cost about 5 us each. */
+#define MEASURE_EVERY_NS     (5 * NS_PER_MS)
+#define HAND_ON_PERMILLE     500
+/* A free thread would compete for the interpreter: it waits until the running requests have
+ * computed twice what they usually do, so that a page never triggers it and a long computation
+ * soon does. */
+#define COMPUTED_MIN_NS      (10 * NS_PER_MS)
+#define COMPUTED_MAX_NS      (200 * NS_PER_MS)
+/* The interpreter looks idle for this long: whoever runs is waiting for something. */
+#define IDLE_NS              (5 * NS_PER_MS)
+/* No thread is free: the standby only looks after clients, which costs two hand-offs. */
+#define STANDBY_MIN_NS       (2 * NS_PER_MS)
+#define STANDBY_MAX_NS       (10 * NS_PER_MS)
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec ts;
+    clock_gettime(clock, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* What the calling thread has computed in its life; and `*wanted_ns`, what it wanted to: on a CPU,
+ * ready but without one, or waiting for the interpreter. */
+static uint64_t read_thread(uint64_t *wanted_ns)
+{
+    char text[64] = "";
+    unsigned long long cpu_ns = 0, delay_ns = 0;
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t len = read(fd, text, sizeof(text) - 1);
+        text[len > 0 ? len : 0] = '\0';
+        close(fd);
+    }
+    if (sscanf(text, "%llu %llu", &cpu_ns, &delay_ns) != 2) /* a kernel without it */
+        cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    *wanted_ns = cpu_ns + delay_ns + gil_waited_ns();
+    return cpu_ns;
+}
+
+void policy_begin(struct policy_meter *meter)
+{
+    meter->measured_cpu_ns = read_thread(&meter->measured_wanted_ns);
+}
+
+bool policy_measure(struct policy_meter *meter, uint64_t run_ns, struct policy_sample *sample)
+{
+    meter->run_ns += run_ns;
+    meter->requests++;
+    uint64_t ran_ns = meter->run_ns - meter->measured_run_ns;
+    if (ran_ns < MEASURE_EVERY_NS)
+        return false;
+    uint64_t wanted_ns;
+    uint64_t cpu_ns = read_thread(&wanted_ns);
+    uint64_t used_ns = wanted_ns - meter->measured_wanted_ns;
+    uint64_t requests = meter->requests - meter->measured_requests;
+    sample->wait_permille = used_ns >= ran_ns ? 0 : (unsigned)((ran_ns - used_ns) * 1000 / ran_ns);
+    sample->cpu_ns = (cpu_ns - meter->measured_cpu_ns) / requests;
+    sample->run_ns = ran_ns / requests;
+    meter->measured_run_ns = meter->run_ns;
+    meter->measured_requests = meter->requests;
+    meter->measured_cpu_ns = cpu_ns;
+    meter->measured_wanted_ns = wanted_ns;
+    return true;
+}
+
+void policy_learn(struct policy *policy, const struct policy_sample *sample)
+{
+    policy->wait_permille = (policy->wait_permille * 7 + sample->wait_permille) / 8;
+    policy->cpu_ns = (policy->cpu_ns * 7 + sample->cpu_ns) / 8;
+    policy->run_ns = (policy->run_ns * 7 + sample->run_ns) / 8;
+}
+
+bool policy_hands_on(const struct policy *policy)
+{
+    return policy->wait_permille > HAND_ON_PERMILLE;
+}
+
+static uint64_t clamp(uint64_t value, uint64_t min, uint64_t max)
+{
+    return value < min ? min : value > max ? max : value;
+}
+
+/* A thread is free, and may take the loop where it does not cost the others. */
+static bool may_compete(struct policy *policy, uint64_t now_ns, unsigned running)
+{
+    uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t patience_ns = clamp(2 * policy->cpu_ns, COMPUTED_MIN_NS, COMPUTED_MAX_NS);
+    uint64_t computed_ns = cpu_ns - policy->base_cpu_ns;
+    uint64_t elapsed_ns = now_ns - policy->base_ns;
+    if (computed_ns >= patience_ns * (running ? running : 1))
+        return true;
+    if (elapsed_ns < IDLE_NS)
+        return false;
+    /* Requests that were seen to wait, or hardly any CPU at all. */
+    return computed_ns < elapsed_ns / (policy->wait_permille > 0 ? 4 : 16);
+}
+
+bool policy_is_overdue(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
+                       unsigned running, bool is_free)
+{
+    if (policy->since_ns != unled_since_ns) {
+        policy->since_ns = unled_since_ns;
+        policy->base_ns = now_ns;
+        policy->base_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        return false;
+    }
+    if (is_free)
+        return may_compete(policy, now_ns, running);
+    uint64_t unled_ns = now_ns > unled_since_ns ? now_ns - unled_since_ns : 0;
+    return unled_ns >= clamp(2 * policy->run_ns, STANDBY_MIN_NS, STANDBY_MAX_NS);
+}
