@@ -28,6 +28,7 @@ typedef struct config_list config_LIST;
 typedef struct config_list config_PAIRS; /* each item is NAME=VALUE, each NAME once */
 typedef unsigned config_MODE;            /* octal */
 typedef int config_LEVEL;                /* enum log_level by name */
+typedef unsigned config_PROXY;           /* bit N-1: version N of the protocol may come */
 typedef unsigned config_WORKERS;         /* a count, or "auto" (already resolved to a count) */
 
 struct config {

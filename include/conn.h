@@ -60,7 +60,9 @@ struct exchange {
     bool continued;                     /* 100 Continue was sent */
     bool aborted;                       /* the answer cannot be completed: close so that it shows */
     const char *end;                    /* how it ended when not well, static text */
-    struct timespec start_time;         /* wall clock, for the access log */
+    bool paced; /* the body's deadline is set; since then it has grown from: */
+    uint64_t paced_bytes;
+    struct timespec start_time; /* wall clock, for the access log */
     uint64_t accepted_ns, parsed_ns, started_ns, first_byte_ns;
 
     struct output output;
@@ -72,6 +74,7 @@ struct conn_origin {
     unsigned listener; /* index */
     uint16_t peer_port;
     bool peer_trusted;
+    bool proxy_due; /* the PROXY header, which tells the client, must come first */
     char peer[FORWARDED_ADDRESS_MAX];
 };
 
@@ -111,8 +114,10 @@ struct conn_shared {
     struct conn_queue readable; /* leader: bytes came, not read yet */
     struct conn_queue parked;   /* leader: the same, but no thread is free */
     unsigned count;             /* leader */
-    pthread_mutex_t free_lock;  /* of free_exchanges */
+    unsigned limit;             /* of count */
+    pthread_mutex_t free_lock;  /* of free_exchanges, free_count */
     struct exchange *free_exchanges;
+    unsigned free_count;
 };
 
 enum conn_step {
@@ -126,6 +131,8 @@ enum conn_step {
 void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer);
 /* The same for a connection that another worker had: its peer is known. */
 void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin);
+/* Whether there is room for one more: at the limit, an idle connection makes room. Leader. */
+MUST_CHECK bool conn_make_room(struct conn_shared *shared);
 /* Reads what came and parses it. Leader; not in a queue any more. */
 MUST_CHECK enum conn_step conn_read(struct conn *c);
 /* The answer is with the kernel (or cannot be): logs and counts the request, makes the connection

@@ -16,6 +16,7 @@ enum option_type {
     OPTION_DURATION, /* ms, s (also without unit), m, h; fractions */
     OPTION_MODE,     /* octal */
     OPTION_LEVEL,    /* enum log_level by name */
+    OPTION_PROXY,    /* off, v1, v2 or auto */
     OPTION_WORKERS,  /* a count, or auto */
     OPTION_STRING,   /* min and max are bytes; empty is NULL where the default is NULL */
     OPTION_PREFIX,   /* a text that is empty or the beginning of a path */

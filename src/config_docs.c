@@ -283,6 +283,8 @@ static const char *type_name(enum option_type type)
         return "MODE";
     case OPTION_LEVEL:
         return "LEVEL";
+    case OPTION_PROXY:
+        return "PROXY";
     case OPTION_WORKERS:
         return "WORKERS";
     case OPTION_STRING:

@@ -76,7 +76,6 @@ static const struct foreign {
     {"max-worker-lifetime", NULL, "workers are not recycled"},
     {"reload-on-rss", NULL, "workers are not recycled"},
     {"worker-class", NULL, "there is one kind of worker; write threads"},
-    {"worker-connections", NULL, "connections wait in the kernel; write threads or backlog"},
     {"gevent", NULL, "there is one kind of worker; write threads"},
     {"async", NULL, "there is one kind of worker; write threads"},
     {"asyncio", NULL, "there is one kind of worker; write threads"},

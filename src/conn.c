@@ -9,6 +9,7 @@
 #include "config.h"
 #include "log.h"
 #include "pool.h"
+#include "proxy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,9 +21,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LINGER_MS     5000
-#define DRAIN_IDLE_MS 1000
-#define READ_ROUNDS   16 /* reads in a row before others get a turn */
+#define LINGER_MS        5000
+#define DRAIN_IDLE_MS    1000
+#define READ_ROUNDS      16 /* reads in a row before others get a turn */
+
+/* A body must come at this rate, on average over body-timeout: a bad line does, who only holds
+ * a connection does not. */
+#define BODY_BYTES_PER_S 500
+/* More than a worker has in use at once but in a flood, whose memory is given back. */
+#define EXCHANGES_KEPT   64
 
 /* --- exchanges ------------------------------------------------------------------------------ */
 
@@ -30,8 +37,10 @@ static struct exchange *exchange_take(struct conn_shared *shared)
 {
     pthread_mutex_lock(&shared->free_lock);
     struct exchange *e = shared->free_exchanges;
-    if (e)
+    if (e) {
         shared->free_exchanges = e->next_free;
+        shared->free_count--;
+    }
     pthread_mutex_unlock(&shared->free_lock);
     if (e)
         return e;
@@ -41,6 +50,18 @@ static struct exchange *exchange_take(struct conn_shared *shared)
     return e;
 }
 
+static void exchange_free(struct conn_shared *shared, struct exchange *e)
+{
+    if (e->call.start_response)
+        pool_discard(shared->pool, e->call.start_response);
+    if (e->call.writer)
+        pool_discard(shared->pool, e->call.writer);
+    http_fini(&e->http);
+    response_fini(&e->response);
+    output_fini(&e->output);
+    free(e);
+}
+
 /* Last-in first-out, so that few of them are warm in the cache and used by all. */
 static void exchange_put(struct conn *c)
 {
@@ -48,9 +69,15 @@ static void exchange_put(struct conn *c)
     struct exchange *e = c->exchange;
     c->exchange = NULL;
     pthread_mutex_lock(&shared->free_lock);
-    e->next_free = shared->free_exchanges;
-    shared->free_exchanges = e;
+    bool keep = shared->free_count < EXCHANGES_KEPT;
+    if (keep) {
+        e->next_free = shared->free_exchanges;
+        shared->free_exchanges = e;
+        shared->free_count++;
+    }
     pthread_mutex_unlock(&shared->free_lock);
+    if (!keep)
+        exchange_free(shared, e);
 }
 
 /* Forgets the request; what is pipelined behind it stays. */
@@ -63,7 +90,7 @@ static void exchange_reset(struct conn *c)
     http_reset(&e->http);
     response_reset(&e->response);
     output_reset(&e->output);
-    e->resolved = e->continued = e->aborted = false;
+    e->resolved = e->continued = e->aborted = e->paced = false;
     e->end = NULL;
     e->accepted_ns = e->parsed_ns = e->started_ns = e->first_byte_ns = 0;
 }
@@ -180,12 +207,15 @@ void conn_open(struct conn_shared *shared, int fd, unsigned listener, const stru
     int on = 1;
     c->origin.listener = listener;
     set_peer(c, peer);
+    c->origin.proxy_due = c->origin.peer_trusted && shared->config->proxy_protocol != 0;
     if (peer)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin)
 {
+    if (!conn_make_room(shared))
+        log_debug("more than %u connections, one was given by another worker", shared->limit);
     conn_new(shared, fd)->origin = *origin;
 }
 
@@ -442,18 +472,29 @@ static void send_continue(struct conn *c)
         c->exchange->aborted = true;
 }
 
+/* A body that drips, a byte at a time, does not win time by each byte. */
+static void pace_body(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    uint64_t limit_ms = c->shared->config->body_timeout_ms;
+    uint64_t wanted = limit_ms * BODY_BYTES_PER_S / 1000;
+    if (e->paced && e->http.body.length - e->paced_bytes < wanted)
+        return;
+    e->paced = true;
+    e->paced_bytes = e->http.body.length;
+    c->deadline_ms = deadline(limit_ms);
+}
+
 static void await_more(struct conn *c)
 {
     struct exchange *e = c->exchange;
-    if (http_is_idle(&e->http)) {
-        if (c->state == CONN_READING)
-            become_idle(c);
-        else if (e->http.in.len == 0)
-            exchange_put(c);
+    if (http_is_idle(&e->http) && e->http.in.len == 0) {
+        exchange_put(c);
+        c->state = CONN_IDLE;
         return;
     }
     if (http_in_body(&e->http)) {
-        c->deadline_ms = deadline(c->shared->config->body_timeout_ms);
+        pace_body(c);
         if (e->http.expects_continue && !e->continued && e->http.body.length == 0)
             send_continue(c);
     } else if (c->state == CONN_IDLE) {
@@ -482,7 +523,7 @@ static enum conn_step on_result(struct conn *c, enum http_result result)
 static void on_end(struct conn *c, const char *why)
 {
     struct exchange *e = c->exchange;
-    if (e && !http_is_idle(&e->http)) {
+    if (e && !c->origin.proxy_due && !http_is_idle(&e->http)) {
         e->aborted = true;
         e->end = why;
         conn_end_request(c);
@@ -506,6 +547,32 @@ static void stamp_first_byte(struct conn *c)
         clock_gettime(CLOCK_REALTIME, &e->start_time);
 }
 
+/* What comes before the first request of a connection from a balancer. */
+static enum conn_step read_proxy_header(struct conn *c, size_t got)
+{
+    struct buf *in = &c->exchange->http.in;
+    struct proxy_header header;
+    in->len += got;
+    switch (proxy_parse(c->shared->config->proxy_protocol, in->data, in->len, &header)) {
+    case PROXY_MORE:
+        await_more(c);
+        return CONN_WAITS;
+    case PROXY_WRONG:
+        log_info("closed a connection from %s: no PROXY header", c->origin.peer);
+        conn_close(c, "no PROXY header");
+        return CONN_GONE;
+    case PROXY_DONE:
+        break;
+    }
+    c->origin.proxy_due = false;
+    if (header.has_client)
+        set_peer(c, &header.client.any); /* trusted to speak of others only if it is a proxy */
+    buf_consume(in, header.bytes);
+    if (in->len > 0)
+        stamp_first_byte(c);
+    return on_result(c, http_feed(&c->exchange->http, 0));
+}
+
 /* One read; *more says that another may bring something. */
 static enum conn_step read_once(struct conn *c, bool *more)
 {
@@ -514,6 +581,8 @@ static enum conn_step read_once(struct conn *c, bool *more)
     char *at = http_room(&e->http, &room);
     ssize_t got = read(c->fd, at, room);
     *more = got == (ssize_t)room;
+    if (got > 0 && c->origin.proxy_due)
+        return read_proxy_header(c, (size_t)got);
     if (got > 0) {
         if (!e->accepted_ns)
             stamp_first_byte(c);
@@ -596,6 +665,29 @@ void conn_unpark_all(struct conn_shared *shared)
     }
 }
 
+/* The first of a state that nobody uses and whose client has sent nothing since. */
+static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state)
+{
+    struct conn *c;
+    TAILQ_FOREACH(c, &shared->all, all)
+    if (c->state == state && !c->queue && !c->exchange &&
+        atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && !has_unread(c))
+        return c;
+    return NULL;
+}
+
+bool conn_make_room(struct conn_shared *shared)
+{
+    if (shared->count < shared->limit)
+        return true;
+    struct conn *c = find_quiet(shared, CONN_IDLE);
+    if (!c)
+        c = find_quiet(shared, CONN_LINGERING); /* answered, and the client had a moment */
+    if (c)
+        conn_close(c, "made room");
+    return c != NULL;
+}
+
 /* A connection whose deadline has passed. */
 static void expire(struct conn *c)
 {
@@ -604,7 +696,10 @@ static void expire(struct conn *c)
         conn_close(c, "idle");
         break;
     case CONN_READING:
-        refuse(c, 408, http_in_body(&c->exchange->http) ? "body timeout" : "header timeout");
+        if (c->origin.proxy_due || http_is_idle(&c->exchange->http))
+            conn_close(c, "nothing of a request came");
+        else
+            refuse(c, 408, http_in_body(&c->exchange->http) ? "body timeout" : "header timeout");
         break;
     case CONN_WRITING:
         ev_io_stop(c->shared->loop, &c->writer);

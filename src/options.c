@@ -227,6 +227,17 @@ static bool parse_level(const char *text, uint64_t *value)
     return false;
 }
 
+/* By their bits: which versions may come. */
+static const char *const proxy_versions[] = {"off", "v1", "v2", "auto"};
+
+static bool parse_proxy(const char *text, uint64_t *value)
+{
+    for (*value = 0; *value < ARRAY_LEN(proxy_versions); ++*value)
+        if (strcmp(proxy_versions[*value], text) == 0)
+            return true;
+    return false;
+}
+
 static bool parse_workers(const char *text, uint64_t *value)
 {
     if (strcmp(text, "auto") != 0)
@@ -272,6 +283,12 @@ static char *text_of_level(uint64_t value)
     return xstrdup(levels[value]);
 }
 
+static char *text_of_proxy(uint64_t value)
+{
+    assert(value < ARRAY_LEN(proxy_versions));
+    return xstrdup(proxy_versions[value]);
+}
+
 struct number_type {
     const char *noun;
     const char *rule; /* what stands after the range; instead of it when `has_range` is false */
@@ -289,6 +306,7 @@ static const struct number_type number_types[] = {
     [OPTION_MODE] = {"an octal mode", "", true, parse_mode, text_of_mode},
     [OPTION_LEVEL] = {"a level", "debug, info, warning, error or critical", false, parse_level,
                       text_of_level},
+    [OPTION_PROXY] = {"a version", "off, v1, v2 or auto", false, parse_proxy, text_of_proxy},
     [OPTION_WORKERS] = {"a whole number", ", or auto", true, parse_workers, text_of_count},
 };
 
@@ -301,6 +319,7 @@ static uint64_t load_number(const struct config *c, const struct option *option)
         return *(const config_BOOL *)member;
     case OPTION_UINT:
     case OPTION_MODE:
+    case OPTION_PROXY:
     case OPTION_WORKERS:
         return *(const unsigned *)member;
     case OPTION_SIZE:
@@ -328,6 +347,7 @@ static void store_number(struct config *c, const struct option *option, uint64_t
         return;
     case OPTION_UINT:
     case OPTION_MODE:
+    case OPTION_PROXY:
     case OPTION_WORKERS:
         *(unsigned *)member = (unsigned)value;
         return;

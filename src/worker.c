@@ -18,16 +18,22 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define TICK_S         0.2
 #define ACCEPT_PAUSE_S 0.2 /* after the descriptors ran out */
 #define GIVE_RETRY_S   0.002
+#define FULL_QUIET_MS  10000 /* between two warnings about one flood */
+/* Descriptors that no connection gets: for the application, its database, bodies in files. */
+#define RESERVED_MIN   64
+#define RESERVED_MAX   1024
 
 struct acceptor {
     ev_io watcher;
@@ -44,6 +50,7 @@ static struct {
     ev_timer tick, accept_pause, give_retry;
     ev_io inbox, lifeline;
     bool accepting;
+    uint64_t full_quiet_until_ms;
 } worker;
 
 /* --- accepting ------------------------------------------------------------------------------ */
@@ -71,6 +78,18 @@ static void on_accept_error(int error)
     ev_timer_start(worker.shared.loop, &worker.accept_pause);
 }
 
+/* No connection can be closed for a new one, which waits in the kernel for a sibling, or the
+ * next tick. */
+static void on_full(void)
+{
+    uint64_t now = now_ms();
+    set_accepting(false);
+    if (now >= worker.full_quiet_until_ms)
+        log_warning("%u connections and none of them idle: more than worker-connections wait",
+                    worker.shared.count);
+    worker.full_quiet_until_ms = now + FULL_QUIET_MS;
+}
+
 static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
@@ -82,6 +101,10 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
     bool is_unix = listener->family == AF_UNIX;
     if (worker.pool.led_by_standby) {
         set_accepting(false); /* no thread is free: the siblings, or later */
+        return;
+    }
+    if (!conn_make_room(&worker.shared)) {
+        on_full();
         return;
     }
     int fd = accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
@@ -339,6 +362,24 @@ static void open_access_log(const struct config *config)
     free(error);
 }
 
+/* Never as many as there may be descriptors: an accept that fails for want of one leaves the client
+ * in the queue, and the loop would spin on it. */
+static unsigned connection_limit(const struct config *config)
+{
+    struct rlimit files;
+    unsigned wanted = config->worker_connections;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur > UINT_MAX / 2)
+        return wanted ? wanted : UINT_MAX;
+    unsigned have = (unsigned)files.rlim_cur;
+    unsigned reserved = have / 8 + config->threads;
+    reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved;
+    reserved = reserved > RESERVED_MAX ? RESERVED_MAX : reserved;
+    unsigned room = have > 2 * reserved ? have - reserved : have / 2;
+    if (wanted > room)
+        log_warning("worker-connections is %u, but RLIMIT_NOFILE leaves room for %u", wanted, room);
+    return wanted && wanted < room ? wanted : room;
+}
+
 static void set_shared(const struct config *config)
 {
     struct conn_shared *shared = &worker.shared;
@@ -353,6 +394,7 @@ static void set_shared(const struct config *config)
         .tmp_dir = config->tmp_dir,
     };
     shared->worker = worker.seed->slot + 1;
+    shared->limit = connection_limit(config);
     shared->board = &worker.seed->board->worker[worker.seed->slot];
     shared->pool = &worker.pool;
     TAILQ_INIT(&shared->all);

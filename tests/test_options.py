@@ -111,6 +111,9 @@ def right(row: Row) -> Iterator[tuple[str, str]]:
     elif row["type"] == "LEVEL":
         for level in ("debug", "info", "warning", "error", "critical"):
             yield level, level
+    elif row["type"] == "PROXY":
+        for version in ("off", "v1", "v2", "auto"):
+            yield version, version
     elif row["type"] == "BOOL":
         yield from (("true", "true"), ("false", "false"))
     elif row["name"] == "tmp-dir":
@@ -137,6 +140,8 @@ def wrong(row: Row) -> Iterator[str]:
             yield from ("1.0005", "1.", "1 s", "5M")
     elif row["type"] == "LEVEL":
         yield from ("", "loud", "INFO", "1")
+    elif row["type"] == "PROXY":
+        yield from ("", "v3", "V1", "on", "1")
     elif row["type"] == "BOOL":
         yield from ("", "x", "1", "yes", "TRUE")
     else:
