@@ -325,6 +325,31 @@ static void watch_listeners(void)
     set_accepting(true);
 }
 
+/* --- the application's own processes -------------------------------------------------------- */
+
+static _Thread_local sigset_t mask_at_fork;
+
+static void before_fork(void)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask_at_fork);
+}
+
+static void after_fork(void)
+{
+    pthread_sigmask(SIG_SETMASK, &mask_at_fork, NULL);
+}
+
+/* Our handlers would swallow what should end it, as multiprocessing's terminate() does. */
+static void after_fork_in_child(void)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGQUIT, SIG_DFL);
+    after_fork();
+}
+
 static void watch(void)
 {
     struct ev_loop *loop = worker.shared.loop;
@@ -343,6 +368,7 @@ static void watch(void)
     ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
     ev_io_start(loop, &worker.lifeline);
     watch_listeners();
+    pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
 static void open_access_log(const struct config *config)
