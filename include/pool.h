@@ -29,12 +29,16 @@ struct pool_thread {
     struct board_thread *slot;
     /* Under pool->lock. */
     struct pool_thread *next_idle;
+    TAILQ_ENTRY(pool_thread) running; /* in pool->runners while it runs a request */
+    uint64_t started_ns;              /* that request */
     pthread_cond_t wake;
     bool called;    /* woken on purpose: there is work, or `appointed`, or the pool stops */
     bool appointed; /* leads already, by the waker's doing */
     struct policy_meter meter; /* this thread's */
     uint64_t last_run_ns;      /* how long its last request ran */
 };
+
+TAILQ_HEAD(pool_runners, pool_thread);
 
 struct pool {
     struct conn_shared *shared;
@@ -51,10 +55,11 @@ struct pool {
     pthread_t standby;
     pthread_cond_t standby_wake;
     bool standby_asleep;
-    struct conn_queue ready;    /* whole requests that wait for a thread */
-    struct conn_queue returned; /* connections that threads give back to the loop */
-    unsigned running;           /* requests */
-    struct _object **garbage;   /* references to drop at the next hold of the GIL */
+    struct conn_queue ready;     /* whole requests that wait for a thread */
+    struct conn_queue returned;  /* connections that threads give back to the loop */
+    struct pool_runners runners; /* latest first */
+    unsigned running;            /* their number */
+    struct _object **garbage;    /* references to drop at the next hold of the GIL */
     _Atomic size_t garbage_count;
     size_t garbage_room;
 

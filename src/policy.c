@@ -12,18 +12,18 @@
 #include <unistd.h>
 
 /* Running time between two measurements of a thread, which cost about 5 us each. */
-#define MEASURE_EVERY_NS     (5 * NS_PER_MS)
-#define HAND_ON_PERMILLE     500
+#define MEASURE_EVERY_NS (5 * NS_PER_MS)
+#define HAND_ON_PERMILLE 500
 /* A free thread would compete for the interpreter: it waits until the running requests have
  * computed twice what they usually do, so that a page never triggers it and a long computation
  * soon does. */
-#define COMPUTED_MIN_NS      (10 * NS_PER_MS)
-#define COMPUTED_MAX_NS      (200 * NS_PER_MS)
+#define COMPUTED_MIN_NS  (10 * NS_PER_MS)
+#define COMPUTED_MAX_NS  (200 * NS_PER_MS)
 /* The interpreter looks idle for this long: whoever runs is waiting for something. */
-#define IDLE_NS              (5 * NS_PER_MS)
+#define IDLE_NS          (5 * NS_PER_MS)
 /* No thread is free: the standby only looks after clients, which costs two hand-offs. */
-#define STANDBY_MIN_NS       (2 * NS_PER_MS)
-#define STANDBY_MAX_NS       (10 * NS_PER_MS)
+#define STANDBY_MIN_NS   (2 * NS_PER_MS)
+#define STANDBY_MAX_NS   (10 * NS_PER_MS)
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -91,6 +91,11 @@ bool policy_hands_on(const struct policy *policy)
 static uint64_t clamp(uint64_t value, uint64_t min, uint64_t max)
 {
     return value < min ? min : value > max ? max : value;
+}
+
+bool policy_is_young(const struct policy *policy, uint64_t ran_ns)
+{
+    return ran_ns < clamp(4 * policy->run_ns, COMPUTED_MIN_NS, COMPUTED_MAX_NS);
 }
 
 /* A thread is free, and may take the loop where it does not cost the others. */

@@ -18,17 +18,18 @@
 #include <unistd.h>
 
 /* The standby looks this often while there is anything to look after. */
-#define STANDBY_LOOK_NS      (2 * NS_PER_MS)
+#define STANDBY_LOOK_NS    (2 * NS_PER_MS)
 /* Looks without anything to do before it sleeps for good. */
-#define STANDBY_LOOKS_IDLE   50
+#define STANDBY_LOOKS_IDLE 50
 
 /* --- who leads (under the lock) ------------------------------------------------------------- */
 
+/* How many requests the worker could take right now, for the siblings that have too many. */
 static void publish_free(struct pool *pool)
 {
-    unsigned leading = pool->led && !pool->led_by_standby;
-    atomic_store_explicit(&pool->board->free_threads, pool->idle_count + leading,
-                          memory_order_relaxed);
+    bool leading = pool->led && !pool->led_by_standby;
+    unsigned free = leading || policy_hands_on(&pool->policy) ? pool->idle_count + leading : 0;
+    atomic_store_explicit(&pool->board->free_threads, free, memory_order_relaxed);
 }
 
 static struct pool_thread *pop_idle(struct pool *pool)
@@ -75,6 +76,16 @@ static void leave_loop(struct pool *pool)
 static void wake_loop(struct pool *pool)
 {
     ev_async_send(pool->shared->loop, pool->bell);
+}
+
+/* Another request computes and has not done so for long: going on beside it would only split the
+ * interpreter between the two. Whoever runs it leads next; if it is a long one, the standby sees to
+ * it. */
+static bool should_rest(const struct pool *pool)
+{
+    const struct pool_thread *latest = TAILQ_FIRST(&pool->runners);
+    return latest && !policy_hands_on(&pool->policy) &&
+           policy_is_young(&pool->policy, now_ns() - latest->started_ns);
 }
 
 /* --- leading -------------------------------------------------------------------------------- */
@@ -152,7 +163,7 @@ static struct conn *next_request(struct pool *pool, struct pool_thread *thread)
 {
     for (;;) {
         struct conn *c = TAILQ_FIRST(&pool->ready);
-        bool mine = thread->appointed || !pool->led;
+        bool mine = thread->appointed || (!pool->led && !should_rest(pool));
         if (c && !thread->appointed) {
             TAILQ_REMOVE(&pool->ready, c, link);
             return c;
@@ -183,12 +194,15 @@ static void run_requests(struct pool_thread *thread)
     policy_begin(&thread->meter);
     pthread_mutex_lock(&pool->lock);
     while ((c = next_request(pool, thread))) {
+        thread->started_ns = now_ns();
+        TAILQ_INSERT_HEAD(&pool->runners, thread, running);
         pool->running++;
         pthread_mutex_unlock(&pool->lock);
         answer_run(c, thread);
         struct policy_sample sample;
         bool measured = policy_measure(&thread->meter, thread->last_run_ns, &sample);
         pthread_mutex_lock(&pool->lock);
+        TAILQ_REMOVE(&pool->runners, thread, running);
         pool->running--;
         if (measured)
             policy_learn(&pool->policy, &sample);
@@ -289,6 +303,7 @@ void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worke
     pool->board = board;
     pool->count = threads;
     pool->threads = xcalloc(threads, sizeof(*pool->threads));
+    TAILQ_INIT(&pool->runners);
     TAILQ_INIT(&pool->ready);
     TAILQ_INIT(&pool->returned);
     init_conditions(pool);
