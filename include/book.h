@@ -5,13 +5,13 @@
 #define MYSERVER_BOOK_H
 
 #include "base.h"
+#include "board.h"
 #include "listen.h"
+#include "upkeep.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
 
-struct board;
-struct board_worker;
 struct config;
 struct worker_inbox;
 
@@ -31,7 +31,9 @@ struct slot {
     enum slot_state state;
     pid_t pid; /* 0 while EMPTY or ORDERED */
     uint32_t generation;
-    bool proven;          /* served for PROVEN_MS */
+    bool proven; /* served for PROVEN_MS */
+    bool heavy;  /* the last sample of its memory was above the limit */
+    enum board_retire retire;
     uint64_t deadline_ms; /* of its state; when it passes, event.c knows what is late */
 };
 
@@ -81,8 +83,10 @@ struct book {
     uint32_t oldest;        /* workers of older generations are outdated */
     uint32_t oldest_before; /* what to go back to when the trial fails */
     struct delay mold_starts;
-    bool trial;         /* no worker of `generation` has served yet */
-    bool reload_wanted; /* HUP came */
+    bool trial; /* no worker of `generation` has served yet */
+    struct upkeep upkeep;
+    bool reread;        /* the next mold is not the first: it reads the settings itself */
+    bool reload_wanted; /* HUP came, or a file changed */
     bool reloading;     /* the mold that loads, or is on trial, is a reload */
     bool replacing;     /* a reload succeeded, and outdated workers are still there */
     bool served;        /* some worker has: the start was good */
@@ -99,7 +103,7 @@ struct book_tally {
     unsigned fresh;    /* active and not outdated */
     unsigned starting; /* ordered or starting, not outdated */
     unsigned serving;
-    unsigned outdated; /* draining ones too */
+    unsigned older; /* of another generation; draining ones too */
 };
 
 /* As the log and the titles count: from 1. */
@@ -110,6 +114,9 @@ struct board_worker *book_shown(const struct book *b, const struct slot *s);
 struct mold *book_current_mold(struct book *b);
 /* The one that loads; during the trial the one before, kept to go back to. */
 struct mold *book_other_mold(struct book *b);
+/* Of a generation that is not wanted any more. */
+bool book_is_older(const struct book *b, const struct slot *s);
+/* To be replaced: older, or retired. */
 bool book_is_outdated(const struct book *b, const struct slot *s);
 struct book_tally book_count(const struct book *b);
 /* Stopping, and nobody is left. */

@@ -31,6 +31,9 @@ typedef int config_LEVEL;                /* enum log_level by name */
 typedef unsigned config_PROXY;           /* bit N-1: version N of the protocol may come */
 typedef unsigned config_WORKERS;         /* a count, or "auto" (already resolved to a count) */
 
+/* A number without a default that is not set: UINT and MODE. */
+#define CONFIG_UNSET UINT32_MAX
+
 struct config {
 #define OPTION(field, name, type, ...) config_##type field;
 #include "options.def"

@@ -4,7 +4,10 @@
 
 #include <stdbool.h>
 
+#include "board.h"
+
 struct book;
+struct slot;
 
 /* TERM, or with `quick` INT and QUIT; the second of them is quick in any case. */
 void event_stop(struct book *b, bool quick);
@@ -12,6 +15,8 @@ void event_stop(struct book *b, bool quick);
 void event_reap(struct book *b);
 /* The bell rang. */
 void event_read_board(struct book *b);
+/* A serving worker is to be replaced. Once; later reasons change nothing. */
+void event_retire(struct book *b, struct slot *s, enum board_retire reason);
 /* Kills who is late, and notes who has served long enough. */
 void event_meet_deadlines(struct book *b);
 

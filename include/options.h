@@ -62,7 +62,7 @@ char *options_rule(const struct option *option);
 /* Sets the member from `text`; lists grow by one. Returns NULL, or with nothing changed what is
  * wrong ("is no whole number"); the caller owns that text. */
 MUST_CHECK char *options_set(struct config *c, const struct option *option, const char *text);
-/* Frees what the member owns: NULL, empty list or 0. */
+/* Frees what the member owns: NULL, empty list, or 0 (CONFIG_UNSET without a default). */
 void options_clear(struct config *c, const struct option *option);
 /* How many texts the value has: 0 when not set, 1 unless it is a list. */
 size_t options_item_count(const struct config *c, const struct option *option);

@@ -34,9 +34,14 @@ struct mold *book_other_mold(struct book *b)
     return &b->molds[(b->generation + 1) % 2];
 }
 
-bool book_is_outdated(const struct book *b, const struct slot *s)
+bool book_is_older(const struct book *b, const struct slot *s)
 {
     return s->generation < b->oldest || s->generation > b->generation;
+}
+
+bool book_is_outdated(const struct book *b, const struct slot *s)
+{
+    return book_is_older(b, s) || s->retire != BOARD_RETIRE_NOT;
 }
 
 void book_count_failure(struct delay *d)
@@ -75,6 +80,8 @@ void book_clear_slot(struct book *b, struct slot *s)
     struct board_worker *shown = book_shown(b, s);
     *s = (struct slot){.state = SLOT_EMPTY, .deadline_ms = BOOK_NEVER};
     atomic_store(&shown->state, BOARD_WORKER_EMPTY);
+    atomic_store(&shown->retire, BOARD_RETIRE_NOT);
+    atomic_store(&shown->max_memory_bytes, 0);
     atomic_store(&shown->free_threads, 0);
     atomic_store(&shown->connections, 0);
     for (unsigned i = 0; i < b->board->threads; i++)
@@ -118,7 +125,7 @@ struct book_tally book_count(const struct book *b)
         t.fresh += active && !outdated;
         t.starting += active && !outdated && s->state != SLOT_SERVING;
         t.serving += s->state == SLOT_SERVING;
-        t.outdated += outdated;
+        t.older += book_is_older(b, s);
     }
     return t;
 }
@@ -150,6 +157,7 @@ uint64_t book_next_deadline(const struct book *b)
         earlier(&next, b->orders.not_before_ms);
     if (b->mold_starts.not_before_ms > now)
         earlier(&next, b->mold_starts.not_before_ms);
+    earlier(&next, b->upkeep.due_ms);
     return next;
 }
 

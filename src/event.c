@@ -81,8 +81,14 @@ void event_stop(struct book *b, bool quick)
         stop_quickly(b);
 }
 
+/* Who develops goes on writing: the next change starts it again. */
 static void refuse_to_start(struct book *b, enum exit_status status, const char *why)
 {
+    if (b->config->reload) {
+        log_error("cannot start: %s; waiting for a change", why);
+        b->mold_starts.not_before_ms = BOOK_NEVER;
+        return;
+    }
     log_critical("cannot start: %s", why);
     b->exit_status = (int)status;
     stop_quickly(b);
@@ -93,7 +99,7 @@ static const char *load_failure(int status)
 {
     static char text[128];
     if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG)
-        return "Python did not start";
+        return "the settings or the virtual environment are wrong";
     if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP)
         return "the application could not be loaded";
     snprintf(text, sizeof text, "the mold died while it loaded the application: %s",
@@ -125,11 +131,10 @@ static void end_trial(struct book *b)
 static void fail_trial(struct book *b, const char *why)
 {
     book_end_mold(book_current_mold(b), SIGKILL, BOOK_NEVER);
-    if (!b->served) {
+    if (!b->served)
         refuse_to_start(b, EXIT_APP, why);
-        return;
-    }
-    log_error("reload failed: %s; generation %u goes on", why, b->generation - 1);
+    else
+        log_error("reload failed: %s; generation %u goes on", why, b->generation - 1);
     b->generation--;
     b->oldest = b->oldest_before;
     b->trial = false;
@@ -303,6 +308,35 @@ static void on_worker_serves(struct book *b, struct slot *s)
         end_trial(b);
 }
 
+/* NULL: the worker has spoilt its slot. */
+static const char *retire_text(enum board_retire reason)
+{
+    switch (reason) {
+    case BOARD_RETIRE_NOT:
+        break;
+    case BOARD_RETIRE_REQUESTS:
+        return "it has answered max-requests";
+    case BOARD_RETIRE_LIFETIME:
+        return "it has reached max-worker-lifetime";
+    case BOARD_RETIRE_MEMORY:
+        return "it has more private memory than max-worker-memory";
+    case BOARD_RETIRE_STUCK:
+        return "a request is stuck";
+    }
+    return NULL;
+}
+
+void event_retire(struct book *b, struct slot *s, enum board_retire reason)
+{
+    const char *text = retire_text(reason);
+    if (text == NULL || s->state != SLOT_SERVING || s->retire != BOARD_RETIRE_NOT)
+        return;
+    log_info("replacing worker %u (pid %d): %s", book_number(b, s), s->pid, text);
+    s->retire = reason;
+    if (reason == BOARD_RETIRE_STUCK)
+        book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
+}
+
 /* What it claims is checked: see adopt_worker. */
 void event_read_board(struct book *b)
 {
@@ -317,6 +351,8 @@ void event_read_board(struct book *b)
         if (s->state == SLOT_STARTING && b->stop == STOP_NOT &&
             atomic_load(&book_shown(b, s)->state) == BOARD_WORKER_SERVING)
             on_worker_serves(b, s);
+        if (s->state == SLOT_SERVING)
+            event_retire(b, s, (enum board_retire)atomic_load(&book_shown(b, s)->retire));
     }
 }
 

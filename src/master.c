@@ -14,7 +14,9 @@
 #include "board.h"
 #include "book.h"
 #include "buf.h"
+#include "check.h"
 #include "config.h"
+#include "config_reload.h"
 #include "event.h"
 #include "listen.h"
 #include "log.h"
@@ -43,8 +45,14 @@ static NORETURN void become_mold(const struct book *b, uint32_t generation, int 
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         if (b->molds[i].order_fd >= 0)
             close(b->molds[i].order_fd);
+    static struct config fresh; /* for life: the workers have it too */
+    if (b->reread) {
+        log_set_process("mold");
+        config_reload_read(&fresh, b->config);
+        check_words(&fresh);
+    }
     struct worker_seed seed = {
-        .config = b->config,
+        .config = b->reread ? &fresh : b->config,
         .listeners = (struct listeners *)&b->listeners,
         .board = b->board,
         .inboxes = b->inboxes,
@@ -79,6 +87,7 @@ static void start_mold(struct book *b)
         become_mold(b, generation, order_fds[0]);
     }
     close(order_fds[0]);
+    b->reread = true;
     if (pid < 0) {
         close(order_fds[1]);
         on_mold_not_forked(b);
@@ -158,9 +167,9 @@ static void settle_workers(struct book *b)
     for (; t.serving > b->wanted; t = book_count(b))
         book_drain_slot(pick_superfluous(b), SIGTERM, b->config->graceful_timeout_ms);
     for (unsigned i = 0; i < b->board->workers && !b->trial; i++)
-        if (b->slots[i].state == SLOT_STARTING && book_is_outdated(b, &b->slots[i]))
+        if (b->slots[i].state == SLOT_STARTING && book_is_older(b, &b->slots[i]))
             book_drain_slot(&b->slots[i], SIGKILL, BOOK_QUICK_MS);
-    if (b->replacing && !b->trial && t.outdated == 0) {
+    if (b->replacing && !b->trial && t.older == 0) {
         log_info("reloaded: all workers are of generation %u", b->generation);
         b->replacing = false;
     }
@@ -263,6 +272,7 @@ static void run(struct book *b)
         take_signals(b);
         event_read_board(b);
         event_meet_deadlines(b);
+        upkeep_look(b);
     }
 }
 
@@ -338,6 +348,7 @@ static void master_init(struct book *b, const struct config *c)
     process_become_master();
     process_set_title("myserver: master [%s]", c->app);
     take_over_signals(b);
+    upkeep_init(&b->upkeep, c);
     for (size_t i = 0; i < b->listeners.count; i++)
         log_info("listening on %s", b->listeners.items[i].name);
 }
@@ -354,6 +365,7 @@ static void master_fini(struct book *b)
     free(b->inboxes);
     free(b->slots);
     free(b->names);
+    upkeep_fini(&b->upkeep);
     board_free(b->board);
 }
 

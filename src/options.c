@@ -482,7 +482,7 @@ void options_clear(struct config *c, const struct option *option)
         free(*(char **)member);
         *(char **)member = NULL;
     } else {
-        store_number(c, option, 0);
+        store_number(c, option, option->default_text == NULL ? CONFIG_UNSET : 0);
     }
 }
 
@@ -492,7 +492,9 @@ size_t options_item_count(const struct config *c, const struct option *option)
 
     if (options_is_list(option))
         return ((const struct config_list *)member)->count;
-    return is_text(option) ? *(char *const *)member != NULL : 1;
+    if (is_text(option))
+        return *(char *const *)member != NULL;
+    return option->default_text != NULL || load_number(c, option) != CONFIG_UNSET;
 }
 
 char *options_item(const struct config *c, const struct option *option, size_t index)

@@ -10,11 +10,13 @@
 #include "process.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TITLE_MAX_BYTES 256
@@ -24,6 +26,9 @@ extern char **environ;
 static char *title;
 static size_t title_bytes;
 static sigset_t first_mask;
+static char **first_arguments; /* [first_count + 1], for life */
+static int first_count;
+static char *home;
 
 /* The end of the strings of `list` that lie one behind the other from `end` on. */
 static char *contiguous_end(char **list, char *end)
@@ -42,6 +47,17 @@ static char **copy_strings(char **list, size_t count)
     return copy;
 }
 
+/* NULL when the directory is gone. */
+static char *find_home(void)
+{
+    struct stat here, named;
+    const char *name = getenv("PWD");
+    if (name != NULL && name[0] == '/' && stat(name, &named) == 0 && stat(".", &here) == 0 &&
+        named.st_dev == here.st_dev && named.st_ino == here.st_ino)
+        return xstrdup(name);
+    return getcwd(NULL, 0);
+}
+
 void process_init(int argc, char **argv)
 {
     if (argc < 1)
@@ -54,13 +70,28 @@ void process_init(int argc, char **argv)
     environ = copy_strings(environ, variables);
     title = argv[0];
     title_bytes = (size_t)(end - argv[0]);
-    char **arguments = copy_strings(argv, (size_t)argc);
-    memcpy(argv, arguments, (size_t)argc * sizeof *argv);
-    free(arguments);
+    first_arguments = copy_strings(argv, (size_t)argc);
+    first_count = argc;
+    memcpy(argv, first_arguments, (size_t)argc * sizeof *argv);
+    home = find_home();
 
     program_invocation_name = argv[0];
     const char *slash = strrchr(argv[0], '/');
     program_invocation_short_name = slash == NULL ? argv[0] : (char *)slash + 1;
+}
+
+char **process_arguments(int *argc)
+{
+    *argc = first_count;
+    return first_arguments;
+}
+
+void process_go_home(void)
+{
+    if (home == NULL || chdir(home) != 0)
+        die(EXIT_CONFIG, "cannot change to the directory of the start%s%s: %s",
+            home == NULL ? "" : ", ", home == NULL ? "" : home,
+            strerror(home == NULL ? ENOENT : errno));
 }
 
 /* "myserver:worker": the 15 bytes that fit say more without the blank. */
@@ -96,6 +127,21 @@ void process_become_master(void)
         die(EXIT_CRASH, "cannot adopt orphans: %s", strerror(errno));
     /* Fails on kernels built without huge pages, which is as good. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+}
+
+uint64_t process_private_bytes(pid_t pid)
+{
+    char path[64], line[256];
+    uint64_t total_kib = 0, kib;
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "Private_%*[A-Za-z]: %" SCNu64, &kib) == 1)
+            total_kib += kib;
+    fclose(file);
+    return total_kib * 1024;
 }
 
 void process_block_signals(const sigset_t *signals)

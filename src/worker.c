@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -51,6 +52,8 @@ static struct {
     ev_io inbox, lifeline;
     bool accepting;
     uint64_t full_quiet_until_ms;
+    uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
+    uint64_t retire_ms;       /* when the clock gets there; 0: never */
 } worker;
 
 /* --- accepting ------------------------------------------------------------------------------ */
@@ -259,6 +262,47 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     stop_when_drained();
 }
 
+/* --- age ------------------------------------------------------------------------------------ */
+
+/* At random, so that workers that started together do not all go together. */
+static uint64_t up_to(uint64_t most)
+{
+    uint64_t number = 0;
+    (void)!getrandom(&number, sizeof(number), GRND_NONBLOCK);
+    return most == UINT64_MAX ? number : number % (most + 1);
+}
+
+static void set_age_limits(const struct config *config)
+{
+    struct board_worker *board = worker.shared.board;
+    uint64_t requests = config->max_requests, lifetime_ms = config->max_worker_lifetime_ms;
+    uint64_t jitter = config->max_requests_jitter;
+    if (jitter == CONFIG_UNSET)
+        jitter = requests / 10;
+    if (requests)
+        worker.retire_requests = atomic_load(&board->requests) + requests + up_to(jitter);
+    if (lifetime_ms)
+        worker.retire_ms = now_ms() + lifetime_ms + up_to(lifetime_ms / 10);
+    atomic_store(&board->max_memory_bytes, config->max_worker_memory_bytes);
+}
+
+/* Asks for a replacement; until the master sends SIGTERM, this worker goes on serving. */
+static void ask_to_retire(enum board_retire reason)
+{
+    worker.retire_requests = worker.retire_ms = 0;
+    atomic_store(&worker.shared.board->retire, (uint32_t)reason);
+    board_ring(worker.seed->board);
+}
+
+static void look_at_age(void)
+{
+    if (worker.retire_requests &&
+        atomic_load(&worker.shared.board->requests) >= worker.retire_requests)
+        ask_to_retire(BOARD_RETIRE_REQUESTS);
+    else if (worker.retire_ms && now_ms() >= worker.retire_ms)
+        ask_to_retire(BOARD_RETIRE_LIFETIME);
+}
+
 /* --- the loop ------------------------------------------------------------------------------- */
 
 static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -267,6 +311,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     (void)watcher;
     (void)events;
     conn_expire_all(&worker.shared, now_ms());
+    look_at_age();
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
         give_idle_away();
     stop_when_drained();
@@ -430,6 +475,7 @@ static void set_shared(const struct config *config)
     const char *wrong = forwarded_parse(&shared->trust, config->forwarded_allow_ips);
     assert(!wrong); /* checked at start */
     open_access_log(config);
+    set_age_limits(config);
 }
 
 void worker_main(const struct worker_seed *seed)
