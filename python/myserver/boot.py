@@ -90,8 +90,14 @@ def _load_file(path: str) -> ModuleType:
 
 
 def describe(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> str:
-    """The traceback as text, ending without a newline."""
+    """The traceback as text, ending without a newline; without our own frames at its top."""
+    while trace and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
     return "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
+
+
+def _is_ours(filename: str) -> bool:
+    return filename in (__file__, importlib.__file__) or filename.startswith("<frozen importlib")
 
 
 def name_thread(name: str) -> None:
