@@ -103,8 +103,7 @@ struct conn_shared {
     struct http_limits limits;
     struct forwarded_trust trust;
     struct access_format *access; /* NULL: off */
-    int access_fd;
-    unsigned worker; /* number, from 1 */
+    unsigned worker;              /* number, from 1 */
     struct board_worker *board;
     struct pool *pool;
     int epoll_fd;               /* of the loop */

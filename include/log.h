@@ -1,6 +1,5 @@
-/* log.h: the error log. One record is one write(2) to descriptor 2, so that
- * records of several processes never mix and everything else that writes to
- * stderr (Python, sanitizers) lands in the same file.
+/* log.h: the error log. One record is one write(2), so that records of several processes never
+ * mix; where it goes is the business of logfile.h, stderr until that is told.
  *
  *     2026-11-20 14:03:07.123 [info] worker 3 (4711): text of one line
  *
@@ -23,6 +22,9 @@ PRINTF_LIKE(1, 2) void log_set_process(const char *format, ...);
 /* Records below `level` are dropped. Default LOG_INFO. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
+/* Records are JSON objects of one line: time (UTC), level, process, pid, message, and for
+ * log_block detail. */
+void log_set_json(bool json);
 
 /* One record of one line. Control bytes and bytes of broken UTF-8 in the
  * formatted text are written as \xNN, newlines as \n. */
@@ -38,15 +40,15 @@ void log_block(enum log_level level, const char *text, size_t len, const char *f
 #define log_error(...)    log_write(LOG_ERROR, __VA_ARGS__)
 #define log_critical(...) log_write(LOG_CRITICAL, __VA_ARGS__)
 
-/* Opens `path` ("-" means: leave stderr as it is) for appending and makes it
- * descriptor 2 (and 1, so that the application's print() is not lost either).
- * Returns 0, or the errno of the failure with nothing changed. */
-MUST_CHECK int log_open(const char *path);
+/* One line of the access log, with its newline. Callable as the others. */
+void log_access_line(const char *line, size_t len);
 
 /* Appends `text` to `out` with everything escaped that could end a line or a
  * quoted field: bytes < 0x20, 0x7f, '"' and '\\' as \xNN or \" and \\; bytes
  * >= 0x80 are kept where they form valid UTF-8 without C1 controls, else \xNN. */
 void log_escape(struct buf *out, const char *text, size_t len);
+/* The same for what stands between the quotes of a JSON string. */
+void log_escape_json(struct buf *out, const char *text, size_t len);
 /* The length (2 to 4) of the UTF-8 sequence at `text`, of which `len` bytes are there; 0 when
  * it is none: ASCII, broken, or a C1 control. */
 size_t log_utf8_length(const char *text, size_t len);

@@ -258,7 +258,6 @@ static void append_duration(struct buf *out, const struct access_entry *entry, c
 
 /* ---- JSON ---- */
 
-/* RFC 8259 7. What is no UTF-8 becomes U+FFFD, because a strict reader refuses the line else. */
 static void append_json_text(struct buf *out, struct span span)
 {
     if (!span.text) {
@@ -266,19 +265,7 @@ static void append_json_text(struct buf *out, struct span span)
         return;
     }
     buf_append(out, "\"", 1);
-    for (size_t i = 0; i < span.len;) {
-        unsigned char c = (unsigned char)span.text[i];
-        size_t length = c < 0x80 ? 1 : log_utf8_length(span.text + i, span.len - i);
-        if (length == 0)
-            buf_append_str(out, "\\ufffd");
-        else if (c < 0x20 || c == 0x7f)
-            buf_printf(out, "\\u%04x", c);
-        else if (c == '"' || c == '\\')
-            buf_printf(out, "\\%c", c);
-        else
-            buf_append(out, span.text + i, length);
-        i += length ? length : 1;
-    }
+    log_escape_json(out, span.text, span.len);
     buf_append(out, "\"", 1);
 }
 

@@ -8,8 +8,16 @@
 #include "config.h"
 #include "forwarded.h"
 #include "listen.h"
+#include "logfile.h"
 
 #include <string.h>
+
+static void check_log(const char *option, const char *where)
+{
+    char *wrong = where ? logfile_check(where) : NULL;
+    if (wrong)
+        die(EXIT_CONFIG, "%s: %s", option, wrong);
+}
 
 void check_words(const struct config *config)
 {
@@ -19,6 +27,10 @@ void check_words(const struct config *config)
     if (!format)
         die(EXIT_CONFIG, "access-logformat: %s", error);
     access_free(format);
+    check_log("error-logfile", config->error_logfile);
+    check_log("access-logfile", config->access_logfile);
+    if (strcmp(config->log_format, "text") != 0 && strcmp(config->log_format, "json") != 0)
+        die(EXIT_CONFIG, "log-format: \"%s\" is neither text nor json", config->log_format);
     const char *wrong = forwarded_parse(&trust, config->forwarded_allow_ips);
     if (wrong)
         die(EXIT_CONFIG,

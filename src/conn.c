@@ -280,9 +280,7 @@ static void log_access(struct conn *c)
         .end = e->end,
     };
     access_line(shared->access, &entry, &line);
-    /* One write a line; a full disk loses log lines, never requests. */
-    if (write(shared->access_fd, line.data, line.len) < 0)
-        log_debug("access log: %s", strerror(errno));
+    log_access_line(line.data, line.len);
     buf_fini(&line);
 }
 

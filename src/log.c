@@ -1,13 +1,15 @@
-/* log.c: the error log: time, level, process and one line of text, written with one write(2).
+/* log.c: records of the error log: time, level, process and one line of text, or the same as JSON.
  *
- * Owns descriptors 1 and 2 once log_open() made them, the name of this process and the level:
- * the only state, set when a process starts and read by all of its threads. Never waits for a
- * lock, never calls Python, never lets bytes from outside end a line or move a terminal's
- * cursor. A record that cannot be written is lost: there is nowhere to report it. */
+ * Owns the name of this process, the level and the format: the only state, set when a process
+ * starts and read by all of its threads. Never waits for a lock, never calls Python, never lets
+ * bytes from outside end a line or move a terminal's cursor. What a log cannot take is lost, and
+ * said once. */
 #include "log.h"
 
+#include "logfile.h"
+
 #include <errno.h>
-#include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -20,8 +22,10 @@
 
 static char process_name[32] = "myserver";
 static atomic_int lowest_level = LOG_INFO;
+static atomic_bool as_json;
 
 static const char *const level_names[] = {"debug", "info", "warning", "error", "critical"};
+static const unsigned syslog_severities[] = {7, 6, 4, 3, 2}; /* RFC 5424 6.2.1 */
 
 void log_set_process(const char *format, ...)
 {
@@ -34,6 +38,11 @@ void log_set_process(const char *format, ...)
 void log_set_level(enum log_level level)
 {
     atomic_store_explicit(&lowest_level, (int)level, memory_order_relaxed);
+}
+
+void log_set_json(bool json)
+{
+    atomic_store_explicit(&as_json, json, memory_order_relaxed);
 }
 
 bool log_enabled(enum log_level level)
@@ -111,63 +120,25 @@ void log_escape(struct buf *out, const char *text, size_t len)
     escape(out, text, len, true);
 }
 
-static void append_prefix(struct buf *record, enum log_level level)
+/* RFC 8259 7. What is no UTF-8 becomes U+FFFD, because a strict reader refuses the line else. */
+void log_escape_json(struct buf *out, const char *text, size_t len)
 {
-    struct timespec now;
-    struct tm local;
-    char date[32];
-    clock_gettime(CLOCK_REALTIME, &now);
-    localtime_r(&now.tv_sec, &local);
-    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &local);
-    buf_printf(record, "%s.%03ld [%s] %s (%d): ", date, now.tv_nsec / 1000000, level_names[level],
-               process_name, (int)getpid());
-}
-
-static void append_text(struct buf *record, const char *format, va_list args)
-{
-    char small[LOG_TEXT_BYTES], *large = NULL;
-    va_list again;
-    va_copy(again, args);
-    int length = vsnprintf(small, sizeof small, format, args);
-    assert(length >= 0);
-    if ((size_t)length >= sizeof small) {
-        large = xmalloc((size_t)length + 1);
-        vsnprintf(large, (size_t)length + 1, format, again);
-    }
-    va_end(again);
-    escape(record, large ? large : small, (size_t)length, false);
-    buf_append(record, "\n", 1);
-    free(large);
-}
-
-static void write_record(const struct buf *record)
-{
-    size_t done = 0;
-    while (done < record->len) {
-        ssize_t written = write(STDERR_FILENO, record->data + done, record->len - done);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return;
-        done += (size_t)written;
+    for (size_t i = 0; i < len;) {
+        unsigned char c = (unsigned char)text[i];
+        size_t length = c < 0x80 ? 1 : log_utf8_length(text + i, len - i);
+        if (length == 0)
+            buf_append_str(out, "\\ufffd");
+        else if (c < 0x20 || c == 0x7f)
+            buf_printf(out, "\\u%04x", c);
+        else if (c == '"' || c == '\\')
+            buf_printf(out, "\\%c", c);
+        else
+            buf_append(out, text + i, length);
+        i += length ? length : 1;
     }
 }
 
-void log_write(enum log_level level, const char *format, ...)
-{
-    if (!log_enabled(level))
-        return;
-    int saved_errno = errno;
-    struct buf record = {0};
-    va_list args;
-    append_prefix(&record, level);
-    va_start(args, format);
-    append_text(&record, format, args);
-    va_end(args);
-    write_record(&record);
-    buf_fini(&record);
-    errno = saved_errno;
-}
+/* ---- a record ---- */
 
 static void append_lines(struct buf *record, const char *text, size_t len)
 {
@@ -183,44 +154,112 @@ static void append_lines(struct buf *record, const char *text, size_t len)
     }
 }
 
+static void append_as_text(struct buf *record, enum log_level level, struct timespec now,
+                           const char *text, size_t text_len, const char *detail, size_t detail_len)
+{
+    struct tm local;
+    char date[32];
+    localtime_r(&now.tv_sec, &local);
+    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &local);
+    if (!logfile_is_syslog(LOGFILE_ERROR))
+        buf_printf(record, "%s.%03ld ", date, now.tv_nsec / 1000000);
+    buf_printf(record, "[%s] %s (%d): ", level_names[level], process_name, (int)getpid());
+    escape(record, text, text_len, false);
+    buf_append(record, "\n", 1);
+    append_lines(record, detail, detail_len);
+}
+
+static void append_as_json(struct buf *record, enum log_level level, struct timespec now,
+                           const char *text, size_t text_len, const char *detail, size_t detail_len)
+{
+    struct tm utc;
+    char date[32];
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+    buf_printf(record,
+               "{\"time\": \"%s.%03ldZ\", \"level\": \"%s\", \"process\": \"%s\", \"pid\": %d, "
+               "\"message\": \"",
+               date, now.tv_nsec / 1000000, level_names[level], process_name, (int)getpid());
+    log_escape_json(record, text, text_len);
+    if (detail_len) {
+        buf_append_str(record, "\", \"detail\": \"");
+        log_escape_json(record, detail, detail_len);
+    }
+    buf_append_str(record, "\"}\n");
+}
+
+static void write_record(enum log_level level, const struct buf *record)
+{
+    uint64_t lost = 0;
+    switch (
+        logfile_write(LOGFILE_ERROR, syslog_severities[level], record->data, record->len, &lost)) {
+    case LOGFILE_WRITTEN:
+    case LOGFILE_LOST:
+    case LOGFILE_STILL_LOST:
+        break; /* there is no other place to say it */
+    case LOGFILE_BACK:
+        log_warning("%" PRIu64 " records of this process are missing above", lost);
+        break;
+    }
+}
+
+static void log_record(enum log_level level, const char *detail, size_t detail_len,
+                       const char *format, va_list args)
+{
+    int saved_errno = errno;
+    char small[LOG_TEXT_BYTES], *large = NULL;
+    struct buf record = {0};
+    struct timespec now;
+    va_list again;
+    va_copy(again, args);
+    int length = vsnprintf(small, sizeof small, format, args);
+    assert(length >= 0);
+    if ((size_t)length >= sizeof small) {
+        large = xmalloc((size_t)length + 1);
+        vsnprintf(large, (size_t)length + 1, format, again);
+    }
+    va_end(again);
+    clock_gettime(CLOCK_REALTIME, &now);
+    (atomic_load_explicit(&as_json, memory_order_relaxed) ? append_as_json : append_as_text)(
+        &record, level, now, large ? large : small, (size_t)length, detail, detail_len);
+    write_record(level, &record);
+    buf_fini(&record);
+    free(large);
+    errno = saved_errno;
+}
+
+void log_write(enum log_level level, const char *format, ...)
+{
+    if (!log_enabled(level))
+        return;
+    va_list args;
+    va_start(args, format);
+    log_record(level, NULL, 0, format, args);
+    va_end(args);
+}
+
 void log_block(enum log_level level, const char *text, size_t len, const char *format, ...)
 {
     if (!log_enabled(level))
         return;
-    int saved_errno = errno;
-    struct buf record = {0};
     va_list args;
-    append_prefix(&record, level);
     va_start(args, format);
-    append_text(&record, format, args);
+    log_record(level, text, len, format, args);
     va_end(args);
-    append_lines(&record, text, len);
-    write_record(&record);
-    buf_fini(&record);
-    errno = saved_errno;
 }
 
-/* dup2 that is not interrupted. */
-static int duplicate(int fd, int onto)
+void log_access_line(const char *line, size_t len)
 {
-    int result;
-    do {
-        result = dup2(fd, onto);
-    } while (result < 0 && errno == EINTR);
-    return result;
-}
-
-int log_open(const char *path)
-{
-    if (strcmp(path, "-") == 0)
-        return 0;
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-    if (fd < 0)
-        return errno;
-    int error = 0;
-    if (duplicate(fd, STDERR_FILENO) < 0 || duplicate(fd, STDOUT_FILENO) < 0)
-        error = errno;
-    if (fd > STDERR_FILENO)
-        close(fd);
-    return error;
+    uint64_t lost = 0;
+    switch (logfile_write(LOGFILE_ACCESS, syslog_severities[LOG_INFO], line, len, &lost)) {
+    case LOGFILE_WRITTEN:
+    case LOGFILE_STILL_LOST:
+        break;
+    case LOGFILE_LOST:
+        log_error("lines of the access log are lost: %s", strerror(errno));
+        break;
+    case LOGFILE_BACK:
+        log_warning("the access log is written again, %" PRIu64 " lines are missing", lost);
+        break;
+    }
 }

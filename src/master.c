@@ -20,6 +20,7 @@
 #include "event.h"
 #include "listen.h"
 #include "log.h"
+#include "logfile.h"
 #include "mold.h"
 #include "process.h"
 #include "worker.h"
@@ -198,6 +199,16 @@ static void settle(struct book *b)
 
 /* ---- the loop ---- */
 
+static void reopen_logs(void)
+{
+    char *wrong = logfile_reopen();
+    if (wrong)
+        log_error("reopening logs: %s", wrong);
+    else
+        log_info("logs reopened");
+    free(wrong);
+}
+
 static void change_wanted(struct book *b, int by)
 {
     unsigned most = b->board->workers - 1;
@@ -225,6 +236,9 @@ static void on_signal(struct book *b, uint32_t number)
         break;
     case SIGHUP:
         b->reload_wanted = true;
+        break;
+    case SIGUSR1:
+        reopen_logs();
         break;
     case SIGTTIN:
         change_wanted(b, 1);
@@ -317,19 +331,31 @@ static void make_slots(struct book *b)
 
 static void take_over_signals(struct book *b)
 {
-    static const int handled[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGTTIN, SIGTTOU};
+    static const int handled[] = {SIGTERM, SIGINT,  SIGQUIT, SIGHUP,
+                                  SIGUSR1, SIGCHLD, SIGTTIN, SIGTTOU};
     sigset_t set;
     sigemptyset(&set);
     for (unsigned i = 0; i < ARRAY_LEN(handled); i++)
         sigaddset(&set, handled[i]);
     process_block_signals(&set);
-    /* Sent by habit to servers that reopen logs or upgrade: not a reason to die. */
-    signal(SIGUSR1, SIG_IGN);
+    /* Sent by habit to servers that upgrade: not a reason to die. */
     signal(SIGUSR2, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     b->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (b->signal_fd < 0)
         die(EXIT_CRASH, "cannot make a signalfd: %s", strerror(errno));
+}
+
+static void open_logs(const struct config *c)
+{
+    log_set_json(strcmp(c->log_format, "json") == 0);
+    char *wrong = logfile_open(LOGFILE_ERROR, c->error_logfile);
+    if (wrong)
+        die(EXIT_CONFIG, "error-logfile: %s", wrong);
+    if (c->access_logfile)
+        wrong = logfile_open(LOGFILE_ACCESS, c->access_logfile);
+    if (wrong)
+        die(EXIT_CONFIG, "access-logfile: %s", wrong);
 }
 
 static void master_init(struct book *b, const struct config *c)
@@ -338,10 +364,9 @@ static void master_init(struct book *b, const struct config *c)
     log_set_process("master");
     log_set_level((enum log_level)c->log_level);
     open_sockets(b);
-    int error = log_open(c->error_logfile);
-    if (error != 0)
-        die(EXIT_CONFIG, "error-logfile: cannot open %s: %s", c->error_logfile, strerror(error));
+    open_logs(c);
     make_slots(b);
+    logfile_share(&b->board->log_opening);
     open_inboxes(b);
     if (pipe2(b->lifeline_fds, O_CLOEXEC) != 0)
         die(EXIT_CRASH, "cannot make a pipe: %s", strerror(errno));

@@ -11,6 +11,7 @@
 #include "inbox.h"
 #include "listen.h"
 #include "log.h"
+#include "logfile.h"
 #include "pool.h"
 #include "process.h"
 #include "python.h"
@@ -310,6 +311,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     (void)loop;
     (void)watcher;
     (void)events;
+    logfile_follow(); /* for what the application prints */
     conn_expire_all(&worker.shared, now_ms());
     look_at_age();
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
@@ -416,21 +418,14 @@ static void watch(void)
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
-static void open_access_log(const struct config *config)
+static struct access_format *compile_access_format(const struct config *config)
 {
     char *error = NULL;
-    worker.shared.access_fd = -1;
     if (!config->access_logfile)
-        return;
-    worker.shared.access_fd =
-        strcmp(config->access_logfile, "-") == 0
-            ? STDOUT_FILENO
-            : open(config->access_logfile, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (worker.shared.access_fd >= 0)
-        worker.shared.access = access_compile(config->access_logformat, &error);
-    if (!worker.shared.access)
-        log_error("no access log: %s", error ? error : strerror(errno));
-    free(error);
+        return NULL;
+    struct access_format *format = access_compile(config->access_logformat, &error);
+    assert(format); /* checked at start */
+    return format;
 }
 
 /* Never as many as there may be descriptors: an accept that fails for want of one leaves the client
@@ -474,7 +469,7 @@ static void set_shared(const struct config *config)
     pthread_mutex_init(&shared->free_lock, NULL);
     const char *wrong = forwarded_parse(&shared->trust, config->forwarded_allow_ips);
     assert(!wrong); /* checked at start */
-    open_access_log(config);
+    shared->access = compile_access_format(config);
     set_age_limits(config);
 }
 

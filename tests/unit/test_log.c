@@ -1,6 +1,7 @@
 /* The error log: the form of a record, what is escaped, levels, opening a file. */
 #include "log.c"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <sys/stat.h>
 
@@ -36,9 +37,9 @@ static int set_up(void **state)
     real_stdout = dup(STDOUT_FILENO);
     int fd = mkstemp(path);
     close(fd);
-    int error = log_open(path);
+    char *wrong = logfile_open(LOGFILE_ERROR, path);
     dup2(real_stdout, STDOUT_FILENO);
-    return error;
+    return wrong != NULL;
 }
 
 static int tear_down(void **state)
@@ -162,14 +163,16 @@ static void test_open(void **state)
 {
     (void)state;
     struct stat before, after;
-    assert_int_equal(log_open("-"), 0);
+    assert_null(logfile_open(LOGFILE_ERROR, "-"));
     assert_int_equal(fstat(STDERR_FILENO, &before), 0);
-    assert_int_equal(log_open("/nowhere/log"), ENOENT);
+    char *wrong = logfile_open(LOGFILE_ERROR, "/nowhere/log");
+    assert_non_null(strstr(wrong, "cannot open /nowhere/log: No such file"));
+    free(wrong);
     assert_int_equal(fstat(STDERR_FILENO, &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
     /* Appends to what is there, and keeps open over exec for the programs of the application. */
     log_info("first");
-    assert_int_equal(log_open(path), 0);
+    assert_null(logfile_open(LOGFILE_ERROR, path));
     log_info("second");
     dup2(real_stdout, STDOUT_FILENO);
     const char *text = written();

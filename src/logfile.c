@@ -1,0 +1,259 @@
+/* logfile.c: the descriptors behind the logs. Layer 0.
+ *
+ * Owns the two logs: their descriptors (1 and 2 for an error log in a file), how many lines each
+ * lost, and the socket pair in which the master leaves what it opened last. That socket always
+ * holds one message, which everybody may look at and only the master replaces: MSG_PEEK hands out
+ * descriptors again and again (unix(7)). Nothing queues up, a process that was stopped or is forked
+ * later finds the newest, and a worker without the right to open files still gets them.
+ *
+ * Never blocks for long, never formats, never says anything itself: a line that cannot be written
+ * is lost and counted. */
+#include "logfile.h"
+
+#include "buf.h"
+#include "syslog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SYSLOG_WORD "syslog:"
+
+struct target {
+    int fd;
+    const char *path; /* of a file, else NULL */
+    bool is_syslog;
+    struct syslog syslog;
+    _Atomic uint64_t lost; /* since the last line that was written; of this process */
+};
+
+/* What lies in the socket, with a descriptor for every bit. */
+struct message {
+    uint32_t opening;
+    uint32_t logs; /* bit of enum logfile */
+};
+
+union control {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(LOGFILE_COUNT * sizeof(int))];
+};
+
+static struct target targets[LOGFILE_COUNT] = {
+    [LOGFILE_ERROR] = {.fd = STDERR_FILENO},
+    [LOGFILE_ACCESS] = {.fd = STDOUT_FILENO},
+};
+static int share_fds[2] = {-1, -1}; /* to look, to put */
+static _Atomic uint32_t no_opening;
+static _Atomic uint32_t *shared_opening = &no_opening;
+static _Atomic uint32_t own_opening;
+
+/* ---- files ---- */
+
+/* dup3 that is not interrupted; the error log's are to survive exec, as any stderr. */
+static int duplicate(int fd, int onto, int flags)
+{
+    int result;
+    do {
+        result = flags ? dup3(fd, onto, flags) : dup2(fd, onto);
+    } while (result < 0 && (errno == EINTR || errno == EBUSY));
+    return result;
+}
+
+/* Puts `fd`, which it takes, in place of what the log is written to. */
+static bool replace(enum logfile log, int fd)
+{
+    bool done;
+    if (log == LOGFILE_ERROR)
+        done = duplicate(fd, STDERR_FILENO, 0) >= 0 && duplicate(fd, STDOUT_FILENO, 0) >= 0;
+    else
+        done = duplicate(fd, targets[log].fd, O_CLOEXEC) >= 0;
+    if (fd > STDERR_FILENO)
+        close(fd);
+    return done;
+}
+
+static int open_file(const char *path)
+{
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+static char *begin_file(enum logfile log, const char *path)
+{
+    int fd = open_file(path);
+    if (fd < 0)
+        return xasprintf("cannot open %s: %s", path, strerror(errno));
+    if (log == LOGFILE_ACCESS)
+        targets[log].fd = fd;
+    else if (!replace(log, fd))
+        return xasprintf("cannot use %s: %s", path, strerror(errno));
+    targets[log].path = path;
+    return NULL;
+}
+
+static char *begin_syslog(enum logfile log, const char *address)
+{
+    struct syslog syslog;
+    char *wrong = syslog_open(&syslog, address);
+    if (!wrong) {
+        targets[log].is_syslog = true;
+        targets[log].syslog = syslog;
+    }
+    return wrong;
+}
+
+/* Behind "syslog:"; NULL when it is none. */
+static const char *syslog_address(const char *where)
+{
+    size_t len = strlen(SYSLOG_WORD);
+    return strncmp(where, SYSLOG_WORD, len) == 0 ? where + len : NULL;
+}
+
+/* ---- one set of files for all processes ---- */
+
+static void put_message(uint32_t opening)
+{
+    struct message message = {.opening = opening};
+    struct iovec piece = {&message, sizeof message};
+    union control control = {0};
+    int fds[LOGFILE_COUNT];
+    unsigned count = 0;
+    for (unsigned log = 0; log < LOGFILE_COUNT; log++)
+        if (targets[log].path) {
+            message.logs |= 1u << log;
+            fds[count++] = targets[log].fd;
+        }
+    if (count == 0)
+        return;
+    struct msghdr header = {.msg_iov = &piece,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
+    if (sendmsg(share_fds[1], &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        return;
+    /* Only now goes the one before: somebody may be looking. Without room for descriptors, the
+     * kernel drops those. */
+    if (opening > 1 && recv(share_fds[0], &message, sizeof message, MSG_DONTWAIT) < 0)
+        return;
+    atomic_store(shared_opening, opening);
+}
+
+void logfile_share(_Atomic uint32_t *opening)
+{
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, share_fds) != 0)
+        die(EXIT_CRASH, "cannot make a socket pair: %s", strerror(errno));
+    shared_opening = opening;
+}
+
+char *logfile_reopen(void)
+{
+    struct buf wrong = {0};
+    for (unsigned log = 0; log < LOGFILE_COUNT; log++) {
+        if (!targets[log].path)
+            continue;
+        int fd = open_file(targets[log].path);
+        if (fd < 0 || !replace((enum logfile)log, fd))
+            buf_printf(&wrong, "%scannot open %s: %s", wrong.len ? "; " : "", targets[log].path,
+                       strerror(errno));
+    }
+    uint32_t opening = atomic_load(&own_opening) + 1;
+    atomic_store(&own_opening, opening);
+    put_message(opening);
+    char *sentence = wrong.len ? xasprintf("%.*s", (int)wrong.len, wrong.data) : NULL;
+    buf_fini(&wrong);
+    return sentence;
+}
+
+/* Other threads may do the same at the same time, with the same result. */
+static void take_over(void)
+{
+    struct message message;
+    struct iovec piece = {&message, sizeof message};
+    union control control = {0};
+    struct msghdr header = {.msg_iov = &piece,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(share_fds[0], &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *rights = got == (ssize_t)sizeof message ? CMSG_FIRSTHDR(&header) : NULL;
+    if (!rights || rights->cmsg_type != SCM_RIGHTS)
+        return; /* no descriptor is free: with the next line */
+    unsigned count = (unsigned)((rights->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    bool whole = !(header.msg_flags & MSG_CTRUNC);
+    int fds[LOGFILE_COUNT];
+    memcpy(fds, CMSG_DATA(rights), count * sizeof(int));
+    for (unsigned log = 0, i = 0; log < LOGFILE_COUNT && i < count; log++)
+        if (message.logs & 1u << log)
+            (void)replace((enum logfile)log, fds[i++]);
+    if (whole)
+        atomic_store(&own_opening, message.opening);
+}
+
+void logfile_follow(void)
+{
+    if (UNLIKELY(atomic_load_explicit(shared_opening, memory_order_relaxed) !=
+                 atomic_load_explicit(&own_opening, memory_order_relaxed))) {
+        int before = errno;
+        take_over();
+        errno = before;
+    }
+}
+
+/* ---- opening and writing ---- */
+
+char *logfile_check(const char *where)
+{
+    const char *address = syslog_address(where);
+    return address ? syslog_check(address) : NULL;
+}
+
+char *logfile_open(enum logfile log, const char *where)
+{
+    const char *address = syslog_address(where);
+    if (strcmp(where, "-") == 0)
+        return NULL;
+    return address ? begin_syslog(log, address) : begin_file(log, where);
+}
+
+bool logfile_is_syslog(enum logfile log)
+{
+    return targets[log].is_syslog;
+}
+
+static bool write_all(int fd, const char *lines, size_t len)
+{
+    while (len) {
+        ssize_t written = write(fd, lines, len);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return false;
+        lines += written;
+        len -= (size_t)written;
+    }
+    return true;
+}
+
+enum logfile_result logfile_write(enum logfile log, unsigned severity, const char *lines,
+                                  size_t len, uint64_t *lost)
+{
+    struct target *target = &targets[log];
+    logfile_follow();
+    /* Who did not take the last line gets no chance to hold this request up too. */
+    bool patient = atomic_load_explicit(&target->lost, memory_order_relaxed) == 0;
+    bool written = target->is_syslog ? syslog_send(&target->syslog, severity, lines, len, patient)
+                                     : write_all(target->fd, lines, len);
+    if (!written && target->is_syslog && log == LOGFILE_ERROR)
+        (void)write_all(STDERR_FILENO, lines, len); /* better there than nowhere */
+    if (!written)
+        return atomic_fetch_add(&target->lost, 1) == 0 ? LOGFILE_LOST : LOGFILE_STILL_LOST;
+    if (LIKELY(patient))
+        return LOGFILE_WRITTEN;
+    *lost = atomic_exchange(&target->lost, 0);
+    return LOGFILE_BACK;
+}
