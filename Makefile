@@ -224,7 +224,7 @@ $(BUILD)/%.run: $(BUILD)/%.fuzz FORCE
 	    -artifact_prefix=build/fuzz/$*- $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/$* tests/requests
 $(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/parts.a $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/parts.a -linih \
+	$(CC) $(ALL_CFLAGS) -iquote src $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/parts.a -linih \
 	    $(LLHTTP_LIBS) -lpthread
 
 ## ---------------------------------------------------------------- lint
