@@ -45,7 +45,8 @@ void log_access_line(const char *line, size_t len);
 
 /* Appends `text` to `out` with everything escaped that could end a line or a
  * quoted field: bytes < 0x20, 0x7f, '"' and '\\' as \xNN or \" and \\; bytes
- * >= 0x80 are kept where they form valid UTF-8 without C1 controls, else \xNN. */
+ * >= 0x80 are kept where they form valid UTF-8 without C1 controls and line or
+ * direction marks, else \xNN. */
 void log_escape(struct buf *out, const char *text, size_t len);
 /* The same for what stands between the quotes of a JSON string. */
 void log_escape_json(struct buf *out, const char *text, size_t len);

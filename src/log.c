@@ -71,6 +71,9 @@ size_t log_utf8_length(const char *text, size_t len)
     for (size_t i = 1; i < length; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
+    /* U+2028..202E end a line or turn its direction, where a reader knows them. */
+    if (s[0] == 0xe2 && s[1] == 0x80 && s[2] >= 0xa8 && s[2] <= 0xae)
+        return 0;
     /* RFC 3629 section 4: no overlong form, no surrogate, nothing above U+10FFFF. C2 80..9F are
      * the C1 controls, which terminals obey. */
     bool wrong = (s[0] == 0xc2 && s[1] < 0xa0) || (s[0] == 0xe0 && s[1] < 0xa0) ||

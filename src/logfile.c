@@ -206,10 +206,35 @@ void logfile_follow(void)
 
 /* ---- opening and writing ---- */
 
+static int check_directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? xasprintf("%.*s", (int)(slash - path) + 1, path) : xstrdup(".");
+    int error = access(directory, W_OK | X_OK) == 0 ? 0 : errno;
+    free(directory);
+    return error;
+}
+
+/* Makes nothing: a check by root must not leave a file that the server cannot write to. */
+static int check_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 || errno == ENXIO) /* a pipe that nobody reads yet */
+        return 0;
+    return errno == ENOENT ? check_directory_of(path) : errno;
+}
+
 char *logfile_check(const char *where)
 {
     const char *address = syslog_address(where);
-    return address ? syslog_check(address) : NULL;
+    if (strcmp(where, "-") == 0)
+        return NULL;
+    if (address)
+        return syslog_check(address);
+    int error = check_file(where);
+    return error ? xasprintf("cannot open %s: %s", where, strerror(error)) : NULL;
 }
 
 char *logfile_open(enum logfile log, const char *where)
