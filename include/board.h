@@ -100,6 +100,7 @@ struct board {
     _Atomic uint32_t log_opening; /* master: how often the log files were reopened */
     _Atomic int32_t master_pid;
     _Atomic bool stopping;      /* master: the whole server stops, no worker will go on serving */
+    _Atomic bool last_call;     /* master: with it, nobody else answers who waits in the kernel */
     struct board_mold molds[2]; /* the serving generation's and the loading one's: generation % 2 */
     struct board_worker *worker; /* [workers] */
     struct board_thread *thread; /* [workers * threads] */

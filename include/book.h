@@ -76,7 +76,8 @@ struct book {
     int lifeline_fds[2]; /* read end for the others; nobody else may keep the write end */
 
     struct slot *slots; /* [board->workers] */
-    unsigned wanted;    /* workers */
+    unsigned wanted;    /* workers; 0: paused */
+    unsigned wanted_before_pause;
     struct delay orders;
     struct mold molds[2];   /* by generation % 2 */
     uint32_t generation;    /* of the mold that orders go to; 0: there was none yet */

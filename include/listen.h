@@ -14,6 +14,7 @@ struct listener {
     int fd;            /* non-blocking, close-on-exec; owned */
     int family;        /* AF_INET, AF_INET6, AF_UNIX */
     char *name;        /* what it listens on, as a user would write it; owned */
+    bool inherited;    /* another process may have it too */
     char *unlink_path; /* the unix socket's path if we made it, else NULL; owned */
     dev_t path_device; /* with path_inode: which file unlink_path was when we made it */
     ino_t path_inode;
@@ -33,6 +34,11 @@ void listen_open(struct listeners *all, const struct config_list *binds, unsigne
                  mode_t unix_mode);
 /* Looks at the words only, and opens nothing: die(EXIT_CONFIG) where they are malformed. */
 void listen_check(const struct config_list *binds);
+/* No new connection begins any more, while those whose handshake is under way complete it: who
+ * accepts for LISTEN_LAST_CALL_MS more and then closes has cut off nobody. Only sockets that we
+ * made: what is inherited others may go on using. */
+void listen_begin_close(const struct listeners *all);
+#define LISTEN_LAST_CALL_MS 100
 /* Closes the descriptors; with `unlink_paths` also removes the unix sockets we made (only if
  * the path still is ours). Frees all. */
 void listen_close(struct listeners *all, bool unlink_paths);

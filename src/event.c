@@ -10,6 +10,7 @@
 
 #include "board.h"
 #include "book.h"
+#include "buf.h"
 #include "config.h"
 #include "listen.h"
 #include "log.h"
@@ -41,6 +42,8 @@ static void begin_stop(struct book *b)
 {
     /* Before any worker is told to leave: it reads there whether others will go on. */
     atomic_store(&b->board->stopping, true);
+    atomic_store(&b->board->last_call, true);
+    listen_begin_close(&b->listeners);
     /* Nobody who connects from now on would be answered: let the kernel say so. */
     listen_close(&b->listeners, true);
 }
@@ -184,6 +187,33 @@ static void on_start_failure(struct book *b, uint32_t generation)
         fail_trial(b, "no worker lives long enough to serve");
 }
 
+/* From a board that the dead worker may have spoilt: every text is bounded and escaped. */
+static void append_running(struct buf *out, const struct board_thread *t, unsigned number)
+{
+    uint64_t now = now_ns(), started = atomic_load(&t->started_ns);
+    buf_printf(out, "thread %u: \"", number);
+    log_escape(out, t->method, strnlen(t->method, sizeof t->method));
+    buf_append(out, " ", 1);
+    log_escape(out, t->path, strnlen(t->path, sizeof t->path));
+    buf_append_str(out, "\" from ");
+    log_escape(out, t->client, strnlen(t->client, sizeof t->client));
+    buf_printf(out, ", for %.1f s\n", now > started ? (double)(now - started) / NS_PER_S : 0.);
+}
+
+static void log_death(struct book *b, const struct slot *s, int status)
+{
+    struct buf running = {0};
+    for (unsigned i = 0; i < b->board->threads; i++) {
+        const struct board_thread *t = board_thread(b->board, (unsigned)(s - b->slots), i);
+        if (atomic_load(&t->phase) == BOARD_RUNNING)
+            append_running(&running, t, i + 1);
+    }
+    log_block(LOG_ERROR, running.data, running.len, "worker %u (pid %d) died: %s%s",
+              book_number(b, s), s->pid, status_text(status),
+              running.len > 0 ? "; it was running" : "");
+    buf_fini(&running);
+}
+
 static void on_worker_exit(struct book *b, struct slot *s, int status)
 {
     bool told = s->state == SLOT_DRAINING;
@@ -193,7 +223,7 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
     if (told && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0))
         log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
     else
-        log_error("worker %u (pid %d) died: %s", book_number(b, s), s->pid, status_text(status));
+        log_death(b, s, status);
     book_clear_slot(b, s);
     if (failed && b->stop == STOP_NOT)
         on_start_failure(b, generation);

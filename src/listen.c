@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -268,6 +269,7 @@ static void adopt(struct open_context *context, const char *digits)
     if (family != AF_UNIX)
         name_tcp(context, l);
     l->name = xstrdup(context->bind);
+    l->inherited = true;
 }
 
 /* ---- all of them ---- */
@@ -329,6 +331,29 @@ static void remove_path(const struct listener *l)
     if (lstat(l->unlink_path, &file) == 0 && file.st_dev == l->path_device &&
         file.st_ino == l->path_inode && unlink(l->unlink_path) != 0)
         log_warning("cannot remove unix:%s: %s", l->unlink_path, strerror(errno));
+}
+
+/* Drops every packet that begins a connection, on TCP sockets: byte 13 of the segment has the
+ * flags. Its sender tries again after a second, and is refused when the socket is closed by then.
+ * Closing at once would reset who has got our SYN+ACK but is not in the queue yet. */
+static void ignore_syn(int fd)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = {.len = ARRAY_LEN(code), .filter = code};
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
+        log_debug("new connections cannot be held off: %s", strerror(errno));
+}
+
+void listen_begin_close(const struct listeners *all)
+{
+    for (size_t i = 0; i < all->count; i++)
+        if (!all->items[i].inherited && all->items[i].family != AF_UNIX)
+            ignore_syn(all->items[i].fd);
 }
 
 void listen_close(struct listeners *all, bool unlink_paths)

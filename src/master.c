@@ -209,10 +209,31 @@ static void reopen_logs(void)
     free(wrong);
 }
 
+/* WINCH: no workers, but the sockets stay, and who connects waits in the kernel's queue. */
+static void pause_serving(struct book *b)
+{
+    if (b->wanted == 0)
+        return;
+    log_info("pausing: no workers until HUP or TTIN");
+    b->wanted_before_pause = b->wanted;
+    b->wanted = 0;
+}
+
+static bool resume_serving(struct book *b)
+{
+    if (b->wanted > 0)
+        return false;
+    b->wanted = b->wanted_before_pause;
+    log_info("resuming with %u worker%s", b->wanted, b->wanted == 1 ? "" : "s");
+    return true;
+}
+
 static void change_wanted(struct book *b, int by)
 {
+    if (by > 0 && resume_serving(b))
+        return;
     unsigned most = b->board->workers - 1;
-    if ((by < 0 && b->wanted == 1) || (by > 0 && b->wanted == most)) {
+    if ((by < 0 && b->wanted <= 1) || (by > 0 && b->wanted == most)) {
         log_warning("still %u worker%s: the number can go from 1 to %u", b->wanted,
                     b->wanted == 1 ? "" : "s", most);
         return;
@@ -221,9 +242,9 @@ static void change_wanted(struct book *b, int by)
     log_info("now %u worker%s", b->wanted, b->wanted == 1 ? "" : "s");
 }
 
-static void on_signal(struct book *b, uint32_t number)
+static void on_signal(struct book *b, const struct signalfd_siginfo *info)
 {
-    switch (number) {
+    switch (info->ssi_signo) {
     case SIGCHLD:
         event_reap(b);
         break;
@@ -235,10 +256,16 @@ static void on_signal(struct book *b, uint32_t number)
         event_stop(b, true);
         break;
     case SIGHUP:
+        resume_serving(b);
         b->reload_wanted = true;
         break;
     case SIGUSR1:
         reopen_logs();
+        break;
+    case SIGWINCH:
+        /* By kill(2). The kernel itself sends it when the size of a terminal changes. */
+        if (info->ssi_code <= 0)
+            pause_serving(b);
         break;
     case SIGTTIN:
         change_wanted(b, 1);
@@ -253,7 +280,7 @@ static void take_signals(struct book *b)
 {
     struct signalfd_siginfo info;
     while (read(b->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
-        on_signal(b, info.ssi_signo);
+        on_signal(b, &info);
 }
 
 static void silence_bell(struct book *b)
@@ -331,8 +358,8 @@ static void make_slots(struct book *b)
 
 static void take_over_signals(struct book *b)
 {
-    static const int handled[] = {SIGTERM, SIGINT,  SIGQUIT, SIGHUP,
-                                  SIGUSR1, SIGCHLD, SIGTTIN, SIGTTOU};
+    static const int handled[] = {SIGTERM, SIGINT,  SIGQUIT, SIGHUP,  SIGCHLD,
+                                  SIGTTIN, SIGTTOU, SIGUSR1, SIGWINCH};
     sigset_t set;
     sigemptyset(&set);
     for (unsigned i = 0; i < ARRAY_LEN(handled); i++)

@@ -49,9 +49,10 @@ static struct {
     struct acceptor *acceptors; /* [listeners] */
     ev_signal on_term, on_quit;
     ev_async bell;
-    ev_timer tick, accept_pause, give_retry;
+    ev_timer tick, accept_pause, give_retry, last_call;
     ev_io inbox, lifeline;
     bool accepting;
+    bool listening; /* the listeners are open */
     uint64_t full_quiet_until_ms;
     uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
     uint64_t retire_ms;       /* when the clock gets there; 0: never */
@@ -94,15 +95,27 @@ static void on_full(void)
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
 }
 
-static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
+/* False: nobody waits, or the descriptors ran out. */
+static bool accept_one(const struct acceptor *acceptor)
 {
-    (void)loop;
-    (void)events;
-    const struct acceptor *acceptor = watcher->data;
     const struct listener *listener = &worker.seed->listeners->items[acceptor->listener];
     struct sockaddr_storage peer;
     socklen_t peer_len = sizeof(peer);
     bool is_unix = listener->family == AF_UNIX;
+    int fd = accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
+                     is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        on_accept_error(errno);
+    else
+        conn_open(&worker.shared, fd, acceptor->listener,
+                  is_unix ? NULL : (struct sockaddr *)&peer);
+    return fd >= 0;
+}
+
+static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
     if (worker.pool.led_by_standby) {
         set_accepting(false); /* no thread is free: the siblings, or later */
         return;
@@ -111,13 +124,7 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
         on_full();
         return;
     }
-    int fd = accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
-                     is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
-        on_accept_error(errno);
-    else
-        conn_open(&worker.shared, fd, acceptor->listener,
-                  is_unix ? NULL : (struct sockaddr *)&peer);
+    (void)accept_one(watcher->data);
 }
 
 static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -214,7 +221,37 @@ static void give_idle_away(void)
     }
 }
 
-static void begin_drain(const char *why)
+static void close_listeners(void)
+{
+    set_accepting(false);
+    ev_timer_stop(worker.shared.loop, &worker.accept_pause);
+    for (size_t i = 0; i < worker.seed->listeners->count; i++)
+        close(worker.seed->listeners->items[i].fd);
+    worker.listening = false;
+}
+
+static void stop_when_drained(void)
+{
+    if (worker.shared.draining && !worker.listening && worker.shared.count == 0 &&
+        !pool_is_busy(&worker.pool))
+        pool_stop(&worker.pool);
+}
+
+/* Who is in the kernel's queues now would be answered by nobody else. */
+static void on_last_call(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    for (size_t i = 0; i < worker.seed->listeners->count; i++)
+        while (accept_one(&worker.acceptors[i]))
+            continue;
+    close_listeners();
+    stop_when_drained();
+}
+
+/* `last`: no other worker will accept any more. */
+static void begin_drain(const char *why, bool last)
 {
     if (worker.shared.draining)
         return;
@@ -223,18 +260,12 @@ static void begin_drain(const char *why)
     atomic_store(&worker.shared.last_requests, true);
     atomic_store(&worker.seed->board->worker[worker.seed->slot].state, BOARD_WORKER_DRAINING);
     set_title("draining");
-    set_accepting(false);
-    ev_timer_stop(worker.shared.loop, &worker.accept_pause);
-    for (size_t i = 0; i < worker.seed->listeners->count; i++)
-        close(worker.seed->listeners->items[i].fd);
+    if (last)
+        ev_timer_start(worker.shared.loop, &worker.last_call);
+    else
+        close_listeners();
     if (!atomic_load(&worker.seed->board->stopping))
         give_idle_away();
-}
-
-static void stop_when_drained(void)
-{
-    if (worker.shared.draining && worker.shared.count == 0 && !pool_is_busy(&worker.pool))
-        pool_stop(&worker.pool);
 }
 
 static void on_term(struct ev_loop *loop, ev_signal *watcher, int events)
@@ -242,7 +273,7 @@ static void on_term(struct ev_loop *loop, ev_signal *watcher, int events)
     (void)loop;
     (void)watcher;
     (void)events;
-    begin_drain("told to stop");
+    begin_drain("told to stop", atomic_load(&worker.seed->board->last_call));
     stop_when_drained();
 }
 
@@ -259,7 +290,7 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)events;
     ev_io_stop(loop, watcher);
-    begin_drain("the master is gone");
+    begin_drain("the master is gone", true);
     stop_when_drained();
 }
 
@@ -369,6 +400,7 @@ static void watch_listeners(void)
         ev_io_init(&acceptor->watcher, on_acceptable, listeners->items[i].fd, EV_READ);
         acceptor->watcher.data = acceptor;
     }
+    worker.listening = true;
     set_accepting(true);
 }
 
@@ -409,6 +441,7 @@ static void watch(void)
     ev_timer_init(&worker.tick, on_tick, TICK_S, TICK_S);
     ev_timer_start(loop, &worker.tick);
     ev_timer_init(&worker.accept_pause, on_accept_pause_end, ACCEPT_PAUSE_S, 0.);
+    ev_timer_init(&worker.last_call, on_last_call, LISTEN_LAST_CALL_MS / 1000., 0.);
     ev_timer_init(&worker.give_retry, on_give_retry, GIVE_RETRY_S, GIVE_RETRY_S);
     ev_io_init(&worker.inbox, on_inbox, worker.seed->inboxes[worker.seed->slot].read_fd, EV_READ);
     ev_io_start(loop, &worker.inbox);

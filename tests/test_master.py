@@ -321,6 +321,19 @@ def test_orphans_of_the_application_are_reaped(server: Start) -> None:
     wait_for(lambda: {p.pid for p in processes() if p.parent == s.pid} == ours)
 
 
+def test_log_names_what_a_dead_worker_was_running(server: Start) -> None:
+    s = server("slow", threads=2, expect_deaths=True)
+    clients = [begin_slow(s, "/30"), begin_slow(s, "/31")]
+    wait_for(lambda: s.log.count("sleeping") == 2)
+    os.kill(s.workers()[0], signal.SIGKILL)
+    assert s.log_contains(r"died: signal 9 \(SIGKILL\); it was running$")
+    for path in ("/30", "/31"):
+        assert s.log_contains(rf'^  thread [12]: "GET {path}" from 127\.0\.0\.1, for \d+\.\d s$')
+    for client in clients:
+        client.join(5)
+        assert client.error is not None
+
+
 # ---- stop
 
 
@@ -393,10 +406,21 @@ def test_nothing_stays_on_disk(server: Start) -> None:
     assert {path.name for path in s.dir.iterdir()} == before - {"app.sock"}
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_term_answers_who_waits_in_the_queue(server: Start, threads: int) -> None:
+    s = server("slow", workers=2, threads=threads)
+    clients = [Client(s, "/0.3") for _ in range(12)]
+    wait_for(lambda: s.log.count("sleeping") >= 2)
+    assert s.stop() == 0
+    for client in clients:
+        client.join()
+    assert [client.error for client in clients if client.error] == []
+
+
 def test_other_signals_do_nothing(server: Start) -> None:
     s = server()
     (worker,) = s.workers()
-    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGPIPE):
+    for number in (signal.SIGUSR1, signal.SIGPIPE):
         s.signal(number)
     assert s.get("/").status == 200
     assert s.status is None and s.workers() == [worker]
@@ -525,6 +549,22 @@ def test_ttin_and_ttou(server: Start) -> None:
     s.signal(signal.SIGTTOU)
     assert s.log_contains(r"still 1 worker: ")
     assert s.get("/").status == 200
+
+
+@pytest.mark.parametrize("back", [signal.SIGHUP, signal.SIGTTIN])
+def test_winch_stops_the_workers_and_keeps_the_sockets(server: Start, back: int) -> None:
+    s = server("slow", workers=2)
+    s.signal(signal.SIGWINCH)
+    wait_for(lambda: not s.workers())
+    s.signal(signal.SIGWINCH)
+    s.signal(signal.SIGTTOU)
+    waiting = Client(s, "/")
+    time.sleep(0.3)
+    assert waiting.is_alive() and s.workers() == []
+    s.signal(back)
+    waiting.join()
+    assert waiting.error is None
+    wait_for_workers(s, 2)
 
 
 def test_ttin_ends_somewhere(server: Start) -> None:

@@ -1,0 +1,189 @@
+"""What a reload reads, and what starts one: settings, files to touch, changed code."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import APPS, SLOWNESS, VENV, Server, wait_for
+from test_master import begin_slow, load, versioned, wait_for_workers, write_app
+
+Start = Callable[..., Server]
+
+INI = """\
+[myserver]
+app = {app}
+pythonpath = {apps}
+virtualenv = {venv}
+{more}
+"""
+
+
+def write_ini(s: Server, more: str, app: str = "slow") -> None:
+    """The settings of a server that was made with `from_ini`."""
+    text = INI.format(app=app, apps=APPS, venv=VENV, more=more)
+    (s.dir / "it.ini").write_text(text)
+
+
+def from_ini(server: Start, more: str, app: str = "slow", args: tuple[str, ...] = ()) -> Server:
+    """A server whose settings stand in it.ini, but for its address."""
+    s = server(None, start=False)
+    s.command = [s.command[0], "-c", "it.ini", "--bind=127.0.0.1:0", *args]
+    write_ini(s, more, app)
+    return s.start()
+
+
+def reload(s: Server, generation: int) -> None:
+    """HUP, and wait until only new workers are there."""
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(rf"reloaded: all workers are of generation {generation}$", 10), s.log
+
+
+# ---- settings
+
+
+def test_new_settings_take_effect(server: Start) -> None:
+    s = from_ini(server, "workers = 2\nkeep-alive = 50s")
+    assert "Keep-Alive" not in s.get("/").headers
+    write_ini(s, "workers = 2\nscript-name = /shop\nenv = WHO=me")
+    reload(s, 2)
+    assert s.get("/").status == 404
+    assert s.get("/shop/").status == 200
+    write_ini(s, "workers = 2", app="hello")
+    reload(s, 3)
+    assert s.get("/").text != ""
+    assert "takes effect only after" not in s.log
+
+
+def test_what_needs_a_restart_is_named_and_stays(server: Start) -> None:
+    s = from_ini(server, "workers = 1\nthreads = 2")
+    write_ini(s, "workers = 3\nthreads = 4\nbacklog = 100\nscript-name = /x")
+    reload(s, 2)
+    assert s.log_contains(
+        r"\[warning\] mold \(\d+\): changed, but takes effect only after a restart or an upgrade"
+        r" \(USR2\): backlog, workers, threads$"
+    )
+    assert len(s.workers()) == 1
+    assert s.get("/x/").status == 200
+
+
+def test_broken_settings_keep_the_old_generation(server: Start) -> None:
+    s = from_ini(server, "workers = 2")
+    workers = wait_for_workers(s, 2)
+    for text, sentence in (
+        ("wokers = 2", r"it\.ini:5: there is no option wokers; did you mean workers\?"),
+        ("keep-alive = soon", r'it\.ini:5: keep-alive: "soon" is not a duration'),
+        ("forwarded-allow-ips = nonsense", r'forwarded-allow-ips: "nonsense" is no address'),
+        ("chdir = /nonexistent", r"chdir: cannot change to /nonexistent"),
+    ):
+        write_ini(s, text)
+        s.signal(signal.SIGHUP)
+        assert s.log_contains(rf"^myserver: {sentence}"), s.log
+        before = s.log.count("reload failed")
+        wait_for(lambda: s.log.count("reload failed") > before - 1 and len(s.molds()) == 1)
+    (s.dir / "it.ini").unlink()
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reload failed: the settings or the virtual environment are wrong")
+    wait_for(lambda: s.log.count("reload failed") == 5, what="five failed reloads")
+    assert s.workers() == workers
+    assert s.get("/").status == 200
+    write_ini(s, "workers = 2")
+    reload(s, 2)
+
+
+def test_directory_that_is_a_link_is_followed_anew(server: Start, tmp_path: Path) -> None:
+    s = server("versioned", start=False)
+    for name in ("one", "second"):
+        release = tmp_path / name
+        release.mkdir()
+        write_app(s, name)
+        (s.dir / "versioned.py").rename(release / "versioned.py")
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    s.command[1:1] = [f"--chdir={current}"]
+    s.start()
+    assert s.get("/").text == "one"
+    current.unlink()
+    current.symlink_to("second")
+    reload(s, 2)
+    assert s.get("/").text == "second"
+
+
+# ---- files to touch
+
+
+def test_touch_reload(server: Start) -> None:
+    s = server("slow", start=False, touch_reload=["a", "sub/b"])
+    (s.dir / "a").touch()
+    s.start()
+    time.sleep(1.2)
+    assert "reloading" not in s.log
+    (s.dir / "a").touch()
+    assert s.log_contains(r"a was touched(?s:.*)reloaded: all workers are of generation 2$", 10)
+    (s.dir / "sub").mkdir()
+    (s.dir / "sub/b").touch()
+    assert s.log_contains(r"sub/b was touched(?s:.*)reloaded: .* generation 3$", 10)
+    (s.dir / "a").unlink()
+    time.sleep(1.5)
+    assert "generation 4" not in s.log
+
+
+# ---- code
+
+
+def test_reload_on_change(server: Start) -> None:
+    s = versioned(server, "one", reload=True)
+    with load(s) as requests:
+        write_app(s, "second")
+        assert s.log_contains(r"the code has changed(?s:.*)reloaded: .* generation 2$", 10)
+        wait_for(lambda: s.get("/").text == "second")
+        (s.dir / "package").mkdir()
+        (s.dir / "package" / "new.py").write_text("x = 1\n")
+        assert s.log_contains(r"reloaded: all workers are of generation 3$", 10)
+        (s.dir / "page.html").write_text("not code")
+        (s.dir / ".hidden").mkdir()
+        (s.dir / ".hidden" / "x.py").write_text("x = 1\n")
+        time.sleep(1.5)
+    assert "generation 4" not in s.log
+    assert requests.errors == []
+
+
+def test_reload_goes_on_watching_after_an_error(server: Start) -> None:
+    s = versioned(server, "one", reload=True)
+    write_app(s, "two", "def broken(:")
+    assert s.log_contains(r"reload failed: the application could not be loaded", 10)
+    assert "SyntaxError" in s.log
+    assert s.get("/").text == "one"
+    write_app(s, "three")
+    wait_for(lambda: s.get("/").text == "three", 10)
+
+
+def test_first_start_that_fails_waits_for_a_change(server: Start) -> None:
+    s = server("versioned", start=False, reload=True, binds=["unix:app.sock"])
+    write_app(s, "one", "1 / 0")
+    starter = threading.Thread(target=s.start)
+    starter.start()
+    assert s.log_contains(r"cannot start: the application could not be loaded; waiting", 10)
+    write_app(s, "one", "import os; os._exit(5)")
+    wait_for(lambda: s.log.count("; waiting for a change") == 2, 10, "the second failure")
+    write_app(s, "second")
+    starter.join(20)
+    assert s.log_contains(r"ready: ", 10)
+    assert s.get("/").text == "second"
+
+
+# ---- all at once
+
+
+def test_a_slow_request_survives_two_reloads(server: Start) -> None:
+    s = server("slow")
+    client = begin_slow(s, f"/{2 * SLOWNESS}")
+    for generation in (2, 3):
+        s.signal(signal.SIGHUP)
+        assert s.log_contains(rf"reload: generation {generation} serves", 10)
+    client.join()
+    assert client.error is None
+    assert s.log_contains(r"reloaded: all workers are of generation 3$", 10)
