@@ -164,6 +164,11 @@ $(BUILD)/parts.a: $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	@rm -f $@
 	@ar rcs $@ $^
 
+# What tests/test_reference.py compares with its model.
+RESULTS_BIN := $(BUILD)/unit/http_results
+$(RESULTS_BIN): tests/tools/http_results.c $(BUILD)/parts.a $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(BUILD)/parts.a -linih $(LLHTTP_LIBS) -lpthread
+
 $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/parts.a $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -iquote src -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(BUILD)/parts.a \
 	    -lcmocka -linih $(LLHTTP_LIBS) -lpthread
@@ -183,7 +188,7 @@ $(VENV)/installed-$(PY_KEY): requirements-dev.txt
 
 # pytest's status 5 is "no test has that name": then it was the name of a unit test.
 .PHONY: pytest
-pytest: $(BIN) venv ## run the tests of the built program; T=name for some
+pytest: $(BIN) $(BUILD)/unit/http_results venv ## run the tests of the built program; T=name for some
 	@status=0; $(TEST_ENV) $(VENV)/bin/python -m pytest tests $(if $(T),-k '$(T)') $(PYTEST_ARGS) \
 	    || status=$$?; \
 	$(if $(T),test $$status -ne 5 || status=0;) exit $$status
@@ -214,8 +219,9 @@ test-pythons: ## run every test for each usable CPython found on the machine
 
 # The corpus grows in build/fuzz and starts from the raw requests of the tests.
 .PHONY: fuzz fuzz-run
-fuzz: ## fuzz the protocol layers, FUZZ_S=60 seconds each
+fuzz: ## fuzz all that reads foreign bytes, FUZZ_S=60 seconds each
 	$(AGAIN) CC=clang FLAVOUR=fuzz $(JOBS) fuzz-run
+	MYSERVER_DIFFERENTIAL=$$(($(FUZZ_S) * 3000)) $(AGAIN) pytest T=test_differential
 
 fuzz-run: $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/%.run)
 $(BUILD)/%.run: $(BUILD)/%.fuzz FORCE
@@ -229,7 +235,7 @@ $(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/parts.a $(BUILD)/flags
 
 ## ---------------------------------------------------------------- lint
 
-C_FILES  := $(SOURCES) $(HEADERS) $(UNIT_SOURCES) $(FUZZ_SOURCES)
+C_FILES  := $(SOURCES) $(HEADERS) $(UNIT_SOURCES) $(FUZZ_SOURCES) $(wildcard tests/tools/*.c)
 TIDY_OK  := $(SOURCES:src/%.c=$(BUILD)/tidy/%.ok)
 DOCS_ini := conf/myserver.ini
 DOCS_md  := conf/OPTIONS.md

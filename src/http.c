@@ -77,12 +77,30 @@ static int on_chunk_header(llhttp_t *p)
     return 0;
 }
 
-/* `position` counts the bytes of the body as they were sent, up to payload or its end. */
-static bool check_overhead(struct http *h, uint64_t position)
+/* What llhttp 8 takes around chunks: DEL in extensions; obs-fold (RFC 9112 5.2) and empty names in
+ * trailers. */
+static bool may_follow(char before, char c)
 {
-    if (h->chunked && (position - h->gap_start > OVERHEAD_BYTES_MAX ||
-                       position - h->body.length > h->body.length + OVERHEAD_BYTES_MAX)) {
+    return c != 0x7f && (before != '\n' || (c != ' ' && c != '\t' && c != ':'));
+}
+
+/* What came between two pieces of payload, or behind the last: sizes, extensions, trailers.
+ * `position`, where it ends, counts the bytes of the body as they were sent. */
+static bool check_gap(struct http *h, uint64_t position)
+{
+    const char *window = h->in.data + h->window_start;
+    uint64_t from = h->gap_start > h->window_offset ? h->gap_start : h->window_offset;
+    if (!h->chunked) {
+        return true;
+    }
+    if (position - h->gap_start > OVERHEAD_BYTES_MAX ||
+        position - h->body.length > h->body.length + OVERHEAD_BYTES_MAX) {
         return http_refuse(h, 400, "chunk sizes, extensions or trailers too long");
+    }
+    for (uint64_t i = from - h->window_offset; i < position - h->window_offset; i++) {
+        if (!may_follow(i > 0 ? window[i - 1] : h->last_byte, window[i])) {
+            return http_refuse(h, 400, "malformed chunk extension or trailer");
+        }
     }
     return true;
 }
@@ -96,7 +114,7 @@ static int on_body(llhttp_t *p, const char *at, size_t len)
 {
     struct http *h = p->data;
     uint64_t position = h->window_offset + window_bytes(h, at);
-    if (!check_overhead(h, position)) {
+    if (!check_gap(h, position)) {
         return -1;
     }
     switch (body_append(&h->body, at, len)) {
@@ -158,18 +176,18 @@ static void parse_body(struct http *h)
     h->window_start = h->parsed;
     llhttp_errno_t error = llhttp_execute(p, h->in.data + h->parsed, len);
     if (error == HPE_OK && h->stage == STAGE_BODY) {
+        check_gap(h, h->window_offset + len);
         h->window_offset += len;
         h->last_byte = h->in.data[h->in.len - 1];
         h->in.len = h->parsed = h->head_bytes;
-        check_overhead(h, h->window_offset);
     } else if (error == HPE_PAUSED && h->stage == STAGE_READY) {
         size_t taken = window_bytes(h, llhttp_get_error_pos(p));
         h->parsed += taken;
         if (check_last_line(h)) {
-            check_overhead(h, h->window_offset + taken);
+            check_gap(h, h->window_offset + taken);
         }
     } else if (h->stage == STAGE_REFUSED ||
-               check_overhead(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
+               check_gap(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
         refuse_parsed(h, error);
     }
 }
