@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #define KEPT_BYTES      (16 * 1024)
-/* One sendfile(2) of this size at most, so that a fast reader cannot hold the loop. */
+/* A reader that is as fast as we are would hold its thread, or the loop, for as long as there is
+ * something to send: after so many system calls, or such a piece of a file, others get a turn. */
+#define SENDS_MAX       4
 #define FILE_STEP_BYTES (1024 * 1024)
 
 void output_init(struct output *o)
@@ -50,12 +52,14 @@ static bool is_blocked(int error)
     return error == EAGAIN || error == EWOULDBLOCK;
 }
 
-/* Sends pieces until the socket is full; advances them. */
+/* Sends pieces until the socket is full, or for long enough; advances them. */
 static enum output_result send_pieces(struct output *o, int fd, struct iovec **pieces,
                                       unsigned *count, int flags)
 {
-    while (*count > 0) {
+    for (unsigned sends = 0; *count > 0; sends++) {
         struct msghdr message = {.msg_iov = *pieces, .msg_iovlen = *count};
+        if (sends == SENDS_MAX)
+            return OUTPUT_BLOCKED;
         ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | flags);
         if (sent < 0 && errno == EINTR)
             continue;
@@ -103,8 +107,10 @@ static enum output_result flush_bytes(struct output *o, int fd)
 
 static enum output_result flush_file(struct output *o, int fd)
 {
-    while (o->file_fd >= 0 && o->file_bytes > 0) {
+    for (unsigned sends = 0; o->file_fd >= 0 && o->file_bytes > 0; sends++) {
         off_t offset = (off_t)o->file_offset;
+        if (sends == SENDS_MAX)
+            return OUTPUT_BLOCKED;
         size_t step = o->file_bytes < FILE_STEP_BYTES ? (size_t)o->file_bytes : FILE_STEP_BYTES;
         ssize_t sent = sendfile(fd, o->file_fd, &offset, step);
         if (sent < 0 && errno == EINTR)
@@ -131,6 +137,12 @@ enum output_result output_flush(struct output *o, int fd)
 
 static void copy_pieces(struct output *o, const struct iovec *pieces, unsigned count)
 {
+    /* A client that is always a little behind never empties this: what it has must go, or a long
+     * stream would be kept whole. Only when that is half, so that bytes are moved once. */
+    if (o->bytes_sent > o->bytes.len / 2) {
+        buf_consume(&o->bytes, o->bytes_sent);
+        o->bytes_sent = 0;
+    }
     for (unsigned i = 0; i < count; i++)
         buf_append(&o->bytes, pieces[i].iov_base, pieces[i].iov_len);
 }
