@@ -50,6 +50,7 @@ struct wsgi_call {
     struct response *response; /* borrowed */
     const struct environ_facts *facts;
     struct wsgi_sink sink;
+    unsigned long thread; /* Python's name of the one that runs the request */
     struct _object *environ, *input, *result, *iterator, *chunk;
     struct _object *start_response, *writer; /* kept for the next call */
     ssize_t index;                           /* next item of a list or tuple */

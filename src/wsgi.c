@@ -168,6 +168,11 @@ static PyObject *writer_call(PyObject *self, PyObject *const *args, size_t flags
     struct wsgi_call *call = active_call(self);
     if (!call)
         return NULL;
+    /* Sending gives the interpreter up, and the request's thread would send beside it. */
+    if (PyThread_get_thread_ident() != call->thread) {
+        PyErr_SetString(PyExc_RuntimeError, "write() was called on another thread");
+        return NULL;
+    }
     if (PyVectorcall_NARGS(flags) != 1 || keywords || !PyBytes_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError, "write(data) takes bytes");
         return NULL;
@@ -297,6 +302,7 @@ enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *
     call->facts = facts;
     call->response = response;
     call->sink = *sink;
+    call->thread = PyThread_get_thread_ident();
     call->known_bytes = -1;
     call->head_sent = call->ended = false;
     call->exceptions = 0;

@@ -64,7 +64,7 @@ static PyObject *wrapper_next(PyObject *object)
 static PyObject *wrapper_close(PyObject *object, PyObject *Py_UNUSED(none))
 {
     struct wrapper *self = (struct wrapper *)object;
-    if (!PyObject_HasAttrString(self->file, "close"))
+    if (!self->file || !PyObject_HasAttrString(self->file, "close"))
         Py_RETURN_NONE;
     return PyObject_CallMethod(self->file, "close", NULL);
 }

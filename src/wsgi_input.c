@@ -29,9 +29,10 @@ static bool is_attached(struct input *self)
     return false;
 }
 
+/* Checked again where Python code may have run meanwhile: another thread ends the request. */
 static size_t left(const struct input *self)
 {
-    return (size_t)(self->body->length - self->position);
+    return self->body ? (size_t)(self->body->length - self->position) : 0;
 }
 
 /* io semantics: None and negative mean everything. */
@@ -70,7 +71,7 @@ static PyObject *take(struct input *self, size_t len)
 static PyObject *input_read(struct input *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t size;
-    if (!is_attached(self) || !parse_size(args, count, &size))
+    if (!parse_size(args, count, &size) || !is_attached(self))
         return NULL;
     size_t len = left(self);
     if (size >= 0 && (size_t)size < len)
@@ -107,7 +108,7 @@ static PyObject *next_line(struct input *self, Py_ssize_t size)
 static PyObject *input_readline(struct input *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t size;
-    if (!is_attached(self) || !parse_size(args, count, &size))
+    if (!parse_size(args, count, &size) || !is_attached(self))
         return NULL;
     return next_line(self, size);
 }
@@ -115,7 +116,7 @@ static PyObject *input_readline(struct input *self, PyObject *const *args, Py_ss
 static PyObject *input_readlines(struct input *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t hint;
-    if (!is_attached(self) || !parse_size(args, count, &hint))
+    if (!parse_size(args, count, &hint) || !is_attached(self))
         return NULL;
     PyObject *lines = PyList_New(0);
     Py_ssize_t total = 0;
