@@ -117,6 +117,7 @@ struct conn_shared {
     pthread_mutex_t free_lock;  /* of free_exchanges, free_count */
     struct exchange *free_exchanges;
     unsigned free_count;
+    bool is_copy; /* in a process that the application forked: nothing here is its own */
 };
 
 enum conn_step {

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define BACKLOG_BYTES  (256 * 1024)
 #define BIG_SEND_BYTES (64 * 1024)
@@ -59,6 +60,18 @@ static void end(struct turn *turn)
     atomic_fetch_add_explicit(&slot->requests, 1, memory_order_relaxed);
 }
 
+/* A process that the application forked may come back from the request as if it were this one
+ * (sys.exit() raises): the connection, the loop and the locks are its parent's. */
+static void leave_if_copy(const struct turn *turn)
+{
+    if (!turn->conn->shared->is_copy)
+        return;
+    log_error(
+        "%s %s: a process that the application forked came back from its request and is ended",
+        turn->thread->slot->method, turn->thread->slot->path);
+    _exit(EXIT_CRASH);
+}
+
 static void client_gone(struct exchange *e)
 {
     e->aborted = true;
@@ -97,6 +110,7 @@ static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count,
     struct exchange *e = turn->exchange;
     int fd = turn->conn->fd;
     size_t bytes = 0;
+    leave_if_copy(turn);
     for (unsigned i = 0; i < count; i++)
         bytes += pieces[i].iov_len;
     bool big = bytes > BIG_SEND_BYTES;
@@ -216,6 +230,7 @@ static void send_file(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
     struct wsgi_file file = e->call.file;
+    leave_if_copy(turn);
     struct iovec head = take_head(turn, e->call.known_bytes);
     uint64_t admitted = response_admit(&e->response, (size_t)file.bytes);
     bool complete = response_is_complete(&e->response);
@@ -281,6 +296,7 @@ static void run_application(struct turn *turn)
     pool_drop_garbage(turn->thread->pool);
     respond(turn, wsgi_start(&e->call, &e->facts, &e->response, &sink));
     wsgi_finish(&e->call, e->output.tail_len > 0 ? &e->tail_object : NULL);
+    leave_if_copy(turn);
     python_report_imports(turn->thread->slot->method, turn->thread->slot->path);
     python_release(&turn->thread->python);
     if (e->call.exceptions > 0)

@@ -100,8 +100,8 @@ static void exchange_drop(struct conn *c)
     if (!c->exchange)
         return;
     exchange_reset(c);
-    http_reset(&c->exchange->http);
     buf_reset(&c->exchange->http.in); /* pipelined bytes that nobody will answer */
+    http_reset(&c->exchange->http);   /* and their memory */
     exchange_put(c);
 }
 
@@ -216,7 +216,11 @@ void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *or
 {
     if (!conn_make_room(shared))
         log_debug("more than %u connections, one was given by another worker", shared->limit);
-    conn_new(shared, fd)->origin = *origin;
+    struct conn *c = conn_new(shared, fd);
+    c->origin = *origin;
+    /* Its client counts on the time that idle connections have. */
+    if (!origin->proxy_due && shared->config->keep_alive_ms > shared->config->header_timeout_ms)
+        c->deadline_ms = deadline(shared->config->keep_alive_ms);
 }
 
 void conn_close(struct conn *c, const char *why)
@@ -466,8 +470,9 @@ static void send_continue(struct conn *c)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     c->exchange->continued = true;
+    /* No room for 25 bytes, or only for some of them: nothing can follow those. */
     if (send(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(text) - 1)
-        c->exchange->aborted = true;
+        (void)shutdown(c->fd, SHUT_RDWR);
 }
 
 /* A body that drips, a byte at a time, does not win time by each byte. */
@@ -619,9 +624,7 @@ enum conn_step conn_read(struct conn *c)
         if (step != CONN_WAITS || c->state != CONN_READING)
             return step;
     }
-    if (more && !c->queue)
-        enqueue(c, &c->shared->readable);
-    return step;
+    return step; /* if there is more, epoll says so after the others had their turn */
 }
 
 /* --- the loop's own work -------------------------------------------------------------------- */
@@ -668,8 +671,8 @@ static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state
 {
     struct conn *c;
     TAILQ_FOREACH(c, &shared->all, all)
-    if (c->state == state && !c->queue && !c->exchange &&
-        atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && !has_unread(c))
+    if (atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && c->state == state &&
+        !c->queue && !c->exchange && !has_unread(c))
         return c;
     return NULL;
 }
@@ -686,9 +689,12 @@ bool conn_make_room(struct conn_shared *shared)
     return c != NULL;
 }
 
-/* A connection whose deadline has passed. */
+/* A connection whose deadline has passed. Where bytes are there, we are late and not the client
+ * (this process was stopped, or short of CPU): they are read first. */
 static void expire(struct conn *c)
 {
+    if ((c->state == CONN_IDLE || c->state == CONN_READING) && has_unread(c))
+        return;
     switch (c->state) {
     case CONN_IDLE:
         conn_close(c, "idle");

@@ -21,6 +21,9 @@
 #define STANDBY_LOOK_NS    (2 * NS_PER_MS)
 /* Looks without anything to do before it sleeps for good. */
 #define STANDBY_LOOKS_IDLE 50
+/* So many requests may be taken without a look at what else has come: pipelined ones are here
+ * already, and would keep all others out. */
+#define TAKEN_MAX          8
 
 /* --- who leads (under the lock) ------------------------------------------------------------- */
 
@@ -97,6 +100,24 @@ static void resume_returned(struct pool *pool)
         conn_resume(c);
 }
 
+static void run_loop(struct pool *pool, int how)
+{
+    pool->taken = 0;
+    ev_run(pool->shared->loop, how);
+}
+
+/* A request that runs may keep the interpreter for long, and drops the garbage when it begins: the
+ * leader must not wait for it. */
+static bool has_garbage_to_drop(struct pool *pool)
+{
+    if (atomic_load_explicit(&pool->garbage_count, memory_order_relaxed) == 0)
+        return false;
+    pthread_mutex_lock(&pool->lock);
+    bool quiet = pool->running == 0;
+    pthread_mutex_unlock(&pool->lock);
+    return quiet;
+}
+
 /* Runs the loop until there is a request for the calling thread (returned), or the pool stops
  * (NULL). The leader; lock not held. */
 static struct conn *lead(struct pool *pool, struct pool_thread *thread)
@@ -104,19 +125,21 @@ static struct conn *lead(struct pool *pool, struct pool_thread *thread)
     struct conn_shared *shared = pool->shared;
     struct conn *c;
     conn_unpark_all(shared);
+    if (++pool->taken > TAKEN_MAX)
+        run_loop(pool, EVRUN_NOWAIT);
     for (;;) {
         resume_returned(pool);
         while ((c = TAILQ_FIRST(&shared->readable)))
             if (conn_read(c) == CONN_RUNS)
                 return c;
-        if (pool->garbage_count > 0) {
+        if (has_garbage_to_drop(pool)) {
             python_acquire(&thread->python);
             pool_drop_garbage(pool);
             python_release(&thread->python);
         }
         if (pool->stopping)
             return NULL;
-        ev_run(shared->loop, EVRUN_ONCE);
+        run_loop(pool, EVRUN_ONCE);
     }
 }
 
@@ -139,7 +162,7 @@ static void lead_as_standby(struct pool *pool)
         pthread_mutex_unlock(&pool->lock);
         if (leave)
             return;
-        ev_run(shared->loop, EVRUN_ONCE);
+        run_loop(pool, EVRUN_ONCE);
     }
 }
 
@@ -361,6 +384,11 @@ void pool_queue_ready(struct pool *pool, struct conn *conn)
 {
     pthread_mutex_lock(&pool->lock);
     TAILQ_INSERT_TAIL(&pool->ready, conn, link);
+    /* One that has parked meanwhile would be made the leader, who does not look there. */
+    struct pool_thread *thread = pop_idle(pool);
+    if (thread)
+        call_thread(thread, false);
+    publish_free(pool);
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -51,7 +52,9 @@ static struct {
     ev_async bell;
     ev_timer tick, accept_pause, give_retry, last_call;
     ev_io inbox, lifeline;
+    ev_prepare before_sleep;
     bool accepting;
+    bool turned_away; /* by the standby: a thread that leads again accepts at once */
     bool listening; /* the listeners are open */
     uint64_t full_quiet_until_ms;
     uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
@@ -71,6 +74,22 @@ static void set_accepting(bool on)
         else
             ev_io_stop(worker.shared.loop, &worker.acceptors[i].watcher);
     }
+}
+
+static void accept_again(void)
+{
+    worker.turned_away = false;
+    if (worker.listening && !ev_is_active(&worker.accept_pause))
+        set_accepting(true);
+}
+
+static void on_before_sleep(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    if (worker.turned_away && !worker.pool.led_by_standby)
+        accept_again();
 }
 
 static void on_accept_error(int error)
@@ -118,6 +137,7 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
     (void)events;
     if (worker.pool.led_by_standby) {
         set_accepting(false); /* no thread is free: the siblings, or later */
+        worker.turned_away = true;
         return;
     }
     if (!conn_make_room(&worker.shared)) {
@@ -132,8 +152,7 @@ static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int eve
     (void)loop;
     (void)watcher;
     (void)events;
-    if (!worker.shared.draining)
-        set_accepting(true);
+    accept_again();
 }
 
 /* --- giving connections away ---------------------------------------------------------------- */
@@ -153,17 +172,18 @@ static int find_free_sibling(void)
     return -1;
 }
 
-static bool give_to_free_sibling(struct conn *c)
+/* One of whose request something has been read has to stay. */
+static bool give_to(struct conn *c, int slot)
 {
-    int slot = find_free_sibling();
-    return slot >= 0 && !c->exchange && inbox_give(c, worker.seed->inboxes[slot].write_fd);
+    return !c->exchange && inbox_give(c, worker.seed->inboxes[slot].write_fd);
 }
 
 /* No thread is free, and the next request of an idle connection is there. */
 static void on_overflow(void *context, struct conn *c)
 {
     (void)context;
-    if (give_to_free_sibling(c))
+    int slot = find_free_sibling();
+    if (slot >= 0 && give_to(c, slot))
         return;
     conn_park(c);
     if (!ev_is_active(&worker.give_retry)) {
@@ -176,10 +196,10 @@ static void on_give_retry(struct ev_loop *loop, ev_timer *watcher, int events)
 {
     (void)events;
     struct conn *c, *next;
-    for (c = TAILQ_FIRST(&worker.shared.parked); c; c = next) {
+    int slot = 0;
+    for (c = TAILQ_FIRST(&worker.shared.parked); c && (slot = find_free_sibling()) >= 0; c = next) {
         next = TAILQ_NEXT(c, link);
-        if (!give_to_free_sibling(c))
-            break;
+        (void)give_to(c, slot);
     }
     if (TAILQ_EMPTY(&worker.shared.parked))
         ev_timer_stop(loop, watcher);
@@ -189,7 +209,8 @@ static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     (void)events;
-    inbox_adopt_all(&worker.shared, watcher->fd);
+    if (!worker.pool.stopping) /* else our successor takes them */
+        inbox_adopt_all(&worker.shared, watcher->fd);
 }
 
 /* --- stopping ------------------------------------------------------------------------------- */
@@ -209,7 +230,7 @@ static void give_idle_away(void)
     struct conn *c, *next;
     for (c = TAILQ_FIRST(&worker.shared.all); c; c = next) {
         next = TAILQ_NEXT(c, all);
-        if (c->state != CONN_IDLE || c->exchange || atomic_load(&c->owner) != CONN_LOOP)
+        if (atomic_load(&c->owner) != CONN_LOOP || c->state != CONN_IDLE || c->exchange)
             continue;
         for (unsigned tried = 0; tried < board->workers; tried++) {
             unsigned slot = target++ % board->workers;
@@ -221,19 +242,27 @@ static void give_idle_away(void)
     }
 }
 
+/* The open socket lives on in the others: closed alone, it would stay in our epoll, and libev make
+ * itself a new one whose number inbox.c does not know. */
 static void close_listeners(void)
 {
     set_accepting(false);
     ev_timer_stop(worker.shared.loop, &worker.accept_pause);
-    for (size_t i = 0; i < worker.seed->listeners->count; i++)
-        close(worker.seed->listeners->items[i].fd);
+    for (size_t i = 0; i < worker.seed->listeners->count; i++) {
+        int fd = worker.seed->listeners->items[i].fd;
+        (void)epoll_ctl(worker.shared.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        close(fd);
+    }
     worker.listening = false;
 }
 
 static void stop_when_drained(void)
 {
-    if (worker.shared.draining && !worker.listening && worker.shared.count == 0 &&
-        !pool_is_busy(&worker.pool))
+    if (!worker.shared.draining || worker.listening || worker.pool.stopping)
+        return;
+    /* What others gave before they knew. */
+    inbox_adopt_all(&worker.shared, worker.seed->inboxes[worker.seed->slot].read_fd);
+    if (worker.shared.count == 0 && !pool_is_busy(&worker.pool))
         pool_stop(&worker.pool);
 }
 
@@ -348,9 +377,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
         give_idle_away();
     stop_when_drained();
-    if (!worker.shared.draining && !worker.pool.led_by_standby &&
-        !ev_is_active(&worker.accept_pause))
-        set_accepting(true);
+    if (!worker.pool.led_by_standby)
+        accept_again();
 }
 
 static void on_bell(struct ev_loop *loop, ev_async *watcher, int events)
@@ -426,6 +454,7 @@ static void after_fork_in_child(void)
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGQUIT, SIG_DFL);
+    worker.shared.is_copy = true;
     after_fork();
 }
 
@@ -440,6 +469,8 @@ static void watch(void)
     ev_async_start(loop, &worker.bell);
     ev_timer_init(&worker.tick, on_tick, TICK_S, TICK_S);
     ev_timer_start(loop, &worker.tick);
+    ev_prepare_init(&worker.before_sleep, on_before_sleep);
+    ev_prepare_start(loop, &worker.before_sleep);
     ev_timer_init(&worker.accept_pause, on_accept_pause_end, ACCEPT_PAUSE_S, 0.);
     ev_timer_init(&worker.last_call, on_last_call, LISTEN_LAST_CALL_MS / 1000., 0.);
     ev_timer_init(&worker.give_retry, on_give_retry, GIVE_RETRY_S, GIVE_RETRY_S);
