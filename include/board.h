@@ -31,6 +31,18 @@ enum board_retire {
     BOARD_RETIRE_STUCK,    /* accepts no more: drained at once, its replacement comes at once */
 };
 
+/* What a worker ended of. */
+enum board_end {
+    BOARD_END_CRASH,
+    BOARD_END_RELOAD,
+    BOARD_END_REQUESTS, /* as enum board_retire */
+    BOARD_END_LIFETIME,
+    BOARD_END_MEMORY,
+    BOARD_END_STUCK,
+    BOARD_END_STOP, /* fewer were wanted, or none */
+    BOARD_END_COUNT
+};
+
 enum board_phase { BOARD_IDLE, BOARD_RUNNING };
 
 /* Bounds of the latency histogram; beyond the last is one more bucket. */
@@ -99,8 +111,9 @@ struct board {
     uint64_t started_ns;
     _Atomic uint32_t log_opening; /* master: how often the log files were reopened */
     _Atomic int32_t master_pid;
-    _Atomic bool stopping;      /* master: the whole server stops, no worker will go on serving */
-    _Atomic bool last_call;     /* master: with it, nobody else answers who waits in the kernel */
+    _Atomic bool stopping;  /* master: the whole server stops, no worker will go on serving */
+    _Atomic bool last_call; /* master: with it, nobody else answers who waits in the kernel */
+    _Atomic uint64_t ends[BOARD_END_COUNT]; /* master: workers */
     struct board_mold molds[2]; /* the serving generation's and the loading one's: generation % 2 */
     struct board_worker *worker; /* [workers] */
     struct board_thread *thread; /* [workers * threads] */

@@ -6,6 +6,7 @@
 
 #include "base.h"
 #include "board.h"
+#include "control.h"
 #include "listen.h"
 #include "upkeep.h"
 
@@ -72,6 +73,9 @@ struct book {
     char *names; /* of the listeners, for the log; owned */
     struct board *board;
     struct worker_inbox *inboxes;
+    struct control_sockets control;
+    pid_t control_pid; /* 0: does not run */
+    struct delay control_starts;
     int signal_fd;
     int lifeline_fds[2]; /* read end for the others; nobody else may keep the write end */
 

@@ -27,13 +27,13 @@ struct listeners {
     size_t count;
 };
 
-/* Opens `binds` ("host:port", "[v6]:port", ":port", "unix:/path", "fd://N"). A stale unix
- * socket (nobody answers) is replaced, a live one is an error. `backlog` is clamped to
- * net.core.somaxconn with a warning. Any failure: die(EXIT_CONFIG). */
-void listen_open(struct listeners *all, const struct config_list *binds, unsigned backlog,
-                 mode_t unix_mode);
+/* Opens `binds`, the values of `option` ("host:port", "[v6]:port", ":port", "unix:/path",
+ * "fd://N"). A stale unix socket (nobody answers) is replaced, a live one is an error. `backlog` is
+ * clamped to net.core.somaxconn with a warning. Any failure: die(EXIT_CONFIG). */
+void listen_open(struct listeners *all, const char *option, const struct config_list *binds,
+                 unsigned backlog, mode_t unix_mode);
 /* Looks at the words only, and opens nothing: die(EXIT_CONFIG) where they are malformed. */
-void listen_check(const struct config_list *binds);
+void listen_check(const char *option, const struct config_list *binds);
 /* No new connection begins any more, while those whose handshake is under way complete it: who
  * accepts for LISTEN_LAST_CALL_MS more and then closes has cut off nobody. Only sockets that we
  * made: what is inherited others may go on using. */

@@ -155,6 +155,8 @@ uint64_t book_next_deadline(const struct book *b)
         earlier(&next, b->molds[i].deadline_ms);
     if (b->orders.not_before_ms > now)
         earlier(&next, b->orders.not_before_ms);
+    if (b->control_starts.not_before_ms > now)
+        earlier(&next, b->control_starts.not_before_ms);
     if (b->mold_starts.not_before_ms > now)
         earlier(&next, b->mold_starts.not_before_ms);
     earlier(&next, b->upkeep.due_ms);

@@ -6,6 +6,7 @@
 
 #include "access.h"
 #include "config.h"
+#include "control.h"
 #include "forwarded.h"
 #include "listen.h"
 #include "logfile.h"
@@ -38,5 +39,6 @@ void check_words(const struct config *config)
             "such as 127.0.0.1,::1,10.0.0.0/8, or *",
             (int)strcspn(wrong, ","), wrong);
     forwarded_fini(&trust);
-    listen_check(&config->bind);
+    listen_check("bind", &config->bind);
+    control_check(config);
 }

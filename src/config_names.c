@@ -139,7 +139,11 @@ static const struct foreign {
     {"certfile", NULL, "TLS is the work of nginx"},
     {"keyfile", NULL, "TLS is the work of nginx"},
     {"https", NULL, "TLS is the work of nginx"},
-    {"stats", NULL, "there is no statistics server"},
+    {"stats-server", "stats", NULL},
+    {"stats-http", "control", "it answers /stats, /metrics and more"},
+    {"metrics", "control", "it answers /metrics and more"},
+    {"statsd-host", "control", "it answers /metrics, for Prometheus"},
+    {"control-socket", "control", NULL},
 };
 
 static const struct foreign *find_foreign(const char *name)

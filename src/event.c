@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROVEN_MS   1000 /* a worker that served this long did not fail at start */
@@ -214,13 +215,35 @@ static void log_death(struct book *b, const struct slot *s, int status)
     buf_fini(&running);
 }
 
+static enum board_end end_of(const struct book *b, const struct slot *s, bool left)
+{
+    switch (s->retire) {
+    case BOARD_RETIRE_NOT:
+        break;
+    case BOARD_RETIRE_REQUESTS:
+        return left ? BOARD_END_REQUESTS : BOARD_END_CRASH;
+    case BOARD_RETIRE_LIFETIME:
+        return left ? BOARD_END_LIFETIME : BOARD_END_CRASH;
+    case BOARD_RETIRE_MEMORY:
+        return left ? BOARD_END_MEMORY : BOARD_END_CRASH;
+    case BOARD_RETIRE_STUCK:
+        return BOARD_END_STUCK;
+    }
+    if (!left)
+        return BOARD_END_CRASH;
+    return book_is_older(b, s) ? BOARD_END_RELOAD : BOARD_END_STOP;
+}
+
 static void on_worker_exit(struct book *b, struct slot *s, int status)
 {
     bool told = s->state == SLOT_DRAINING;
     bool failed = !told && !s->proven;
     uint32_t generation = s->generation;
     /* A worker that was told to leave and is killed late is a warning already. */
-    if (told && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0))
+    bool left =
+        told && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
+    atomic_fetch_add(&b->board->ends[end_of(b, s, left)], 1);
+    if (left)
         log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
     else
         log_death(b, s, status);
@@ -265,9 +288,20 @@ static void on_mold_exit(struct book *b, struct mold *mold, int status)
         fail_trial(b, "the mold died before a worker served");
 }
 
+static void on_control_exit(struct book *b, int status)
+{
+    log_error("the control process (pid %d) died: %s", b->control_pid, status_text(status));
+    b->control_pid = 0;
+    book_count_failure(&b->control_starts);
+}
+
 /* Besides our own, orphans of the application become our children: those are only reaped. */
 static void on_child_exit(struct book *b, pid_t pid, int status)
 {
+    if (pid == b->control_pid) {
+        on_control_exit(b, status);
+        return;
+    }
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         if (b->molds[i].pid == pid) {
             on_mold_exit(b, &b->molds[i], status);
@@ -324,6 +358,7 @@ static void adopt_worker(struct book *b, struct slot *s)
         s->pid = pid;
         s->state = SLOT_STARTING;
         atomic_fetch_add(&book_shown(b, s)->spawns, 1);
+        atomic_store(&book_shown(b, s)->spawned_s, (uint64_t)time(NULL));
     } else {
         bury_stranger(b, s, pid);
     }

@@ -26,6 +26,7 @@
 
 struct open_context {
     struct listeners *all;
+    const char *option;
     const char *bind; /* what is being opened, as the user wrote it */
     unsigned backlog;
     mode_t unix_mode;
@@ -41,7 +42,7 @@ static NORETURN PRINTF_LIKE(2, 3) void refuse(const struct open_context *context
     int length = vasprintf(&sentence, format, args);
     va_end(args);
     listen_close(context->all, true);
-    die(EXIT_CONFIG, "bind: %s", length < 0 ? context->bind : sentence);
+    die(EXIT_CONFIG, "%s: %s", context->option, length < 0 ? context->bind : sentence);
 }
 
 static struct listener *add(struct open_context *context, int fd, int family)
@@ -291,11 +292,11 @@ static unsigned clamp_backlog(unsigned backlog)
     return somaxconn;
 }
 
-void listen_open(struct listeners *all, const struct config_list *binds, unsigned backlog,
-                 mode_t unix_mode)
+void listen_open(struct listeners *all, const char *option, const struct config_list *binds,
+                 unsigned backlog, mode_t unix_mode)
 {
     struct open_context context = {
-        .all = all, .backlog = clamp_backlog(backlog), .unix_mode = unix_mode};
+        .all = all, .option = option, .backlog = clamp_backlog(backlog), .unix_mode = unix_mode};
     *all = (struct listeners){0};
     for (size_t i = 0; i < binds->count; i++) {
         context.bind = binds->items[i];
@@ -308,10 +309,10 @@ void listen_open(struct listeners *all, const struct config_list *binds, unsigne
     }
 }
 
-void listen_check(const struct config_list *binds)
+void listen_check(const char *option, const struct config_list *binds)
 {
     struct listeners none = {0};
-    struct open_context context = {.all = &none};
+    struct open_context context = {.all = &none, .option = option};
     const char *port;
     for (size_t i = 0; i < binds->count; i++) {
         context.bind = binds->items[i];

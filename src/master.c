@@ -33,19 +33,29 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define LATE_MS 5000 /* no load delays our loop so long: we were suspended */
 
 /* ---- the steps that are due ---- */
 
-static NORETURN void become_mold(const struct book *b, uint32_t generation, int order_fd)
+/* In a new child: what must end with the master. */
+static void close_own(const struct book *b)
 {
     close(b->signal_fd);
     close(b->lifeline_fds[1]);
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         if (b->molds[i].order_fd >= 0)
             close(b->molds[i].order_fd);
+}
+
+static NORETURN void become_mold(const struct book *b, uint32_t generation, int order_fd)
+{
+    struct control_sockets control = b->control;
+    close_own(b);
+    listen_close(&control.http, false);
+    listen_close(&control.stats, false);
     static struct config fresh; /* for life: the workers have it too */
     if (b->reread) {
         log_set_process("mold");
@@ -114,6 +124,35 @@ static void settle_molds(struct book *b)
         log_info("reloading");
     if (b->reload_wanted || missing)
         start_mold(b);
+}
+
+static NORETURN void become_control(struct book *b)
+{
+    close_own(b);
+    struct control_seed seed = {
+        .config = b->config,
+        .board = b->board,
+        .listeners = &b->listeners,
+        .sockets = &b->control,
+        .lifeline_fd = b->lifeline_fds[0],
+    };
+    control_main(&seed);
+}
+
+static void settle_control(struct book *b)
+{
+    if (!control_is_wanted(&b->control) || b->control_pid > 0 ||
+        now_ms() < b->control_starts.not_before_ms)
+        return;
+    pid_t pid = fork();
+    if (pid == 0)
+        become_control(b);
+    if (pid > 0) {
+        b->control_pid = pid;
+        return;
+    }
+    log_error("cannot start the control process: %s", strerror(errno));
+    book_count_failure(&b->control_starts);
 }
 
 static bool may_order(struct book *b, const struct book_tally *t)
@@ -193,6 +232,7 @@ static void settle(struct book *b)
         settle_stop(b);
         return;
     }
+    settle_control(b);
     settle_molds(b);
     settle_workers(b);
 }
@@ -322,7 +362,7 @@ static void run(struct book *b)
 static void open_sockets(struct book *b)
 {
     const struct config *c = b->config;
-    listen_open(&b->listeners, &c->bind, c->backlog, c->socket_mode);
+    listen_open(&b->listeners, "bind", &c->bind, c->backlog, c->socket_mode);
     struct buf names = {0};
     for (size_t i = 0; i < b->listeners.count; i++)
         buf_printf(&names, "%s%s", i > 0 ? ", " : "", b->listeners.items[i].name);
@@ -392,6 +432,7 @@ static void master_init(struct book *b, const struct config *c)
     log_set_level((enum log_level)c->log_level);
     open_sockets(b);
     open_logs(c);
+    control_open(&b->control, c);
     make_slots(b);
     logfile_share(&b->board->log_opening);
     open_inboxes(b);
@@ -405,8 +446,20 @@ static void master_init(struct book *b, const struct config *c)
         log_info("listening on %s", b->listeners.items[i].name);
 }
 
+/* It answers to the last, and takes no time to die. */
+static void end_control(struct book *b)
+{
+    if (b->control_pid > 0) {
+        kill(b->control_pid, SIGKILL);
+        waitpid(b->control_pid, NULL, 0);
+    }
+    listen_close(&b->control.http, true);
+    listen_close(&b->control.stats, true);
+}
+
 static void master_fini(struct book *b)
 {
+    end_control(b);
     for (unsigned i = 0; i < b->board->workers; i++) {
         close(b->inboxes[i].read_fd);
         close(b->inboxes[i].write_fd);

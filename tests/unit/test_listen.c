@@ -11,7 +11,7 @@ static char dir[] = "/tmp/test_listen.XXXXXX";
 
 static void open_binds(struct listeners *all, size_t count, char **binds)
 {
-    listen_open(all, &(struct config_list){.items = binds, .count = count}, 16, 0600);
+    listen_open(all, "bind", &(struct config_list){.items = binds, .count = count}, 16, 0600);
 }
 #define OPEN(all, ...)                                                                             \
     open_binds(all, sizeof(char *[]){__VA_ARGS__} / sizeof(char *), (char *[]){__VA_ARGS__})
@@ -35,7 +35,7 @@ static void refuses(const char *part, size_t count, char **binds)
     if (pid == 0) {
         struct listeners all;
         dup2(ends[1], STDERR_FILENO);
-        listen_open(&all, &(struct config_list){.items = binds, .count = count}, 16, 0600);
+        listen_open(&all, "bind", &(struct config_list){.items = binds, .count = count}, 16, 0600);
         _exit(0);
     }
     close(ends[1]);

@@ -1,0 +1,25 @@
+/* backlog.h: how many connections wait in the kernel to be accepted. */
+#ifndef MYSERVER_BACKLOG_H
+#define MYSERVER_BACKLOG_H
+
+#include "base.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct listeners;
+
+/* One listening socket. */
+struct backlog {
+    int family;  /* of the socket */
+    ino_t inode; /* the socket's, which names it to the kernel */
+    bool known;  /* the kernel told us of it at the last reading */
+    unsigned waiting, room;
+};
+
+/* For each listener, while its descriptor is open. */
+void backlog_init(struct backlog *all, const struct listeners *listeners);
+/* Asks the kernel; needs no descriptor of the sockets. */
+void backlog_read(struct backlog *all, size_t count);
+
+#endif

@@ -1,0 +1,41 @@
+/* stats.h: what the server did and does, as text: for uWSGI's tools, for Prometheus, and as our
+ * own JSON. Formats only: what is not on the board, the caller has found out. */
+#ifndef MYSERVER_STATS_H
+#define MYSERVER_STATS_H
+
+#include "base.h"
+#include "board.h"
+#include "buf.h"
+
+#include <stdbool.h>
+#include <time.h>
+
+struct backlog;
+struct config;
+struct usage;
+
+struct stats_facts {
+    const struct config *config;
+    const struct board *board;
+    const char *const *listeners;  /* names, [listener_count] */
+    const struct backlog *backlog; /* [listener_count] */
+    size_t listener_count;
+    const struct usage *usage; /* [board->workers] */
+    const char *directory;     /* the working one */
+    uid_t user;
+    gid_t group;
+    uint64_t now_ns;
+    time_t now_s;
+};
+
+/* Some worker serves, and the server does not stop. */
+bool stats_is_ready(const struct board *board);
+/* One JSON object with the keys of uWSGI's, as uwsgitop and others read it. Threads are its cores.
+ * Never a header, cookie or query of a request: whoever may connect would see them. */
+void stats_uwsgi(const struct stats_facts *facts, struct buf *out);
+/* Prometheus's text format, version 0.0.4. Counters outlive workers. */
+void stats_metrics(const struct stats_facts *facts, struct buf *out);
+/* Our own: the same numbers by worker, and the requests that run. */
+void stats_json(const struct stats_facts *facts, struct buf *out);
+
+#endif

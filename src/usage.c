@@ -1,0 +1,55 @@
+/* usage.c: memory of a process, from /proc. Layer 1.
+ *
+ * Owns nothing. Reads statm, which anybody may, for the whole and what is resident, and
+ * smaps_rollup, which walks the page tables, for what is really the process's own. Never fails:
+ * processes come and go while somebody looks. */
+#include "usage.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static FILE *open_of(pid_t pid, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    return fopen(path, "re");
+}
+
+static void read_statm(pid_t pid, struct usage *usage)
+{
+    uint64_t pages = 0, resident = 0, page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    FILE *file = open_of(pid, "statm");
+    if (!file)
+        return;
+    if (fscanf(file, "%" SCNu64 " %" SCNu64, &pages, &resident) == 2) {
+        usage->virtual_bytes = pages * page_bytes;
+        usage->resident_bytes = resident * page_bytes;
+    }
+    fclose(file);
+}
+
+static void read_rollup(pid_t pid, struct usage *usage)
+{
+    char line[256];
+    uint64_t kib;
+    FILE *file = open_of(pid, "smaps_rollup");
+    if (!file)
+        return;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "Pss: %" SCNu64, &kib) == 1)
+            usage->shared_out_bytes = kib * 1024;
+        else if (sscanf(line, "Private_Clean: %" SCNu64, &kib) == 1 ||
+                 sscanf(line, "Private_Dirty: %" SCNu64, &kib) == 1)
+            usage->private_bytes += kib * 1024;
+    }
+    fclose(file);
+}
+
+struct usage usage_read(pid_t pid)
+{
+    struct usage usage = {0};
+    read_statm(pid, &usage);
+    read_rollup(pid, &usage);
+    return usage;
+}
