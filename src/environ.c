@@ -176,6 +176,17 @@ static PyObject *latin1(const char *text, size_t len)
     return PyUnicode_DecodeLatin1(text, (Py_ssize_t)len, NULL);
 }
 
+/* A tenth of what PyUnicode_FromFormat takes. */
+static PyObject *decimal(uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    do
+        digits[--at] = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    return latin1(digits + at, sizeof(digits) - at);
+}
+
 static PyObject *request_text(const struct http *request, struct http_text text)
 {
     return latin1(http_at(request, text), text.length);
@@ -197,11 +208,39 @@ static PyObject *make_base(const struct config *config, const struct listener *l
     return base;
 }
 
+/* A copy of a dict has the table of the original, and a request adds about a dozen keys: a table
+ * with room for them spares every request its growth. There is no public call for that; but a
+ * table grows when the 22nd key comes, and stays when keys are taken out again. */
+#define GROWN_KEYS 22
+
+static int add_fillers(PyObject *dict, Py_ssize_t count, bool remove)
+{
+    int failed = 0;
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        PyObject *key = PyUnicode_FromFormat("filler %zd", i);
+        failed = !key || (remove ? PyDict_DelItem(dict, key) : PyDict_SetItem(dict, key, key));
+        Py_XDECREF(key);
+    }
+    return failed ? -1 : 0;
+}
+
+/* Takes `base`; new reference or NULL. */
+static PyObject *with_room(PyObject *base)
+{
+    PyObject *roomy = base ? PyDict_New() : NULL;
+    Py_ssize_t fillers = roomy ? GROWN_KEYS - PyDict_GET_SIZE(base) : 0;
+    if (roomy && (add_fillers(roomy, fillers, false) < 0 || PyDict_Update(roomy, base) < 0 ||
+                  add_fillers(roomy, fillers, true) < 0))
+        Py_CLEAR(roomy);
+    Py_XDECREF(base);
+    return roomy;
+}
+
 static int make_bases(const struct config *config, const struct listeners *listeners)
 {
     bases = xcalloc(listeners->count, sizeof(PyObject *));
     for (size_t i = 0; i < listeners->count; i++) {
-        bases[i] = make_base(config, &listeners->items[i]);
+        bases[i] = with_room(make_base(config, &listeners->items[i]));
         if (!bases[i])
             return -1;
     }
@@ -334,8 +373,7 @@ static int add_headers(PyObject *dict, const struct http *request, bool trusted)
     }
     if (!request->has_body)
         return 0;
-    return set_taking(dict, keys[KEY_CONTENT_LENGTH],
-                      PyUnicode_FromFormat("%llu", (unsigned long long)request->body.length));
+    return set_taking(dict, keys[KEY_CONTENT_LENGTH], decimal(request->body.length));
 }
 
 /* A unix socket has no name and port: those the client used are the Host's (never empty, PEP
@@ -376,7 +414,7 @@ static int add_ends(PyObject *dict, const struct environ_facts *facts)
     if (set_taking(dict, key_peer, peer) < 0)
         return -1;
     if (facts->client_port &&
-        set_taking(dict, keys[KEY_REMOTE_PORT], PyUnicode_FromFormat("%u", facts->client_port)) < 0)
+        set_taking(dict, keys[KEY_REMOTE_PORT], decimal(facts->client_port)) < 0)
         return -1;
     if (facts->https && PyDict_SetItem(dict, key_scheme, text_https) < 0)
         return -1;

@@ -8,7 +8,6 @@
 #include "http.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -277,7 +276,7 @@ bool forwarded_resolve(const struct forwarded_trust *trust, bool trusted, const 
 {
     int scheme = -1;
     bool for_seen = false;
-    snprintf(view->client, sizeof(view->client), "%s", peer);
+    memcpy(view->client, peer, strnlen(peer, sizeof(view->client) - 1) + 1);
     view->from_header = view->https = false;
     for (unsigned i = 0; trusted && i < request->header_count; i++) {
         int says = scheme_of(request, &request->headers[i]);

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Counts the instructions of one hello request in a worker, with callgrind.
+
+Unlike time, the count is the same on a busy machine: two runs that differ only in their number of
+requests are subtracted, so that starting and warming cancel out. `--check` compares with
+benchmarks/results/instructions.json and fails when a request costs over 2 % more; `--save` writes it.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks/results/instructions.json"
+REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
+BROWSER = (
+    b"GET /shop/?page=2 HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-For: 203.0.113.7\r\n"
+    b"X-Forwarded-Proto: https\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101\r\n"
+    b"Accept: text/html,application/xhtml+xml\r\nAccept-Language: en\r\nAccept-Encoding: gzip, br\r\n"
+    b"Cookie: sessionid=0123456789abcdef; csrftoken=fedcba9876543210\r\n\r\n"
+)
+ALLOWED_GROWTH = 1.02
+
+
+def read_answer(client: socket.socket) -> None:
+    """Reads one answer with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += client.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    match = re.search(rb"(?i)content-length: (\d+)", head)
+    assert head.startswith(b"HTTP/1.1 200") and match, head
+    while len(body) < int(match[1]):
+        body += client.recv(65536)
+
+
+def count(program: Path, request: bytes, requests: int) -> int:
+    """Instructions of the worker over `requests` requests on one connection."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory, "log")
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                ["valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/out.%p",
+                 str(program), "--workers=1", "--bind=127.0.0.1:0", "--prewarm-rounds=25",
+                 f"--chdir={ROOT}/tests/apps", "hello"],
+                stderr=stderr, env={**os.environ, "PYTHONHASHSEED": "0"},
+            )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while "ready:" not in log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            text = log.read_text()
+            port = int(re.search(r"listening on 127\.0\.0\.1:(\d+)", text)[1])
+            worker = int(re.search(r"worker 1 \(pid (\d+)\) serves", text)[1])
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+                for _ in range(requests):
+                    client.sendall(request)
+                    read_answer(client)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(120)
+        profile = Path(directory, f"out.{worker}").read_text()
+        return int(re.search(r"^(?:summary|totals): (\d+)", profile, re.M)[1])
+
+
+def per_request(program: Path, request: bytes) -> int:
+    """Instructions of one request."""
+    few, many = 500, 2500
+    return (count(program, request, many) - count(program, request, few)) // (many - few)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--program", type=Path, default=ROOT / "build/myserver")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--save", action="store_true")
+    args = parser.parse_args()
+    version = subprocess.run([args.program, "--version"], capture_output=True, text=True, check=True)
+    found = {"hello": per_request(args.program, REQUEST), "browser": per_request(args.program, BROWSER)}
+    for name, instructions in found.items():
+        print(f"{name}: {instructions} instructions a request")
+    if args.save:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps({"version": version.stdout.strip(), **found}, indent=4) + "\n")
+    if args.check:
+        known = json.loads(RESULT.read_text())
+        worse = [name for name in found if found[name] > known[name] * ALLOWED_GROWTH]
+        for name in worse:
+            print(f"{name}: was {known[name]}: find out why, or --save with the reason")
+        return 1 if worse else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
