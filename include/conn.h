@@ -114,9 +114,11 @@ struct conn_shared {
     struct conn_queue parked;   /* leader: the same, but no thread is free */
     unsigned count;             /* leader */
     unsigned limit;             /* of count */
-    pthread_mutex_t free_lock;  /* of free_exchanges, free_count */
+    pthread_mutex_t free_lock;  /* of the next three */
     struct exchange *free_exchanges;
     unsigned free_count;
+    unsigned given_back;        /* allocations freed since memory was trimmed */
+    unsigned given_back_before; /* leader: the same, at the tick before */
     bool is_copy; /* in a process that the application forked: nothing here is its own */
 };
 

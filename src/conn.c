@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 #define BODY_BYTES_PER_S 500
 /* More than a worker has in use at once but in a flood, whose memory is given back. */
 #define EXCHANGES_KEPT   64
+#define FLOOD_CONNS      256
 
 /* --- exchanges ------------------------------------------------------------------------------ */
 
@@ -74,6 +76,8 @@ static void exchange_put(struct conn *c)
         e->next_free = shared->free_exchanges;
         shared->free_exchanges = e;
         shared->free_count++;
+    } else {
+        shared->given_back++;
     }
     pthread_mutex_unlock(&shared->free_lock);
     if (!keep)
@@ -238,6 +242,9 @@ void conn_close(struct conn *c, const char *why)
     shared->count--;
     atomic_store_explicit(&shared->board->connections, shared->count, memory_order_relaxed);
     free(c);
+    pthread_mutex_lock(&shared->free_lock);
+    shared->given_back++;
+    pthread_mutex_unlock(&shared->free_lock);
 }
 
 static void become_idle(struct conn *c)
@@ -719,6 +726,21 @@ static void expire(struct conn *c)
     }
 }
 
+/* When a flood is over. malloc keeps what was freed below anything that is still in use: 5,000
+ * half heads left 50 MB behind. */
+static void trim_memory(struct conn_shared *shared)
+{
+    pthread_mutex_lock(&shared->free_lock);
+    bool over =
+        shared->given_back >= FLOOD_CONNS && shared->given_back == shared->given_back_before;
+    if (over)
+        shared->given_back = 0;
+    shared->given_back_before = shared->given_back;
+    pthread_mutex_unlock(&shared->free_lock);
+    if (over)
+        malloc_trim(0);
+}
+
 void conn_expire_all(struct conn_shared *shared, uint64_t now)
 {
     struct conn *c, *next;
@@ -731,4 +753,5 @@ void conn_expire_all(struct conn_shared *shared, uint64_t now)
         if (c->deadline_ms <= now)
             expire(c);
     }
+    trim_memory(shared);
 }
