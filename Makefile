@@ -217,6 +217,11 @@ test-pythons: ## run every test for each usable CPython found on the machine
 	    echo "== $$python"; $(AGAIN) PYTHON="$$python" $(JOBS) test-installed || exit 1; \
 	done
 
+.PHONY: soak
+soak: $(BIN) venv ## full counts: deploys, kills and upgrades under load, every request accounted for
+	$(TEST_ENV) $(VENV)/bin/python tests/tools/deploys.py $(SOAK_ARGS)
+	$(TEST_ENV) $(VENV)/bin/python tests/tools/deploys.py --shop $(SOAK_ARGS)
+
 # The corpus grows in build/fuzz and starts from the raw requests of the tests.
 .PHONY: fuzz fuzz-run
 fuzz: ## fuzz all that reads foreign bytes, FUZZ_S=60 seconds each
