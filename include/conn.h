@@ -59,8 +59,9 @@ struct exchange {
     bool resolved;                      /* `facts` and `client` are filled */
     bool continued;                     /* 100 Continue was sent */
     bool aborted;                       /* the answer cannot be completed: close so that it shows */
-    const char *end;                    /* how it ended when not well, static text */
-    bool paced; /* the body's deadline is set; since then it has grown from: */
+    bool answered;   /* by conn_answer_for: logged and counted, the thread's answer is not wanted */
+    const char *end; /* how it ended when not well, static text */
+    bool paced;      /* the body's deadline is set; since then it has grown from: */
     uint64_t paced_bytes;
     struct timespec start_time; /* wall clock, for the access log */
     uint64_t accepted_ns, parsed_ns, started_ns, first_byte_ns;
@@ -93,6 +94,7 @@ struct conn {
     struct conn_queue *queue; /* shared->readable or ->parked when in it, else NULL */
     bool unwatched;           /* the reader is stopped: bytes came that cannot be used yet */
     unsigned requests;
+    uint64_t parked_ns; /* since when its next request waits unread; 0: it does not */
     struct conn_origin origin;
 };
 
@@ -140,6 +142,9 @@ MUST_CHECK enum conn_step conn_read(struct conn *c);
 /* The answer is with the kernel (or cannot be): logs and counts the request, makes the connection
  * ready for the next, and says what it wants now. Whoever owns the connection. */
 enum conn_next conn_end_request(struct conn *c);
+/* Answers in the stead of the thread that has the request and has sent nothing; logs and counts.
+ * Any thread; the caller sees to it that the connection is not given back meanwhile. */
+void conn_answer_for(struct conn *c, unsigned status, const char *why);
 /* A thread that does not lead gives the connection back, wanting `next` of the loop. */
 void conn_give_back(struct conn *c, enum conn_next next);
 /* Takes back a connection that a thread gave back. Leader. */

@@ -26,6 +26,9 @@ struct environ_facts {
 /* Once per process, before environ_build. Borrows both for the life of the process. Returns 0,
  * or -1 with a Python exception set. */
 MUST_CHECK int environ_init(const struct config *config, const struct listeners *listeners);
+/* Puts `value` (borrowed) under `name` into every environ from now on. 0, or -1 with an exception
+ * set. */
+MUST_CHECK int environ_offer(const char *name, struct _object *value);
 /* Returns a new dict; `input` is borrowed. NULL with an exception set. */
 MUST_CHECK struct _object *environ_build(const struct environ_facts *facts, struct _object *input);
 

@@ -13,6 +13,7 @@
 #include "conn.h"
 #include "policy.h"
 #include "python.h"
+#include "watch.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -27,6 +28,7 @@ struct pool_thread {
     pthread_t pthread;
     struct python_thread python;
     struct board_thread *slot;
+    struct watch_turn turn;
     /* Under pool->lock. */
     struct pool_thread *next_idle;
     TAILQ_ENTRY(pool_thread) running; /* in pool->runners while it runs a request */
@@ -91,7 +93,7 @@ void pool_queue_ready(struct pool *pool, struct conn *conn);
 void pool_discard(struct pool *pool, struct _object *object);
 /* Drops what was discarded; GIL held. */
 void pool_drop_garbage(struct pool *pool);
-/* Requests are running on other threads, or wait for one. */
-bool pool_is_busy(struct pool *pool);
+/* More than `stuck` requests are running, or some wait for a thread. */
+bool pool_is_busy(struct pool *pool, unsigned stuck);
 
 #endif

@@ -4,7 +4,10 @@
 #define MYSERVER_PYTHON_H
 
 #include "base.h"
+#include "buf.h"
 #include "log.h"
+
+#include <stdbool.h>
 
 struct config;
 struct _object; /* PyObject */
@@ -29,7 +32,7 @@ void python_default_host(char *out, size_t size);
  * `immortal`, without reference counts. `sockets_before` is what python_start left open. Returns
  * 0, or -1 after the traceback went to the log. GIL held. */
 MUST_CHECK int python_prepare_fork(const struct config *config);
-/* In a worker: collector on, postfork hooks. 0 or -1 as above. GIL held. */
+/* In a worker: collector on, stacks can be dumped, postfork hooks. 0 or -1 as above. GIL held. */
 MUST_CHECK int python_begin_worker(void);
 /* Logs modules that were imported since the fork, naming the request that caused it: they belong
  * into prewarm. Cheap when there are none. GIL held. */
@@ -44,6 +47,8 @@ void python_after_fork_child(void);
  * connections) survive between requests. */
 struct python_thread {
     struct _ts *state;
+    uint64_t request; /* what it runs, 0 for none; under the GIL */
+    bool interrupted; /* python_interrupt came; under the GIL */
 };
 /* The main thread's state is taken over from python_start: releases the GIL. */
 void python_thread_adopt(struct python_thread *thread);
@@ -53,6 +58,18 @@ void python_thread_init(struct python_thread *thread, const char *name);
 void python_thread_fini(struct python_thread *thread);
 void python_acquire(struct python_thread *thread);
 void python_release(struct python_thread *thread);
+
+/* Around the application's part of a request (`request` is any number but 0): only there can the
+ * thread be interrupted. On the thread, GIL held. */
+void python_begin_request(struct python_thread *thread, uint64_t request);
+void python_end_request(struct python_thread *thread);
+/* Raises myserver.RequestTimeout in the thread if it still runs `request`. GIL held. */
+void python_interrupt(struct python_thread *thread, uint64_t request);
+/* Calls `function` with the GIL held, on a thread that is no python_thread; waits for the GIL. */
+void python_visit(void (*function)(void *), void *context);
+/* Appends the stacks of all Python threads as faulthandler writes them. Needs no GIL; but where
+ * others might run Python meanwhile, their stacks are only safe to read with it. One at a time. */
+void python_dump_stacks(struct buf *out);
 
 /* Logs the exception that is set, with its traceback, as one record whose first line is the
  * formatted text, and clears it. GIL held, an exception set. */

@@ -23,10 +23,16 @@ enum wsgi_result {
     WSGI_FAILED, /* logged; 500 if nothing was sent, else abort the connection */
 };
 
-/* Where write() of start_response puts its bytes: the connection's. Returns false when the
- * client has gone; the application is not told (PEP 3333 has no word for it). */
-struct wsgi_sink {
+/* What the application may want of its connection while it runs. */
+struct wsgi_client {
+    /* Where write() of start_response puts its bytes. Returns false when the client has gone; the
+     * application is not told (PEP 3333 has no word for it). */
     bool (*send)(void *context, const char *data, size_t len);
+    /* myserver.set_timeout: the request may run for this long from now; 0: for ever. NULL where
+     * nothing limits it. */
+    void (*set_limit)(void *context, uint64_t limit_ns);
+    /* myserver.client_disconnected. NULL where there is no client. */
+    bool (*has_ended)(void *context);
     void *context;
 };
 
@@ -49,7 +55,7 @@ struct wsgi_call {
     bool ended;                /* start_response and write() raise */
     struct response *response; /* borrowed */
     const struct environ_facts *facts;
-    struct wsgi_sink sink;
+    struct wsgi_client client;
     unsigned long thread; /* Python's name of the one that runs the request */
     struct _object *environ, *input, *result, *iterator, *chunk;
     struct _object *start_response, *writer; /* kept for the next call */
@@ -64,7 +70,7 @@ MUST_CHECK int wsgi_init(const struct config *config, const struct listeners *li
 /* Calls the application. `facts` and `response` are borrowed until wsgi_finish. Whatever it
  * returns, wsgi_finish must follow. */
 MUST_CHECK enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *facts,
-                                       struct response *response, const struct wsgi_sink *sink);
+                                       struct response *response, const struct wsgi_client *client);
 MUST_CHECK enum wsgi_result wsgi_next(struct wsgi_call *call);
 /* close() of the iterable, exactly once; drops all references of the request, except the
  * piece at hand when `keep` is given: then *keep takes the reference that keeps `data` alive

@@ -7,6 +7,7 @@
  * thread, with BACKLOG_BYTES between it and the client. */
 #include "answer.h"
 #include "board.h"
+#include "client.h"
 #include "config.h"
 #include "log.h"
 #include "pool.h"
@@ -47,13 +48,27 @@ static void begin(struct turn *turn)
     atomic_store_explicit(&slot->first_byte_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->started_ns, e->started_ns, memory_order_relaxed);
     atomic_store_explicit(&slot->phase, BOARD_RUNNING, memory_order_release);
+    watch_begin(turn->thread, turn->conn, turn->conn->shared->config->timeout_ms * NS_PER_MS);
+}
+
+static void log_slow(const struct turn *turn)
+{
+    const struct board_thread *slot = turn->thread->slot;
+    uint64_t limit_ms = turn->conn->shared->config->log_slow_ms;
+    uint64_t ran_ms = turn->thread->last_run_ns / NS_PER_MS;
+    if (limit_ms > 0 && ran_ms >= limit_ms)
+        log_warning("slow request: %s %s ran %llu ms, client %s", slot->method, slot->path,
+                    (unsigned long long)ran_ms, slot->client);
 }
 
 static void end(struct turn *turn)
 {
     struct board_thread *slot = turn->thread->slot;
+    if (!watch_end(turn->thread))
+        turn->exchange->aborted = true;
     uint64_t done_ns = now_ns();
     turn->thread->last_run_ns = done_ns - turn->exchange->started_ns;
+    log_slow(turn);
     board_count_latency(slot, done_ns - turn->exchange->parsed_ns);
     atomic_store_explicit(&slot->done_ns, done_ns, memory_order_relaxed);
     atomic_store_explicit(&slot->phase, BOARD_IDLE, memory_order_release);
@@ -87,6 +102,7 @@ static bool wait_for_client(struct turn *turn)
     int limit_ms = (int)turn->conn->shared->config->send_timeout_ms;
     enum output_result result = OUTPUT_BLOCKED;
 
+    uint64_t paused = watch_pause(turn->thread);
     python_release(&turn->thread->python);
     while (result == OUTPUT_BLOCKED && output_pending(&e->output) > BACKLOG_BYTES / 2) {
         if (poll(&pollfd, 1, limit_ms > 0 ? limit_ms : -1) == 0) {
@@ -96,6 +112,7 @@ static bool wait_for_client(struct turn *turn)
         result = output_flush(&e->output, turn->conn->fd);
     }
     python_acquire(&turn->thread->python);
+    watch_resume(turn->thread, paused);
     if (e->end)
         e->aborted = true;
     else if (result == OUTPUT_GONE)
@@ -140,6 +157,15 @@ static struct response_facts facts_of(const struct turn *turn, int64_t known_byt
     };
 }
 
+/* Before the first byte of an answer: false when the watch has given one. */
+static bool may_answer(struct turn *turn)
+{
+    if (turn->exchange->call.head_sent || watch_claim(turn->thread))
+        return true;
+    turn->exchange->aborted = true;
+    return false;
+}
+
 /* Completes the head; its bytes are the piece to send first. */
 static struct iovec take_head(struct turn *turn, int64_t known_bytes)
 {
@@ -172,6 +198,8 @@ static bool send_body(struct turn *turn, const char *data, size_t len, int64_t k
     char chunk_head[RESPONSE_CHUNK_HEAD_MAX];
     unsigned count = 0;
 
+    if (!may_answer(turn))
+        return false;
     if (!e->call.head_sent)
         pieces[count++] = take_head(turn, known_bytes);
     size_t admitted = response_admit(response, len);
@@ -207,12 +235,26 @@ static bool on_write(void *context, const char *data, size_t len)
     return true;
 }
 
+static void on_set_limit(void *context, uint64_t limit_ns)
+{
+    const struct turn *turn = context;
+    watch_set_limit(turn->thread, limit_ns);
+}
+
+static bool on_has_ended(void *context)
+{
+    const struct turn *turn = context;
+    return client_has_ended(turn->conn);
+}
+
 /* The body is whole as far as the application is concerned. */
 static void end_body(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
     struct iovec pieces[2];
     unsigned count = 0;
+    if (!may_answer(turn))
+        return;
     if (!e->call.head_sent)
         pieces[count++] = take_head(turn, 0);
     if (e->response.framing == RESPONSE_CHUNKED)
@@ -231,6 +273,10 @@ static void send_file(struct turn *turn)
     struct exchange *e = turn->exchange;
     struct wsgi_file file = e->call.file;
     leave_if_copy(turn);
+    if (!may_answer(turn)) {
+        close(file.fd);
+        return;
+    }
     struct iovec head = take_head(turn, e->call.known_bytes);
     uint64_t admitted = response_admit(&e->response, (size_t)file.bytes);
     bool complete = response_is_complete(&e->response);
@@ -255,6 +301,8 @@ static void send_failure(struct turn *turn)
         e->end = "application failed";
         return;
     }
+    if (!may_answer(turn))
+        return;
     struct response_facts facts = facts_of(turn, -1);
     response_error(&e->response, 500, &facts);
     struct iovec head = take_head(turn, -1);
@@ -291,12 +339,15 @@ static void respond(struct turn *turn, enum wsgi_result result)
 static void run_application(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
-    struct wsgi_sink sink = {.send = on_write, .context = turn};
+    struct wsgi_client client = {
+        .send = on_write, .set_limit = on_set_limit, .has_ended = on_has_ended, .context = turn};
     python_acquire(&turn->thread->python);
     pool_drop_garbage(turn->thread->pool);
-    respond(turn, wsgi_start(&e->call, &e->facts, &e->response, &sink));
+    python_begin_request(&turn->thread->python, turn->thread->turn.number);
+    respond(turn, wsgi_start(&e->call, &e->facts, &e->response, &client));
     wsgi_finish(&e->call, e->output.tail_len > 0 ? &e->tail_object : NULL);
     leave_if_copy(turn);
+    python_end_request(&turn->thread->python);
     python_report_imports(turn->thread->slot->method, turn->thread->slot->path);
     python_release(&turn->thread->python);
     if (e->call.exceptions > 0)
@@ -304,12 +355,35 @@ static void run_application(struct turn *turn)
                                   memory_order_relaxed);
 }
 
+static void refuse_late(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    struct response_facts facts = facts_of(turn, -1);
+    response_error(&e->response, 503, &facts);
+    struct iovec page = {e->response.head.data, e->response.head.len};
+    e->end = "queue timeout";
+    if (output_send(&e->output, turn->conn->fd, &page, 1) == OUTPUT_GONE)
+        client_gone(e);
+}
+
 void answer_run(struct conn *c, struct pool_thread *thread)
 {
     struct turn turn = {.conn = c, .exchange = c->exchange, .thread = thread};
-    begin(&turn);
-    run_application(&turn);
-    end(&turn);
+    thread->last_run_ns = 0;
+    switch (client_judge(c)) {
+    case CLIENT_WAITS:
+        begin(&turn);
+        run_application(&turn);
+        end(&turn);
+        break;
+    case CLIENT_LATE:
+        refuse_late(&turn);
+        break;
+    case CLIENT_GONE:
+        turn.exchange->aborted = true;
+        turn.exchange->end = "client closed while it waited";
+        break;
+    }
     bool more = !turn.exchange->aborted && !output_is_empty(&turn.exchange->output);
     conn_give_back(c, more ? CONN_NEXT_WRITE : conn_end_request(c));
 }

@@ -81,6 +81,7 @@ void book_clear_slot(struct book *b, struct slot *s)
     *s = (struct slot){.state = SLOT_EMPTY, .deadline_ms = BOOK_NEVER};
     atomic_store(&shown->state, BOARD_WORKER_EMPTY);
     atomic_store(&shown->retire, BOARD_RETIRE_NOT);
+    atomic_store(&shown->deadline_ns, 0);
     atomic_store(&shown->max_memory_bytes, 0);
     atomic_store(&shown->free_threads, 0);
     atomic_store(&shown->connections, 0);

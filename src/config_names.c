@@ -38,6 +38,7 @@ static const struct foreign {
     {"callable", "app", "the callable stands behind the module: MODULE:CALLABLE"},
     {"mount", "script-name", NULL},
     {"manage-script-name", "script-name", NULL},
+    {"harakiri", "timeout", NULL},
     {"worker-reload-mercy", "graceful-timeout", NULL},
     {"reload-mercy", "graceful-timeout", NULL},
     {"keepalive", "keep-alive", NULL},
@@ -75,9 +76,6 @@ static const struct foreign {
     {"access-log-format", "access-logformat", NULL},
     {"tmp-upload-dir", "tmp-dir", NULL},
 
-    {"harakiri", NULL, "requests have no time limit"},
-    {"timeout", NULL,
-     "requests have no time limit; see graceful-timeout and the limits on clients"},
     {"max-requests-delta", "max-requests-jitter", NULL},
     {"reload-on-rss", "max-worker-memory", "it counts private memory, not what is shared"},
     {"evil-reload-on-rss", "max-worker-memory", "it counts private memory, not what is shared"},

@@ -94,7 +94,7 @@ static void exchange_reset(struct conn *c)
     http_reset(&e->http);
     response_reset(&e->response);
     output_reset(&e->output);
-    e->resolved = e->continued = e->aborted = e->paced = false;
+    e->resolved = e->continued = e->aborted = e->answered = e->paced = false;
     e->end = NULL;
     e->accepted_ns = e->parsed_ns = e->started_ns = e->first_byte_ns = 0;
 }
@@ -273,43 +273,69 @@ static bool was_answered(const struct exchange *e)
     return e->response.head_finished && e->output.total_bytes > 0;
 }
 
-static void log_access(struct conn *c)
+static void log_access(struct conn *c, const struct response *response, const char *end)
 {
     struct conn_shared *shared = c->shared;
     struct exchange *e = c->exchange;
     struct buf line = {0};
-    bool answered = was_answered(e);
     struct access_entry entry = {
         .client = e->resolved ? e->client : c->origin.peer,
         .request = &e->http,
-        .response = answered ? &e->response : NULL,
-        .status = answered ? e->response.status : 499,
-        .body_bytes = e->response.body_bytes,
+        .response = response,
+        .status = response ? response->status : 499,
+        .body_bytes = response ? response->body_bytes : 0,
         .start = e->start_time,
         .duration_ns = now_ns() - e->accepted_ns,
         .worker = shared->worker,
-        .end = e->end,
+        .end = end,
     };
     access_line(shared->access, &entry, &line);
     log_access_line(line.data, line.len);
     buf_fini(&line);
 }
 
+/* Counts and logs a request; without a response its client had gone. */
+static void record(struct conn *c, const struct response *response, const char *end)
+{
+    struct board_worker *board = c->shared->board;
+    unsigned class = response ? response->status / 100 : 0;
+    assert(class < BOARD_RESPONSE_CLASSES);
+    atomic_fetch_add_explicit(&board->responses[class], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&board->requests, 1, memory_order_relaxed);
+    if (c->shared->access)
+        log_access(c, response, end);
+}
+
+void conn_answer_for(struct conn *c, unsigned status, const char *why)
+{
+    struct exchange *e = c->exchange;
+    struct response response = {0}; /* the exchange's is the thread's */
+    struct response_facts facts = {
+        .is_head = e->http.is_head, .version_minor = 1, .keep_alive = false, .known_bytes = -1};
+    response_error(&response, status, &facts);
+    if (send(c->fd, response.head.data, response.head.len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+        atomic_fetch_add_explicit(&c->shared->board->sent_bytes, response.head.len,
+                                  memory_order_relaxed);
+    (void)shutdown(c->fd, SHUT_WR);
+    e->answered = true;
+    record(c, &response, why);
+    response_fini(&response);
+}
+
 enum conn_next conn_end_request(struct conn *c)
 {
     struct exchange *e = c->exchange;
     struct board_worker *board = c->shared->board;
+    bool answered = e->answered;
     bool keep = e->response.keep_alive && !e->aborted;
     bool torn = e->aborted && e->response.framing == RESPONSE_TO_CLOSE;
     c->requests++;
-    unsigned class = was_answered(e) ? e->response.status / 100 : 0;
-    assert(class < BOARD_RESPONSE_CLASSES);
-    atomic_fetch_add_explicit(&board->responses[class], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&board->requests, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&board->sent_bytes, e->output.total_bytes, memory_order_relaxed);
-    if (c->shared->access)
-        log_access(c);
+    if (!answered)
+        record(c, was_answered(e) ? &e->response : NULL, e->end);
     exchange_reset(c);
+    if (answered)
+        return CONN_NEXT_CLOSE;
     if (keep)
         return e->http.in.len > 0 ? CONN_NEXT_INPUT : CONN_NEXT_IDLE;
     if (torn)
@@ -662,6 +688,8 @@ void conn_park(struct conn *c)
     if (!c->unwatched)
         unwatch(c);
     enqueue(c, &c->shared->parked);
+    if (!c->parked_ns)
+        c->parked_ns = now_ns();
 }
 
 void conn_unpark_all(struct conn_shared *shared)

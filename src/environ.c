@@ -279,6 +279,14 @@ int environ_init(const struct config *config, const struct listeners *listeners)
     return make_bases(config, listeners);
 }
 
+int environ_offer(const char *name, PyObject *value)
+{
+    for (size_t i = 0; i < listening->count; i++)
+        if (PyDict_SetItemString(bases[i], name, value) < 0)
+            return -1;
+    return 0;
+}
+
 static PyObject *method_text(const struct http *request)
 {
     const char *method = http_at(request, request->method);

@@ -339,6 +339,7 @@ void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worke
 
 void pool_serve(struct pool *pool)
 {
+    pool->threads[0].pthread = pthread_self();
     python_thread_adopt(&pool->threads[0].python);
     for (unsigned i = 1; i < pool->count; i++)
         start_thread(&pool->threads[i].pthread, thread_main, &pool->threads[i]);
@@ -392,10 +393,11 @@ void pool_queue_ready(struct pool *pool, struct conn *conn)
     pthread_mutex_unlock(&pool->lock);
 }
 
-bool pool_is_busy(struct pool *pool)
+bool pool_is_busy(struct pool *pool, unsigned stuck)
 {
     pthread_mutex_lock(&pool->lock);
-    bool busy = pool->running > 0 || !TAILQ_EMPTY(&pool->ready) || !TAILQ_EMPTY(&pool->returned);
+    bool busy =
+        pool->running > stuck || !TAILQ_EMPTY(&pool->ready) || !TAILQ_EMPTY(&pool->returned);
     pthread_mutex_unlock(&pool->lock);
     return busy;
 }

@@ -15,14 +15,23 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* faulthandler's handler of it writes the stacks. The C library takes the first real-time signals,
+ * and applications begin to count behind those. */
+#define STACKS_SIGNAL (SIGRTMIN + 11)
 
 static PyObject *boot;           /* the module myserver.boot */
 static PyObject *sockets_before; /* list of descriptors, from before the application */
 static Py_ssize_t modules_known; /* length of sys.modules when last looked at */
+static PyObject *timeout_type;   /* myserver.RequestTimeout */
+static int stacks_fd = -1;       /* what STACKS_SIGNAL writes to, in memory */
 
 /* Calls boot.<method>(...); new reference or NULL with an exception set. */
 static PyObject *call_boot(const char *method, const char *format, ...)
@@ -257,7 +266,9 @@ int python_prepare_fork(const struct config *config)
 
 int python_begin_worker(void)
 {
-    PyObject *done = call_boot("after_fork", "()");
+    stacks_fd = memfd_create("stacks", MFD_CLOEXEC);
+    timeout_type = call_boot("watch", "(ii)", stacks_fd, STACKS_SIGNAL);
+    PyObject *done = timeout_type ? call_boot("after_fork", "()") : NULL;
     if (!done)
         python_log_exception(LOG_ERROR, "the worker cannot begin");
     Py_XDECREF(done);
@@ -337,6 +348,59 @@ void python_release(struct python_thread *thread)
     PyThreadState *state = PyEval_SaveThread();
     assert(state == thread->state);
     (void)state;
+}
+
+/* --- stuck requests --- */
+
+void python_begin_request(struct python_thread *thread, uint64_t request)
+{
+    thread->request = request;
+}
+
+void python_end_request(struct python_thread *thread)
+{
+    thread->request = 0;
+    if (thread->interrupted) /* too late for it; the next request must not get the exception */
+        PyThreadState_SetAsyncExc(thread->state->thread_id, NULL);
+    thread->interrupted = false;
+}
+
+void python_interrupt(struct python_thread *thread, uint64_t request)
+{
+    if (thread->request != request)
+        return;
+    thread->interrupted = true;
+    PyThreadState_SetAsyncExc(thread->state->thread_id, timeout_type);
+}
+
+void python_visit(void (*function)(void *), void *context)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    function(context);
+    PyGILState_Release(state);
+}
+
+static void read_stacks(struct buf *out)
+{
+    char piece[4096];
+    ssize_t got;
+    for (off_t at = 0; (got = pread(stacks_fd, piece, sizeof(piece), at)) > 0; at += got)
+        buf_append(out, piece, (size_t)got);
+}
+
+void python_dump_stacks(struct buf *out)
+{
+    sigset_t signals, before;
+    sigemptyset(&signals);
+    sigaddset(&signals, STACKS_SIGNAL);
+    if (ftruncate(stacks_fd, 0) < 0 || lseek(stacks_fd, 0, SEEK_SET) < 0)
+        return;
+    /* POSIX: a signal that a thread sends to itself, unblocked, is handled before pthread_kill
+     * returns. */
+    pthread_sigmask(SIG_UNBLOCK, &signals, &before);
+    pthread_kill(pthread_self(), STACKS_SIGNAL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    read_stacks(out);
 }
 
 void python_log_exception(enum log_level level, const char *format, ...)

@@ -414,6 +414,8 @@ void response_error(struct response *r, unsigned status, const struct response_f
     enum response_check status_check = response_status(r, title, (size_t)title_len);
     enum response_check type_check =
         response_header(r, "Content-Type", 12, "text/html; charset=utf-8", 24);
+    if (status == 503) /* RFC 9110 15.6.4: it is about load, and passes */
+        type_check = response_header(r, "Retry-After", 11, "1", 1);
     assert(status_check == RESPONSE_OK && type_check == RESPONSE_OK);
     response_finish_head(r, &own);
     buf_append(&r->head, page, response_admit(r, (size_t)page_len));

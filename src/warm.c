@@ -113,13 +113,13 @@ static unsigned request(struct warmer *w, const char *spec)
 {
     struct environ_facts facts = {
         .request = &w->http, .client = "127.0.0.1", .peer = "127.0.0.1", .trusted = true};
-    struct wsgi_sink sink = {.send = discard, .context = w};
+    struct wsgi_client client = {.send = discard, .context = w};
     struct forwarded_trust nobody = {0};
     struct forwarded_view view;
     if (!parse(w, spec) || !forwarded_resolve(&nobody, true, facts.peer, &w->http, &view))
         return 0;
     facts.https = view.https;
-    drain(w, wsgi_start(&w->call, &facts, &w->response, &sink));
+    drain(w, wsgi_start(&w->call, &facts, &w->response, &client));
     wsgi_finish(&w->call, NULL);
     unsigned status = w->response.status;
     http_reset(&w->http);

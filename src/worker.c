@@ -262,8 +262,15 @@ static void stop_when_drained(void)
         return;
     /* What others gave before they knew. */
     inbox_adopt_all(&worker.shared, worker.seed->inboxes[worker.seed->slot].read_fd);
-    if (worker.shared.count == 0 && !pool_is_busy(&worker.pool))
+    unsigned stuck = watch_given_up();
+    if (worker.shared.count > stuck || pool_is_busy(&worker.pool, stuck))
+        return;
+    if (stuck == 0) {
         pool_stop(&worker.pool);
+        return;
+    }
+    log_warning("leaving with %u stuck request%s", stuck, stuck == 1 ? "" : "s");
+    _exit(EXIT_OK);
 }
 
 /* Who is in the kernel's queues now would be answered by nobody else. */
@@ -320,6 +327,7 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     (void)events;
     ev_io_stop(loop, watcher);
     begin_drain("the master is gone", true);
+    watch_leave_by(now_ns() + worker.seed->config->graceful_timeout_ms * NS_PER_MS);
     stop_when_drained();
 }
 
@@ -454,6 +462,7 @@ static void after_fork_in_child(void)
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGQUIT, SIG_DFL);
+    signal(SIGUSR2, SIG_DFL);
     worker.shared.is_copy = true;
     after_fork();
 }
@@ -548,6 +557,7 @@ void worker_main(const struct worker_seed *seed)
     worker.pool.bell = &worker.bell;
     worker.pool.overflow = on_overflow;
     watch();
+    watch_start(&worker.pool, seed->config, seed->board, seed->slot);
     process_restore_signals();
     atomic_store(&board->state, BOARD_WORKER_SERVING);
     board_ring(seed->board);

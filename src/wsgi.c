@@ -3,7 +3,7 @@
  * Owns: the application, the type of start_response and of its write(). A call owns the
  * references of its request and drops them in wsgi_finish, the one place. No exception leaves
  * this file: it is logged here with the request's method and path. Knows no socket: bytes leave
- * through the sink, or are pulled. */
+ * through struct wsgi_client, or are pulled. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -15,9 +15,14 @@
 #include "wsgi_file.h"
 #include "wsgi_input.h"
 
+#include <stdio.h>
+
+#define TIMEOUT_MAX_S 86400
+
 static PyObject *application;
 static PyObject *empty_input; /* shared by all requests without a body: it has no state to share */
 static PyObject *name_close;
+static _Thread_local struct wsgi_call *running; /* the call of this thread */
 
 /* start_response and write(): two callables bound to the call they serve. When the application
  * keeps one beyond its request, the call forgets it and it raises. */
@@ -192,7 +197,7 @@ static PyObject *writer_call(PyObject *self, PyObject *const *args, size_t flags
         return NULL;
     }
     call->known_bytes = -1;
-    (void)call->sink.send(call->sink.context, PyBytes_AS_STRING(args[0]), len);
+    (void)call->client.send(call->client.context, PyBytes_AS_STRING(args[0]), len);
     Py_RETURN_NONE;
 }
 
@@ -233,13 +238,64 @@ static void unbind(PyObject **bound)
     }
 }
 
+/* --- what the environ offers --- */
+
+static PyObject *set_timeout(PyObject *Py_UNUSED(self), PyObject *seconds)
+{
+    double value = PyFloat_AsDouble(seconds);
+    if (value == -1. && PyErr_Occurred())
+        return NULL;
+    if (!(value >= 0 && value <= TIMEOUT_MAX_S))
+        return PyErr_Format(PyExc_ValueError, "the timeout %R is not between 0 and %d seconds",
+                            seconds, TIMEOUT_MAX_S);
+    if (!running) {
+        PyErr_SetString(PyExc_RuntimeError, "this thread runs no request");
+        return NULL;
+    }
+    if (running->client.set_limit)
+        running->client.set_limit(running->client.context, (uint64_t)(value * (double)NS_PER_S));
+    Py_RETURN_NONE;
+}
+
+static PyObject *client_disconnected(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
+{
+    if (!running) {
+        PyErr_SetString(PyExc_RuntimeError, "this thread runs no request");
+        return NULL;
+    }
+    return PyBool_FromLong(running->client.has_ended &&
+                           running->client.has_ended(running->client.context));
+}
+
+static PyMethodDef offers[] = {
+    {"set_timeout", set_timeout, METH_O,
+     "set_timeout(seconds): lets this request run for so long from now on; 0: for ever."},
+    {"client_disconnected", client_disconnected, METH_NOARGS,
+     "client_disconnected() -> bool: the client has closed, or sends no more."},
+};
+
+static int offer_all(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(offers); i++) {
+        char name[64];
+        PyObject *function = PyCFunction_New(&offers[i], NULL);
+        snprintf(name, sizeof(name), "myserver.%s", offers[i].ml_name);
+        int failed = function ? environ_offer(name, function) : -1;
+        Py_XDECREF(function);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
 int wsgi_init(const struct config *config, const struct listeners *listeners, PyObject *callable)
 {
     static const struct body no_body = {.fd = -1};
     application = callable;
     name_close = PyUnicode_InternFromString("close");
     if (name_close && PyType_Ready(&start_response_type) == 0 && PyType_Ready(&writer_type) == 0 &&
-        wsgi_input_init() == 0 && wsgi_file_init() == 0 && environ_init(config, listeners) == 0)
+        wsgi_input_init() == 0 && wsgi_file_init() == 0 && environ_init(config, listeners) == 0 &&
+        offer_all() == 0)
         empty_input = wsgi_input_new(&no_body);
     if (empty_input)
         return 0;
@@ -297,11 +353,12 @@ static enum wsgi_result look_at_result(struct wsgi_call *call)
 }
 
 enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *facts,
-                            struct response *response, const struct wsgi_sink *sink)
+                            struct response *response, const struct wsgi_client *client)
 {
     call->facts = facts;
     call->response = response;
-    call->sink = *sink;
+    call->client = *client;
+    running = call;
     call->thread = PyThread_get_thread_ident();
     call->known_bytes = -1;
     call->head_sent = call->ended = false;
@@ -389,6 +446,7 @@ void wsgi_finish(struct wsgi_call *call, PyObject **keep)
     unbind(&call->writer);
     call->facts = NULL;
     call->response = NULL;
+    running = NULL;
 }
 
 void wsgi_drop(PyObject **kept)

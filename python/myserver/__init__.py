@@ -12,7 +12,7 @@ try:
 except ImportError:  # not running in the server: tests, a shell, another server
     _myserver = None
 
-__all__ = ["LogHandler", "in_server", "postfork", "prefork", "worker_id"]
+__all__ = ["LogHandler", "RequestTimeout", "in_server", "postfork", "prefork", "worker_id"]
 
 _LEVELS: Final = (
     (logging.CRITICAL, 4),
@@ -26,6 +26,16 @@ Hook = TypeVar("Hook", bound=Callable[[], object])
 
 _prefork_hooks: list[Callable[[], object]] = []
 _postfork_hooks: list[Callable[[], object]] = []
+
+
+class RequestTimeout(BaseException):
+    """Raised in the thread of a request that has passed its timeout (timeout-interrupt).
+
+    The client has got its 504 by then. Not an Exception, so that no handler for those holds it up.
+    """
+
+    def __str__(self) -> str:
+        return "the request has passed its timeout"
 
 
 def prefork(function: Hook) -> Hook:

@@ -3,6 +3,7 @@
 Called by the C side once per load; applications never import this module.
 """
 
+import faulthandler
 import gc
 import importlib
 import os
@@ -171,6 +172,14 @@ def after_fork() -> None:
     gc.enable()
     for hook in myserver._postfork_hooks:
         hook()
+
+
+def watch(fd: int, number: int) -> type[BaseException]:
+    """Lets signal `number` write all stacks to `fd`; returns what interrupts a late request."""
+    import myserver
+
+    faulthandler.register(number, file=fd, all_threads=True, chain=False)
+    return myserver.RequestTimeout
 
 
 def new_modules() -> str:

@@ -1,0 +1,72 @@
+/* client.c: whether there still is somebody to answer, and how long he has waited.
+ *
+ * Owns nothing. Asks the kernel only about requests that may have waited: the first of a
+ * connection, which may come from the listening socket's queue, and those that were parked or
+ * queued here. Never reads, never closes. */
+#include "client.h"
+#include "config.h"
+#include "conn.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+/* A TCP client that ends his side may still be there to read, as netcat is: so he is only taken
+ * for gone after a wait that makes leaving likely. */
+#define LEAVES_AFTER_MS 500
+/* In the queue of whole requests; less is a hand-off between threads. */
+#define QUEUED_MS       2
+
+bool client_has_ended(const struct conn *c)
+{
+    char byte;
+    ssize_t got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+/* A unix socket tells close() from shutdown(); TCP does after a reset. */
+static bool is_surely_gone(const struct conn *c)
+{
+    struct pollfd polled = {.fd = c->fd};
+    return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+/* Since the last bytes came from a TCP client, also while the connection was not accepted; 0 for
+ * unix sockets, of which the kernel keeps no time. */
+static uint64_t silent_ms(const struct conn *c)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return 0;
+    return info.tcpi_last_data_recv;
+}
+
+static uint64_t since_ms(uint64_t then_ns, uint64_t now)
+{
+    return then_ns && then_ns < now ? (now - then_ns) / NS_PER_MS : 0;
+}
+
+enum client_verdict client_judge(struct conn *c)
+{
+    uint64_t limit_ms = c->shared->config->queue_timeout_ms, now = now_ns();
+    uint64_t queued_ms = since_ms(c->exchange->parsed_ns, now);
+    uint64_t parked_ms = since_ms(c->parked_ns, now);
+    bool may_have_waited = c->requests == 0 || c->parked_ns || queued_ms >= QUEUED_MS;
+    c->parked_ns = 0;
+    if (!may_have_waited)
+        return CLIENT_WAITS;
+    uint64_t waited_ms = queued_ms > parked_ms ? queued_ms : parked_ms;
+    bool ended = client_has_ended(c);
+    if (ended && is_surely_gone(c))
+        return CLIENT_GONE;
+    if (ended || limit_ms) {
+        uint64_t silent = silent_ms(c);
+        waited_ms = silent > waited_ms ? silent : waited_ms;
+    }
+    if (ended && waited_ms >= LEAVES_AFTER_MS)
+        return CLIENT_GONE;
+    return limit_ms && waited_ms >= limit_ms ? CLIENT_LATE : CLIENT_WAITS;
+}

@@ -1,0 +1,522 @@
+/* watch.c: the thread of a worker that looks after requests which take too long.
+ *
+ * Owns: the deadlines' consequences: report, 504, interruption, giving up. Reads the board and
+ * /proc; wants the interpreter only through errands, threads of their own that may wait for it as
+ * long as it takes. Touches a connection only to answer on it, while its thread is held back by
+ * `lock`. Never runs a request, never ends one. */
+#include "watch.h"
+#include "board.h"
+#include "config.h"
+#include "conn.h"
+#include "log.h"
+#include "pool.h"
+#include "python.h"
+#include "report.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_NS         NS_PER_S          /* from look to look, if nothing is due before */
+#define LATE_NS         NS_PER_S          /* no load delays a look so long: we were stopped */
+#define BACK_NS         NS_PER_S          /* for an interrupted request to come back */
+#define GIL_PATIENCE_NS (200 * NS_PER_MS) /* forty switch intervals: longer, C code holds it */
+
+/* Who answers, the low bits of a turn's state. The thread goes NONE, OPEN, SENDING, NONE; the
+ * watch may only turn OPEN into ANSWERED. */
+enum turn_state { TURN_NONE, TURN_OPEN, TURN_SENDING, TURN_ANSWERED };
+#define TURN_STATE(word)        ((enum turn_state)((word)&3))
+#define TURN_NUMBER(word)       ((word) >> 2)
+#define TURN_WORD(number, mode) ((number) << 2 | (uint64_t)(mode))
+
+static struct {
+    struct pool *pool;
+    const struct config *config;
+    struct board *board;
+    unsigned slot;
+    pthread_t thread;
+    sem_t wake;
+    _Atomic bool dump_wanted;
+    _Atomic uint64_t leave_by_ns;
+    pthread_mutex_t lock; /* held while a connection is used that belongs to a thread */
+} watch;
+
+/* --- the thread's side ---------------------------------------------------------------------- */
+
+void watch_begin(struct pool_thread *thread, struct conn *conn, uint64_t limit_ns)
+{
+    struct watch_turn *turn = &thread->turn;
+    turn->number++;
+    turn->conn = conn;
+    turn->fd = conn->fd;
+    atomic_store_explicit(&thread->slot->deadline_ns, limit_ns ? now_ns() + limit_ns : 0,
+                          memory_order_relaxed);
+    atomic_store_explicit(&turn->state, TURN_WORD(turn->number, TURN_OPEN), memory_order_release);
+}
+
+bool watch_claim(struct pool_thread *thread)
+{
+    struct watch_turn *turn = &thread->turn;
+    uint64_t open = TURN_WORD(turn->number, TURN_OPEN);
+    return atomic_compare_exchange_strong(&turn->state, &open,
+                                          TURN_WORD(turn->number, TURN_SENDING)) ||
+           TURN_STATE(open) == TURN_SENDING;
+}
+
+bool watch_end(struct pool_thread *thread)
+{
+    struct watch_turn *turn = &thread->turn;
+    uint64_t before = atomic_exchange(&turn->state, TURN_WORD(turn->number, TURN_NONE));
+    atomic_store_explicit(&thread->slot->deadline_ns, 0, memory_order_relaxed);
+    if (TURN_STATE(before) != TURN_ANSWERED)
+        return true;
+    pthread_mutex_lock(&watch.lock); /* it may still be at it */
+    pthread_mutex_unlock(&watch.lock);
+    return false;
+}
+
+void watch_set_limit(struct pool_thread *thread, uint64_t limit_ns)
+{
+    atomic_store(&thread->slot->deadline_ns, limit_ns ? now_ns() + limit_ns : 0);
+    sem_post(&watch.wake);
+}
+
+uint64_t watch_pause(struct pool_thread *thread)
+{
+    uint64_t deadline_ns = atomic_exchange(&thread->slot->deadline_ns, 0), now = now_ns();
+    if (deadline_ns == 0)
+        return 0;
+    return deadline_ns > now ? deadline_ns - now : 1;
+}
+
+void watch_resume(struct pool_thread *thread, uint64_t paused)
+{
+    if (paused)
+        atomic_store(&thread->slot->deadline_ns, now_ns() + paused);
+}
+
+unsigned watch_given_up(void)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < watch.pool->count; i++) {
+        struct watch_turn *turn = &watch.pool->threads[i].turn;
+        uint64_t word = atomic_load(&turn->state);
+        count += TURN_STATE(word) != TURN_NONE && TURN_NUMBER(word) == atomic_load(&turn->given_up);
+    }
+    return count;
+}
+
+/* --- errands in the interpreter ------------------------------------------------------------- */
+
+/* Dumps the stacks and interrupts threads, as soon as the GIL is to be had. */
+struct errand {
+    _Atomic int holders; /* who leaves last frees it */
+    _Atomic bool dumped; /* one of the two has begun to */
+    sem_t done;
+    struct buf stacks;
+    unsigned count;
+    struct {
+        struct pool_thread *thread;
+        uint64_t number;
+    } targets[];
+};
+
+static void errand_leave(struct errand *e)
+{
+    if (atomic_fetch_sub(&e->holders, 1) > 1)
+        return;
+    buf_fini(&e->stacks);
+    sem_destroy(&e->done);
+    free(e);
+}
+
+static void run_errand(void *context)
+{
+    struct errand *e = context;
+    if (!atomic_exchange(&e->dumped, true))
+        python_dump_stacks(&e->stacks);
+    for (unsigned i = 0; i < e->count; i++)
+        python_interrupt(&e->targets[i].thread->python, e->targets[i].number);
+}
+
+static void *errand_main(void *arg)
+{
+    struct errand *e = arg;
+    python_visit(run_errand, e);
+    sem_post(&e->done);
+    errand_leave(e);
+    return NULL;
+}
+
+static struct errand *errand_new(unsigned room)
+{
+    struct errand *e = xcalloc(1, sizeof(*e) + room * sizeof(e->targets[0]));
+    atomic_init(&e->holders, 1);
+    sem_init(&e->done, 0, 0);
+    return e;
+}
+
+/* Waits until `due_ns` (now_ns); false when that came first. */
+static bool wait_semaphore(sem_t *semaphore, uint64_t due_ns)
+{
+    struct timespec until = {(time_t)(due_ns / NS_PER_S), (long)(due_ns % NS_PER_S)};
+    int failed;
+    do
+        failed = sem_clockwait(semaphore, CLOCK_MONOTONIC, &until);
+    while (failed && errno == EINTR);
+    return !failed;
+}
+
+/* Afterwards the stacks are there. */
+static void errand_send(struct errand *e)
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    atomic_fetch_add(&e->holders, 1);
+    bool sent = pthread_create(&thread, &attributes, errand_main, e) == 0;
+    pthread_attr_destroy(&attributes);
+    if (!sent)
+        errand_leave(e);
+    else if (wait_semaphore(&e->done, now_ns() + GIL_PATIENCE_NS))
+        return;
+    /* C code holds the GIL: no stack of Python moves, and the errand's own dump is not needed. */
+    if (!atomic_exchange(&e->dumped, true))
+        python_dump_stacks(&e->stacks);
+    else
+        (void)wait_semaphore(&e->done, UINT64_MAX / 2);
+}
+
+/* --- reports -------------------------------------------------------------------------------- */
+
+static void append_thread_name(struct buf *out, const char *header)
+{
+    unsigned long ident = strtoul(strstr(header, "0x"), NULL, 16);
+    for (unsigned i = 0; i < watch.pool->count; i++)
+        if ((unsigned long)watch.pool->threads[i].pthread == ident) {
+            buf_printf(out, "thread %u, most recent call first:\n", i + 1);
+            return;
+        }
+    buf_printf(out, "thread 0x%lx of the application, most recent call first:\n", ident);
+}
+
+/* What faulthandler wrote, with our names for our threads, without threads that run no Python. */
+static void append_stacks(struct buf *out, struct buf *stacks)
+{
+    char *rest, *header = NULL;
+    buf_append(stacks, "", 1);
+    for (char *line = strtok_r(stacks->data, "\n", &rest); line;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (line[0] != ' ') {
+            header = strstr(line, "hread 0x") ? line : NULL;
+            continue;
+        }
+        if (strstr(line, "<no Python frame>"))
+            continue;
+        if (header)
+            append_thread_name(out, header);
+        header = NULL;
+        buf_printf(out, "%s\n", line);
+    }
+}
+
+/* SIGUSR2. */
+static void report_all(void)
+{
+    struct buf text = {0};
+    struct errand *e = errand_new(0);
+    report_running(&text, watch.board, watch.slot, REPORT_ALL, getpid());
+    errand_send(e);
+    append_stacks(&text, &e->stacks);
+    errand_leave(e);
+    log_block(LOG_WARNING, text.data, text.len, "running requests and all stacks, by SIGUSR2:");
+    buf_fini(&text);
+}
+
+/* A request that has just passed its deadline. */
+struct expiry {
+    struct pool_thread *thread;
+    uint64_t number;
+    bool answered;
+    bool blocked; /* in: */
+    struct report_syscall call;
+    struct buf what, kernel;
+};
+
+static void report(struct expiry *x, struct buf *stacks)
+{
+    struct buf text = {0};
+    buf_append(&x->what, "", 1);
+    buf_append(&text, x->kernel.data, x->kernel.len);
+    buf_append_str(&text, "\n");
+    report_running(&text, watch.board, watch.slot, x->thread->number, getpid());
+    if (stacks)
+        append_stacks(&text, stacks);
+    log_block(LOG_CRITICAL, text.data, text.len, "request timeout: thread %u: %s: %s",
+              x->thread->number + 1, x->what.data,
+              x->answered ? "answered 504" : "its answer had begun");
+    buf_fini(&text);
+}
+
+/* --- interruption --------------------------------------------------------------------------- */
+
+/* The descriptor that a system call waits for; -1: none, or more than one. */
+static int awaited_fd(const struct report_syscall *call)
+{
+    struct pollfd polled;
+    struct iovec here = {&polled, sizeof(polled)};
+    struct iovec there = {(void *)(uintptr_t)call->args[0], sizeof(polled)};
+    switch (call->number) {
+    case SYS_read:
+    case SYS_write:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_connect:
+        return (int)call->args[0];
+#ifdef SYS_poll
+    case SYS_poll:
+#endif
+    case SYS_ppoll:
+        /* Not by the pointer: the thread may be back, and its stack gone. */
+        if (call->args[1] != 1 ||
+            process_vm_readv(getpid(), &here, 1, &there, 1, 0) != (ssize_t)sizeof(polled))
+            return -1;
+        return polled.fd;
+    default:
+        return -1;
+    }
+}
+
+/* A connection of the application: no file, no client's socket, nothing that listens. */
+static bool may_shut(const struct expiry *x, int fd)
+{
+    struct stat status;
+    int listens = 1;
+    socklen_t len = sizeof(listens);
+    return fd >= 0 && fd != x->thread->turn.fd && fstat(fd, &status) == 0 &&
+           S_ISSOCK(status.st_mode) &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens;
+}
+
+/* A thread that waits for a socket does not see the exception: end the waiting. It is looked at
+ * again right before, so that it is the call from the report. */
+static void shut_awaited(const struct expiry *x)
+{
+    struct report_syscall now;
+    if (!x->blocked || !report_read_syscall(getpid(), atomic_load(&x->thread->slot->tid), &now) ||
+        memcmp(&now, &x->call, sizeof(now)) != 0)
+        return;
+    int fd = awaited_fd(&now);
+    if (may_shut(x, fd))
+        (void)shutdown(fd, SHUT_RDWR);
+}
+
+/* --- deadlines ------------------------------------------------------------------------------ */
+
+/* Unless its thread has come back meanwhile: then false. */
+static bool answer(struct expiry *x)
+{
+    struct watch_turn *turn = &x->thread->turn;
+    uint64_t word = TURN_WORD(x->number, TURN_OPEN);
+    pthread_mutex_lock(&watch.lock);
+    x->answered =
+        atomic_compare_exchange_strong(&turn->state, &word, TURN_WORD(x->number, TURN_ANSWERED));
+    if (x->answered)
+        conn_answer_for(turn->conn, 504, "timeout");
+    pthread_mutex_unlock(&watch.lock);
+    return x->answered || (TURN_NUMBER(word) == x->number && TURN_STATE(word) != TURN_NONE);
+}
+
+static bool expire(struct expiry *x, uint64_t deadline_ns)
+{
+    struct board_thread *slot = x->thread->slot;
+    pid_t tid = atomic_load(&slot->tid);
+    x->blocked = report_read_syscall(getpid(), tid, &x->call);
+    report_request(&x->what, slot);
+    report_kernel(&x->kernel, getpid(), tid);
+    if (!answer(x))
+        return false;
+    uint64_t back_ns = watch.config->timeout_interrupt ? BACK_NS : 1;
+    atomic_compare_exchange_strong(&slot->deadline_ns, &deadline_ns, now_ns() + back_ns);
+    x->thread->turn.expired = x->number;
+    atomic_fetch_add(&watch.board->worker[watch.slot].timeouts, 1);
+    return true;
+}
+
+static void give_up(struct pool_thread *thread, uint64_t number, uint64_t deadline_ns)
+{
+    if (!atomic_compare_exchange_strong(&thread->slot->deadline_ns, &deadline_ns, 0))
+        return;
+    atomic_store(&thread->turn.given_up, number);
+    log_error("thread %u does not come back from its request: this worker is to be replaced",
+              thread->number + 1);
+    atomic_store(&watch.board->worker[watch.slot].retire, BOARD_RETIRE_STUCK);
+    board_ring(watch.board);
+}
+
+/* Looks at one thread; true when its request has passed the deadline just now. */
+static bool look_at(struct pool_thread *thread, uint64_t now, struct expiry *x)
+{
+    struct watch_turn *turn = &thread->turn;
+    uint64_t word = atomic_load(&turn->state), number = TURN_NUMBER(word);
+    uint64_t deadline_ns = atomic_load(&thread->slot->deadline_ns);
+    if (turn->expired && (number != turn->expired || TURN_STATE(word) == TURN_NONE)) {
+        log_info("thread %u came back from the request that had timed out", thread->number + 1);
+        turn->expired = 0;
+    }
+    if (TURN_STATE(word) == TURN_NONE || deadline_ns == 0 || deadline_ns > now)
+        return false;
+    if (turn->expired == number) {
+        give_up(thread, number, deadline_ns);
+        return false;
+    }
+    *x = (struct expiry){.thread = thread, .number = number};
+    return expire(x, deadline_ns);
+}
+
+/* Clients first: a report may take a while. */
+static void follow_up(struct expiry *expired, unsigned count)
+{
+    struct errand *e = errand_new(count);
+    for (unsigned i = 0; i < count && watch.config->timeout_interrupt; i++) {
+        e->targets[i].thread = expired[i].thread;
+        e->targets[i].number = expired[i].number;
+        e->count++;
+    }
+    errand_send(e);
+    for (unsigned i = 0; i < count; i++) {
+        report(&expired[i], i == 0 ? &e->stacks : NULL);
+        if (watch.config->timeout_interrupt)
+            shut_awaited(&expired[i]);
+        buf_fini(&expired[i].what);
+        buf_fini(&expired[i].kernel);
+    }
+    errand_leave(e);
+}
+
+static void look(uint64_t now, struct expiry *expired)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < watch.pool->count; i++) {
+        struct expiry *x = &expired[count];
+        *x = (struct expiry){0};
+        if (look_at(&watch.pool->threads[i], now, x)) {
+            count++;
+            continue;
+        }
+        buf_fini(&x->what);
+        buf_fini(&x->kernel);
+    }
+    if (count > 0)
+        follow_up(expired, count);
+}
+
+/* We were stopped or suspended, and what runs was too: it gets that time back. */
+static void put_off(uint64_t by_ns)
+{
+    for (unsigned i = 0; i < watch.pool->count; i++) {
+        _Atomic uint64_t *deadline = &watch.pool->threads[i].slot->deadline_ns;
+        uint64_t due_ns = atomic_load(deadline);
+        if (due_ns)
+            atomic_compare_exchange_strong(deadline, &due_ns, due_ns + by_ns);
+    }
+    uint64_t leave_by_ns = atomic_load(&watch.leave_by_ns);
+    if (leave_by_ns)
+        atomic_store(&watch.leave_by_ns, leave_by_ns + by_ns);
+}
+
+/* A request that begins while we sleep is not due before the next look. */
+static uint64_t next_look(uint64_t now)
+{
+    uint64_t limit_ns = watch.config->timeout_ms * NS_PER_MS;
+    uint64_t next = now + (limit_ns && limit_ns < LOOK_NS ? limit_ns : LOOK_NS);
+    for (unsigned i = 0; i < watch.pool->count; i++) {
+        uint64_t due_ns = atomic_load(&watch.pool->threads[i].slot->deadline_ns);
+        if (due_ns && due_ns < next)
+            next = due_ns;
+    }
+    atomic_store(&watch.board->worker[watch.slot].deadline_ns, limit_ns ? now + limit_ns : 0);
+    return next;
+}
+
+static void leave_if_late(uint64_t now)
+{
+    uint64_t leave_by_ns = atomic_load(&watch.leave_by_ns);
+    if (!leave_by_ns || now < leave_by_ns)
+        return;
+    log_error("did not finish in time: leaving");
+    _exit(EXIT_CRASH);
+}
+
+static NORETURN void keep_watch(struct expiry *expired)
+{
+    for (;;) {
+        uint64_t next = next_look(now_ns());
+        (void)wait_semaphore(&watch.wake, next);
+        uint64_t now = now_ns();
+        if (now > next + LATE_NS) {
+            put_off(now - next);
+            continue;
+        }
+        if (atomic_exchange(&watch.dump_wanted, false))
+            report_all();
+        look(now, expired);
+        leave_if_late(now);
+    }
+}
+
+static void *watch_main(void *arg)
+{
+    (void)arg;
+    pthread_setname_np(pthread_self(), "watch");
+    keep_watch(xcalloc(watch.pool->count, sizeof(struct expiry)));
+}
+
+/* --- life ----------------------------------------------------------------------------------- */
+
+static void on_dump_signal(int number)
+{
+    (void)number;
+    atomic_store(&watch.dump_wanted, true);
+    sem_post(&watch.wake);
+}
+
+void watch_start(struct pool *pool, const struct config *config, struct board *board, unsigned slot)
+{
+    struct sigaction dump = {.sa_handler = on_dump_signal, .sa_flags = SA_RESTART};
+    sigset_t all, before;
+    watch.pool = pool;
+    watch.config = config;
+    watch.board = board;
+    watch.slot = slot;
+    sem_init(&watch.wake, 0, 0);
+    pthread_mutex_init(&watch.lock, NULL);
+    sigaction(SIGUSR2, &dump, NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* no signal of the application runs there */
+    int error = pthread_create(&watch.thread, NULL, watch_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) {
+        log_critical("a thread cannot be started: %s", strerror(error));
+        _exit(EXIT_CRASH);
+    }
+}
+
+void watch_leave_by(uint64_t deadline_ns)
+{
+    atomic_store(&watch.leave_by_ns, deadline_ns);
+    sem_post(&watch.wake);
+}

@@ -1,0 +1,83 @@
+"""Requests that do not end by themselves, each in its own way; / answers at once with the pid."""
+
+import os
+import re
+import socket
+import threading
+import time
+
+PAIRS: list[tuple[socket.socket, socket.socket]] = []
+LOCK = threading.Lock()
+LOCK.acquire()
+
+
+def recv() -> None:
+    """Wait for bytes that nobody sends."""
+    PAIRS.append(socket.socketpair())
+    PAIRS[-1][0].recv(1)
+
+
+def recv_timeout() -> None:
+    """The same in poll(2), as with every socket that has a timeout."""
+    PAIRS.append(socket.socketpair())
+    PAIRS[-1][0].settimeout(600)
+    PAIRS[-1][0].recv(1)
+
+
+def lock() -> None:
+    """Wait for a lock that nobody gives back."""
+    LOCK.acquire()
+
+
+def sleep() -> None:
+    """Sleep for long."""
+    time.sleep(600)
+
+
+def regex() -> None:
+    """Backtrack in C with the GIL held, practically for ever."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def loop() -> None:
+    """Compute in Python."""
+    while True:
+        pass
+
+
+def swallow() -> None:
+    """Compute, and not be interrupted."""
+    while True:
+        try:
+            loop()
+        except BaseException as error:
+            print(f"swallowed {type(error).__name__}", flush=True)
+
+
+def database() -> None:
+    """Let PostgreSQL sleep."""
+    import psycopg
+
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("SELECT pg_sleep(600)")
+
+
+WAYS = {
+    f"/{f.__name__}": f for f in (recv, recv_timeout, lock, sleep, regex, loop, swallow, database)
+}
+
+
+def application(environ, start_response):
+    """Get stuck as the path says; /sleep/1.5 sleeps so long and answers."""
+    path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    if query.startswith("timeout="):
+        environ["myserver.set_timeout"](float(query.removeprefix("timeout=")))
+    if path.startswith("/sleep/"):
+        print(f"sleeping in {path}", flush=True)
+        time.sleep(float(path.removeprefix("/sleep/")))
+    elif path in WAYS:
+        print(f"stuck in {path}", flush=True)
+        WAYS[path]()
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
