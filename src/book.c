@@ -7,6 +7,7 @@
 #include "book.h"
 
 #include "board.h"
+#include "wedge.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -161,6 +162,7 @@ uint64_t book_next_deadline(const struct book *b)
     if (b->mold_starts.not_before_ms > now)
         earlier(&next, b->mold_starts.not_before_ms);
     earlier(&next, b->upkeep.due_ms);
+    earlier(&next, wedge_due_ms(b));
     return next;
 }
 
@@ -169,6 +171,9 @@ void book_push_deadlines(struct book *b, uint64_t by_ms)
     for (unsigned i = 0; i < b->board->workers; i++)
         if (b->slots[i].deadline_ms != BOOK_NEVER)
             b->slots[i].deadline_ms += by_ms;
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].suspect_ms)
+            b->slots[i].suspect_ms += by_ms;
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         if (b->molds[i].deadline_ms != BOOK_NEVER)
             b->molds[i].deadline_ms += by_ms;

@@ -23,6 +23,7 @@
 #include "logfile.h"
 #include "mold.h"
 #include "process.h"
+#include "wedge.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -353,6 +354,7 @@ static void run(struct book *b)
         take_signals(b);
         event_read_board(b);
         event_meet_deadlines(b);
+        wedge_look(b);
         upkeep_look(b);
     }
 }

@@ -55,7 +55,7 @@ static struct {
     ev_prepare before_sleep;
     bool accepting;
     bool turned_away; /* by the standby: a thread that leads again accepts at once */
-    bool listening; /* the listeners are open */
+    bool listening;   /* the listeners are open */
     uint64_t full_quiet_until_ms;
     uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
     uint64_t retire_ms;       /* when the clock gets there; 0: never */

@@ -1,0 +1,14 @@
+/* wedge.h: workers that cannot help themselves: stopped, or with a watch that does not look. */
+#ifndef MYSERVER_WEDGE_H
+#define MYSERVER_WEDGE_H
+
+#include "base.h"
+
+struct book;
+
+/* Looks at the deadlines on the board; reports and kills a worker whose watch has let one pass. */
+void wedge_look(struct book *b);
+/* When to look again; BOOK_NEVER when nothing runs that has a deadline. */
+uint64_t wedge_due_ms(const struct book *b);
+
+#endif

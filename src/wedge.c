@@ -1,0 +1,76 @@
+/* wedge.c: workers that cannot help themselves.
+ *
+ * A worker's own watch meets the deadlines of its requests and puts its own off every second
+ * (watch.h). Deadlines that stay in the past mean that no thread of the worker runs: it is
+ * stopped, or its kernel threads hang. What can be said of it then comes from the board and /proc.
+ *
+ * Owns nothing. Judges only by time in which the master itself looked, so that a suspended machine
+ * kills nobody. Runs in the master only. */
+#include "wedge.h"
+
+#include "board.h"
+#include "book.h"
+#include "buf.h"
+#include "log.h"
+#include "report.h"
+
+#include <signal.h>
+
+#define WATCH_MS 1000 /* a watch is never later than this, or it puts off what it has missed */
+#define GRACE_MS 4000 /* from the first sight of a missed deadline */
+
+static uint64_t first_deadline_ms(const struct book *b, const struct slot *s)
+{
+    uint64_t first_ns = atomic_load(&book_shown(b, s)->deadline_ns);
+    for (unsigned i = 0; i < b->board->threads; i++) {
+        const struct board_thread *thread = board_thread(b->board, book_number(b, s) - 1, i);
+        uint64_t deadline_ns = atomic_load(&thread->deadline_ns);
+        if (atomic_load(&thread->phase) == BOARD_RUNNING && deadline_ns &&
+            (!first_ns || deadline_ns < first_ns))
+            first_ns = deadline_ns;
+    }
+    return first_ns ? first_ns / NS_PER_MS + WATCH_MS : BOOK_NEVER;
+}
+
+static void kill_wedged(struct book *b, struct slot *s)
+{
+    struct buf text = {0};
+    report_kernel(&text, s->pid, s->pid);
+    buf_append_str(&text, "\n");
+    report_running(&text, b->board, book_number(b, s) - 1, REPORT_ALL, s->pid);
+    log_block(LOG_CRITICAL, text.data, text.len,
+              "worker %u (pid %d) does nothing about its deadlines: killing it", book_number(b, s),
+              s->pid);
+    buf_fini(&text);
+    book_drain_slot(s, SIGKILL, BOOK_QUICK_MS);
+}
+
+static void look_at(struct book *b, struct slot *s)
+{
+    uint64_t now = now_ms();
+    if (s->state != SLOT_SERVING || first_deadline_ms(b, s) > now)
+        s->suspect_ms = 0;
+    else if (!s->suspect_ms)
+        s->suspect_ms = now + GRACE_MS;
+    else if (s->suspect_ms <= now)
+        kill_wedged(b, s);
+}
+
+void wedge_look(struct book *b)
+{
+    for (unsigned i = 0; i < b->board->workers; i++)
+        look_at(b, &b->slots[i]);
+}
+
+uint64_t wedge_due_ms(const struct book *b)
+{
+    uint64_t due = BOOK_NEVER;
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        const struct slot *s = &b->slots[i];
+        if (s->state != SLOT_SERVING)
+            continue;
+        uint64_t own = s->suspect_ms ? s->suspect_ms : first_deadline_ms(b, s);
+        due = own < due ? own : due;
+    }
+    return due;
+}
