@@ -180,13 +180,11 @@ application = get_wsgi_application()
 WARM = '''\
 """The application after its warm-up."""
 
-import gc
 import io
 import os
 import sys
 
-gc.disable()
-from project.wsgi import application  # noqa: E402
+from project.wsgi import application
 
 
 def request(path):
@@ -229,7 +227,6 @@ def warm_up():
 
 
 warm_up()
-gc.enable()
 '''
 
 MODELS_HEAD = '''\

@@ -8,6 +8,7 @@
 
 #include "buf.h"
 #include "config.h"
+#include "holes.h"
 #include "immortal.h"
 #include "log.h"
 #include "pymodule.h"
@@ -261,6 +262,7 @@ int python_prepare_fork(const struct config *config)
     if (made > 0)
         log_debug("%zu objects are immortal", made);
     modules_known = PyDict_Size(PyImport_GetModuleDict());
+    holes_fill();
     return done ? 0 : -1;
 }
 

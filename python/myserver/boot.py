@@ -64,6 +64,8 @@ def load(app: str) -> Callable:
         found = getattr(found, part)
     if not callable(found):
         raise LoadError(f"{target}:{name} is a {type(found).__name__}, and cannot be called")
+    gc.freeze()  # the warm-up collects its own litter, without looking at what was loaded
+    gc.enable()
     return found
 
 
@@ -156,6 +158,8 @@ def before_fork(sockets_before: list[int]) -> list[str]:
     _thread_origins.clear()
     _revive_executors()
     _modules_at_fork.update(sys.modules)
+    gc.disable()
+    gc.unfreeze()
     gc.collect()
     return warnings
 

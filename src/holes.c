@@ -1,0 +1,113 @@
+/* holes.c: free memory between what the workers share.
+ *
+ * Owns: the pieces it takes, which nobody gets back. A heap that has loaded an application and
+ * answered requests is full of small holes; a worker's next request would fill them, and the kernel
+ * copy a page for each. Two allocators have holes: pymalloc, for objects up to 512 bytes, and the C
+ * library's. Nothing here knows how they work inside: it only looks at the addresses that they
+ * return, and at worst takes a little too much or too little. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "holes.h"
+
+#ifndef Py_GIL_DISABLED
+
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE_BYTES        4096
+
+/* pymalloc: blocks of one size stand in pools; those of a fresh pool come one behind the other. */
+#define BLOCK_STEP_BYTES  16
+#define BLOCK_MOST_BYTES  512
+#define POOL_BYTES        16384
+#define POOL_HEAD_BYTES   64
+#define FILL_MOST_BYTES   (8 * 1024 * 1024) /* of one size, in case that pools are not like that */
+
+/* malloc: larger holes than this are few, and then the kernel has their pages already. */
+#define CHUNK_LEAST_BYTES 24
+#define CHUNK_MOST_BYTES  (64 * 1024)
+
+struct block {
+    struct block *next;
+};
+
+static void free_row(struct block *block)
+{
+    while (block) {
+        struct block *next = block->next;
+        PyObject_Free(block);
+        block = next;
+    }
+}
+
+/* Ends with a row of blocks that is as long as a pool: a fresh one, which is given back. */
+static void fill_pools(size_t size)
+{
+    size_t pool = (POOL_BYTES - POOL_HEAD_BYTES) / size - 2, row = 0;
+    struct block *last = NULL;
+    for (size_t taken = 0; taken < FILL_MOST_BYTES && row < pool; taken += size) {
+        struct block *block = PyObject_Malloc(size);
+        if (!block)
+            return;
+        bool follows = last && (char *)block == (char *)last + size;
+        block->next = follows ? last : NULL;
+        row = follows ? row + 1 : 0;
+        last = block;
+    }
+    free_row(last);
+}
+
+/* PYTHONMALLOC=malloc leaves nothing to do. */
+static bool has_pymalloc(void)
+{
+    PyObject *function = PySys_GetObject("getallocatedblocks"); /* borrowed */
+    PyObject *count = function ? PyObject_CallNoArgs(function) : NULL;
+    bool is_used = count && PyObject_IsTrue(count) > 0;
+    PyErr_Clear();
+    Py_XDECREF(count);
+    return is_used;
+}
+
+/* Whole pages of a chunk that nobody will ever use. */
+static void give_pages(const void *chunk, size_t size)
+{
+    uintptr_t mask = ~(uintptr_t)(PAGE_BYTES - 1);
+    uintptr_t start = ((uintptr_t)chunk + PAGE_BYTES - 1) & mask;
+    uintptr_t end = ((uintptr_t)chunk + size) & mask;
+    if (end > start)
+        (void)madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
+static void fill_chunks(size_t size)
+{
+    const char *top = (char *)sbrk(0) - mallinfo2().keepcost;
+    char *chunk;
+    while ((chunk = malloc(size)) && chunk < top)
+        give_pages(chunk, size);
+    free(chunk);
+}
+
+void holes_fill(void)
+{
+    if (has_pymalloc())
+        for (size_t size = BLOCK_STEP_BYTES; size <= BLOCK_MOST_BYTES; size += BLOCK_STEP_BYTES)
+            fill_pools(size);
+    /* Large ones first, so that each takes the hole that it fills best. */
+    for (size_t size = CHUNK_MOST_BYTES; size >= CHUNK_LEAST_BYTES;) {
+        fill_chunks(size);
+        size -= size > 512 ? size / 256 * CHUNK_STEP_BYTES : CHUNK_STEP_BYTES;
+    }
+    (void)malloc_trim(0);
+}
+
+#else
+
+void holes_fill(void)
+{
+}
+
+#endif
