@@ -27,9 +27,11 @@
 #define POOL_HEAD_BYTES   64
 #define FILL_MOST_BYTES   (8 * 1024 * 1024) /* of one size, in case that pools are not like that */
 
-/* malloc: larger holes than this are few, and then the kernel has their pages already. */
+/* malloc: chunks hold multiples of 16 bytes and 8 more. Holes that are larger are few, and
+ * malloc_trim gives them back. */
+#define CHUNK_STEP_BYTES  16
 #define CHUNK_LEAST_BYTES 24
-#define CHUNK_MOST_BYTES  (64 * 1024)
+#define CHUNK_MOST_BYTES  (64 * 1024 + 8)
 
 struct block {
     struct block *next;
