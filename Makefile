@@ -80,8 +80,12 @@ BIN   := $(BUILD)/myserver
 
 ## ---------------------------------------------------------------- flags
 
+comma := ,
 # -fcf-protection exists for x86 only.
-HARDENING := -fstack-protector-strong $(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
+IS_X86    := $(filter x86_64,$(shell uname -m))
+HARDENING := -fstack-protector-strong $(if $(IS_X86),-fcf-protection)
+# Debian's crt1.o does not say that it can do it, and would take the mark from the whole program.
+CET_MARKS := $(if $(IS_X86),-Wl$(comma)-z$(comma)ibt$(comma)-z$(comma)shstk)
 
 FLAGS_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(HARDENING)
 FLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
@@ -113,7 +117,8 @@ DEFINES  := -D_GNU_SOURCE -DMYSERVER_VERSION='"$(VERSION)"' -DMYSERVER_PYTHON='"
 BASE_CFLAGS := -std=gnu17 -fPIE -iquote include -isystem $(PY_INCLUDE) $(LLHTTP_CFLAGS) $(DEFINES)
 ALL_CFLAGS  := $(BASE_CFLAGS) $(WARNINGS) $(FLAVOUR_FLAGS) $(CFLAGS)
 # Exported, so that libpython calls ours: see src/gil.c.
-ALL_LDFLAGS := -pie -Wl,--export-dynamic-symbol=pthread_cond_timedwait -Wl,-z,relro,-z,now $(FLAVOUR_FLAGS) $(LDFLAGS)
+ALL_LDFLAGS := -pie -Wl,--export-dynamic-symbol=pthread_cond_timedwait -Wl,-z,relro,-z,now $(CET_MARKS) $(FLAVOUR_FLAGS) \
+               $(LDFLAGS)
 LIBS        := -L$(PY_LIBDIR) $(PY_RPATH) -l$(PY_LIBRARY) -lev -linih $(LLHTTP_LIBS) \
                -lpthread -ldl -lm
 
