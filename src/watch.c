@@ -464,11 +464,11 @@ static void leave_if_late(uint64_t now)
 static NORETURN void keep_watch(struct expiry *expired)
 {
     for (;;) {
-        uint64_t next = next_look(now_ns());
+        uint64_t before = now_ns(), next = next_look(before);
         (void)wait_semaphore(&watch.wake, next);
         uint64_t now = now_ns();
         if (now > next + LATE_NS) {
-            put_off(now - next);
+            put_off(now - before); /* it is not known when in that time we were stopped */
             continue;
         }
         if (atomic_exchange(&watch.dump_wanted, false))

@@ -67,16 +67,46 @@ WAYS = {
 }
 
 
+def drip(environ, start_response):
+    """Begin an answer and get stuck in it."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"begun"
+    lock()
+
+
+def flood(environ, start_response):
+    """Answer with more than any socket takes at once."""
+    start_response("200 OK", [("Content-Length", str(64 * 65536))])
+    for _ in range(64):
+        yield bytes(65536)
+
+
+def busy(seconds: float) -> None:
+    """Compute for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
 def application(environ, start_response):
-    """Get stuck as the path says; /sleep/1.5 sleeps so long and answers."""
+    """Get stuck as the path says; /sleep/1.5 and /busy/1.5 end after so long and answer."""
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    print(f"running {path}", flush=True)
     if query.startswith("timeout="):
         environ["myserver.set_timeout"](float(query.removeprefix("timeout=")))
+    if path == "/drip":
+        return drip(environ, start_response)
+    if path == "/flood":
+        return flood(environ, start_response)
     if path.startswith("/sleep/"):
-        print(f"sleeping in {path}", flush=True)
         time.sleep(float(path.removeprefix("/sleep/")))
+    elif path.startswith("/busy/"):
+        busy(float(path.removeprefix("/busy/")))
+    elif path == "/gone":
+        while not environ["myserver.client_disconnected"]():
+            time.sleep(0.01)
+        print("the client has gone", flush=True)
     elif path in WAYS:
-        print(f"stuck in {path}", flush=True)
         WAYS[path]()
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
