@@ -8,6 +8,7 @@
 
 #include "access.h"
 #include "base.h"
+#include "exchange.h"
 #include "forwarded.h"
 #include "http.h"
 #include "output.h"
@@ -47,28 +48,6 @@ enum conn_next {
 };
 
 enum conn_owner { CONN_LOOP, CONN_THREAD, CONN_NOTED };
-
-/* What a request needs beyond its connection. Pooled: idle connections have none. */
-struct exchange {
-    struct exchange *next_free;
-    struct http http;
-    struct response response;
-    struct wsgi_call call;
-    struct environ_facts facts;
-    char client[FORWARDED_ADDRESS_MAX]; /* REMOTE_ADDR */
-    bool resolved;                      /* `facts` and `client` are filled */
-    bool continued;                     /* 100 Continue was sent */
-    bool aborted;                       /* the answer cannot be completed: close so that it shows */
-    bool answered;   /* by conn_answer_for: logged and counted, the thread's answer is not wanted */
-    const char *end; /* how it ended when not well, static text */
-    bool paced;      /* the body's deadline is set; since then it has grown from: */
-    uint64_t paced_bytes;
-    struct timespec start_time; /* wall clock, for the access log */
-    uint64_t accepted_ns, parsed_ns, started_ns, first_byte_ns;
-
-    struct output output;
-    struct _object *tail_object; /* keeps output.tail alive */
-};
 
 /* Where a connection came from. */
 struct conn_origin {
@@ -124,12 +103,6 @@ struct conn_shared {
     bool is_copy; /* in a process that the application forked: nothing here is its own */
 };
 
-enum conn_step {
-    CONN_WAITS, /* for the client: nothing to do */
-    CONN_GONE,  /* closed and freed */
-    CONN_RUNS,  /* holds a whole request; its owner is now the thread that will answer_run it */
-};
-
 /* Takes `fd` (non-blocking). Leader. The connection is queued as readable at once: a client that
  * connects has mostly sent already. `peer` is the other end; a NULL address means unix. */
 void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer);
@@ -137,8 +110,6 @@ void conn_open(struct conn_shared *shared, int fd, unsigned listener, const stru
 void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin);
 /* Whether there is room for one more: at the limit, an idle connection makes room. Leader. */
 MUST_CHECK bool conn_make_room(struct conn_shared *shared);
-/* Reads what came and parses it. Leader; not in a queue any more. */
-MUST_CHECK enum conn_step conn_read(struct conn *c);
 /* The answer is with the kernel (or cannot be): logs and counts the request, makes the connection
  * ready for the next, and says what it wants now. Whoever owns the connection. */
 enum conn_next conn_end_request(struct conn *c);
@@ -158,4 +129,15 @@ void conn_expire_all(struct conn_shared *shared, uint64_t now);
 /* The one way out of the world: unlinks, closes, frees. Leader, owner CONN_LOOP. `why` is for the
  * debug log. */
 void conn_close(struct conn *c, const char *why);
+
+/* For intake.c. All of them: leader. */
+void conn_dequeue(struct conn *c);
+void conn_unwatch(struct conn *c);
+/* Answered: shuts our side, and discards what still comes for a while. */
+void conn_linger(struct conn *c);
+/* Where the client is, by the socket or by a PROXY header. NULL: a unix socket. */
+void conn_set_peer(struct conn *c, const struct sockaddr *peer);
+/* When `limit_ms` from now is over; 0: never. */
+uint64_t conn_deadline(uint64_t limit_ms);
+
 #endif

@@ -7,6 +7,7 @@
 #include "pool.h"
 #include "answer.h"
 #include "board.h"
+#include "intake.h"
 #include "log.h"
 #include "wsgi.h"
 
@@ -130,7 +131,7 @@ static struct conn *lead(struct pool *pool, struct pool_thread *thread)
     for (;;) {
         resume_returned(pool);
         while ((c = TAILQ_FIRST(&shared->readable)))
-            if (conn_read(c) == CONN_RUNS)
+            if (intake_read(c) == CONN_RUNS)
                 return c;
         if (has_garbage_to_drop(pool)) {
             python_acquire(&thread->python);
@@ -154,7 +155,7 @@ static void lead_as_standby(struct pool *pool)
         while ((c = TAILQ_FIRST(&shared->readable))) {
             if (c->state == CONN_IDLE)
                 pool->overflow(pool->overflow_context, c);
-            else if (conn_read(c) == CONN_RUNS)
+            else if (intake_read(c) == CONN_RUNS)
                 pool_queue_ready(pool, c);
         }
         pthread_mutex_lock(&pool->lock);

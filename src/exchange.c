@@ -1,0 +1,110 @@
+/* exchange.c: what a request needs beyond its connection, pooled.
+ *
+ * Owns: the free exchanges of a worker, under their lock. Idle connections have none, so that they
+ * stay small; what a flood of requests took is given back to the system when it is over. */
+#include "exchange.h"
+#include "conn.h"
+#include "pool.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+
+/* More than a worker has in use at once but in a flood, whose memory is given back. */
+#define EXCHANGES_KEPT 64
+#define FLOOD_CONNS    256
+
+struct exchange *exchange_take(struct conn_shared *shared)
+{
+    pthread_mutex_lock(&shared->free_lock);
+    struct exchange *e = shared->free_exchanges;
+    if (e) {
+        shared->free_exchanges = e->next_free;
+        shared->free_count--;
+    }
+    pthread_mutex_unlock(&shared->free_lock);
+    if (e)
+        return e;
+    e = xcalloc(1, sizeof(*e));
+    http_init(&e->http, &shared->limits);
+    output_init(&e->output);
+    return e;
+}
+
+static void free_exchange(struct conn_shared *shared, struct exchange *e)
+{
+    if (e->call.start_response)
+        pool_discard(shared->pool, e->call.start_response);
+    if (e->call.writer)
+        pool_discard(shared->pool, e->call.writer);
+    http_fini(&e->http);
+    response_fini(&e->response);
+    output_fini(&e->output);
+    free(e);
+}
+
+/* Last-in first-out, so that few of them are warm in the cache and used by all. */
+void exchange_put(struct conn *c)
+{
+    struct conn_shared *shared = c->shared;
+    struct exchange *e = c->exchange;
+    c->exchange = NULL;
+    pthread_mutex_lock(&shared->free_lock);
+    bool keep = shared->free_count < EXCHANGES_KEPT;
+    if (keep) {
+        e->next_free = shared->free_exchanges;
+        shared->free_exchanges = e;
+        shared->free_count++;
+    } else {
+        shared->given_back++;
+    }
+    pthread_mutex_unlock(&shared->free_lock);
+    if (!keep)
+        free_exchange(shared, e);
+}
+
+/* Forgets the request; what is pipelined behind it stays. */
+void exchange_reset(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    if (e->tail_object)
+        pool_discard(c->shared->pool, e->tail_object);
+    e->tail_object = NULL;
+    http_reset(&e->http);
+    response_reset(&e->response);
+    output_reset(&e->output);
+    e->resolved = e->continued = e->aborted = e->answered = e->paced = false;
+    e->end = NULL;
+    e->accepted_ns = e->parsed_ns = e->started_ns = e->first_byte_ns = 0;
+}
+
+void exchange_drop(struct conn *c)
+{
+    if (!c->exchange)
+        return;
+    exchange_reset(c);
+    buf_reset(&c->exchange->http.in); /* pipelined bytes that nobody will answer */
+    http_reset(&c->exchange->http);   /* and their memory */
+    exchange_put(c);
+}
+
+void exchange_note_freed(struct conn_shared *shared)
+{
+    pthread_mutex_lock(&shared->free_lock);
+    shared->given_back++;
+    pthread_mutex_unlock(&shared->free_lock);
+}
+
+/* When a flood is over. malloc keeps what was freed below anything that is still in use: 5,000
+ * half heads left 50 MB behind. */
+void exchange_trim(struct conn_shared *shared)
+{
+    pthread_mutex_lock(&shared->free_lock);
+    bool over =
+        shared->given_back >= FLOOD_CONNS && shared->given_back == shared->given_back_before;
+    if (over)
+        shared->given_back = 0;
+    shared->given_back_before = shared->given_back;
+    pthread_mutex_unlock(&shared->free_lock);
+    if (over)
+        malloc_trim(0);
+}

@@ -1,0 +1,267 @@
+/* intake.c: from a readable socket to a request that may run.
+ *
+ * Owns: nothing. Reads, parses, learns who the client is, refuses, asks for the body. Never waits,
+ * never runs Python: a whole request goes to the thread that reads it. Runs on the thread that
+ * leads the loop. */
+#include "intake.h"
+#include "config.h"
+#include "log.h"
+#include "proxy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_ROUNDS      16 /* reads in a row before others get a turn */
+
+/* A body must come at this rate, on average over body-timeout: a bad line does, who only holds
+ * a connection does not. */
+#define BODY_BYTES_PER_S 500
+
+/* The server's own answer, whole; then the end of the connection, gently: what was not read may be
+ * a body on its way. */
+static void answer_error(struct conn *c, unsigned status)
+{
+    struct exchange *e = c->exchange;
+    struct response_facts facts = {
+        .is_head = e->http.is_head, .version_minor = 1, .keep_alive = false, .known_bytes = -1};
+    response_error(&e->response, status, &facts);
+    struct iovec page = {e->response.head.data, e->response.head.len};
+    e->first_byte_ns = now_ns();
+    if (output_send(&e->output, c->fd, &page, 1) == OUTPUT_GONE)
+        e->aborted = true;
+    conn_end_request(c);
+    conn_linger(c);
+}
+
+void intake_refuse(struct conn *c, unsigned status, const char *reason)
+{
+    struct exchange *e = c->exchange;
+    e->end = reason;
+    if (e->http.body.error)
+        log_error("%s: %s in %s", reason, strerror(e->http.body.error), c->shared->config->tmp_dir);
+    log_info("refused a request from %s: %u %s", e->resolved ? e->client : c->origin.peer, status,
+             reason);
+    answer_error(c, status);
+}
+
+/* Who the client is and how it came, by the words of trusted proxies. */
+static bool resolve(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    struct forwarded_view view;
+    if (!forwarded_resolve(&c->shared->trust, c->origin.peer_trusted, c->origin.peer, &e->http,
+                           &view)) {
+        intake_refuse(c, 400, "proxy headers disagree on the scheme");
+        return false;
+    }
+    memcpy(e->client, view.client, sizeof(e->client));
+    e->facts = (struct environ_facts){
+        .request = &e->http,
+        .listener = c->origin.listener,
+        .client = e->client,
+        .client_port = view.from_header ? 0 : c->origin.peer_port,
+        .peer = c->origin.peer,
+        .https = view.https,
+        .trusted = c->origin.peer_trusted,
+    };
+    e->resolved = true;
+    return true;
+}
+
+/* The application lives below script-name: other paths are not its. */
+static bool is_below_script_name(const struct conn *c)
+{
+    const char *prefix = c->shared->config->script_name;
+    const struct http *request = &c->exchange->http;
+    size_t prefix_len = prefix ? strlen(prefix) : 0;
+    if (prefix_len == 0)
+        return true;
+    char *path = xmalloc(request->path.length + 1);
+    size_t len = http_decode(http_at(request, request->path), request->path.length, path);
+    bool below = len >= prefix_len && memcmp(path, prefix, prefix_len) == 0 &&
+                 (len == prefix_len || path[prefix_len] == '/');
+    free(path);
+    return below;
+}
+
+static enum conn_step start_request(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    e->parsed_ns = now_ns();
+    if (!resolve(c))
+        return CONN_WAITS;
+    if (!is_below_script_name(c)) {
+        answer_error(c, 404);
+        return CONN_WAITS;
+    }
+    c->state = CONN_RUNNING;
+    c->deadline_ms = UINT64_MAX;
+    atomic_store_explicit(&c->owner, CONN_THREAD, memory_order_release);
+    return CONN_RUNS;
+}
+
+/* RFC 9110 10.1.1: sent when the body will be read; all limits have been checked by then. */
+static void send_continue(struct conn *c)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    c->exchange->continued = true;
+    /* No room for 25 bytes, or only for some of them: nothing can follow those. */
+    if (send(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(text) - 1)
+        (void)shutdown(c->fd, SHUT_RDWR);
+}
+
+/* A body that drips, a byte at a time, does not win time by each byte. */
+static void pace_body(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    uint64_t limit_ms = c->shared->config->body_timeout_ms;
+    uint64_t wanted = limit_ms * BODY_BYTES_PER_S / 1000;
+    if (e->paced && e->http.body.length - e->paced_bytes < wanted)
+        return;
+    e->paced = true;
+    e->paced_bytes = e->http.body.length;
+    c->deadline_ms = conn_deadline(limit_ms);
+}
+
+static void await_more(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    if (http_is_idle(&e->http) && e->http.in.len == 0) {
+        exchange_put(c);
+        c->state = CONN_IDLE;
+        return;
+    }
+    if (http_in_body(&e->http)) {
+        pace_body(c);
+        if (e->http.expects_continue && !e->continued && e->http.body.length == 0)
+            send_continue(c);
+    } else if (c->state == CONN_IDLE) {
+        c->deadline_ms =
+            conn_deadline(c->shared->config->header_timeout_ms); /* for the whole head */
+    }
+    c->state = CONN_READING;
+}
+
+static enum conn_step on_result(struct conn *c, enum http_result result)
+{
+    switch (result) {
+    case HTTP_MORE:
+        await_more(c);
+        return CONN_WAITS;
+    case HTTP_READY:
+        return start_request(c);
+    case HTTP_REFUSED:
+        intake_refuse(c, c->exchange->http.refusal_status, c->exchange->http.refusal_reason);
+        return CONN_WAITS;
+    }
+    assert(!"an http_result");
+    return CONN_WAITS;
+}
+
+/* The client sends no more. Half a request is nobody's; its line in the access log is. */
+static void on_end(struct conn *c, const char *why)
+{
+    struct exchange *e = c->exchange;
+    if (e && !c->origin.proxy_due && !http_is_idle(&e->http)) {
+        e->aborted = true;
+        e->end = why;
+        conn_end_request(c);
+    }
+    conn_close(c, why);
+}
+
+static void discard(struct conn *c)
+{
+    char bytes[16 * 1024];
+    ssize_t got = read(c->fd, bytes, sizeof(bytes));
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        conn_close(c, "lingered");
+}
+
+static void stamp_first_byte(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    e->accepted_ns = now_ns();
+    if (c->shared->access)
+        clock_gettime(CLOCK_REALTIME, &e->start_time);
+}
+
+/* What comes before the first request of a connection from a balancer. */
+static enum conn_step read_proxy_header(struct conn *c, size_t got)
+{
+    struct buf *in = &c->exchange->http.in;
+    struct proxy_header header;
+    in->len += got;
+    switch (proxy_parse(c->shared->config->proxy_protocol, in->data, in->len, &header)) {
+    case PROXY_MORE:
+        await_more(c);
+        return CONN_WAITS;
+    case PROXY_WRONG:
+        log_info("closed a connection from %s: no PROXY header", c->origin.peer);
+        conn_close(c, "no PROXY header");
+        return CONN_GONE;
+    case PROXY_DONE:
+        break;
+    }
+    c->origin.proxy_due = false;
+    if (header.has_client)
+        conn_set_peer(c, &header.client.any); /* trusted to speak of others only if it is a proxy */
+    buf_consume(in, header.bytes);
+    if (in->len > 0)
+        stamp_first_byte(c);
+    return on_result(c, http_feed(&c->exchange->http, 0));
+}
+
+/* One read; *more says that another may bring something. */
+static enum conn_step read_once(struct conn *c, bool *more)
+{
+    struct exchange *e = c->exchange;
+    size_t room;
+    char *at = http_room(&e->http, &room);
+    ssize_t got = read(c->fd, at, room);
+    *more = got == (ssize_t)room;
+    if (got > 0 && c->origin.proxy_due)
+        return read_proxy_header(c, (size_t)got);
+    if (got > 0) {
+        if (!e->accepted_ns)
+            stamp_first_byte(c);
+        return on_result(c, http_feed(&e->http, (size_t)got));
+    }
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        await_more(c);
+        return CONN_WAITS;
+    }
+    on_end(c, "client closed");
+    return CONN_GONE;
+}
+
+enum conn_step intake_read(struct conn *c)
+{
+    conn_dequeue(c);
+    if (c->state == CONN_LINGERING) {
+        discard(c);
+        return CONN_WAITS;
+    }
+    if (c->state == CONN_WRITING) {
+        conn_unwatch(c);
+        return CONN_WAITS;
+    }
+    if (!c->exchange)
+        c->exchange = exchange_take(c->shared);
+    if (c->has_input) {
+        c->has_input = false;
+        stamp_first_byte(c); /* pipelined: it is here already */
+        return on_result(c, http_feed(&c->exchange->http, 0));
+    }
+    bool more = true;
+    enum conn_step step = CONN_WAITS;
+    for (unsigned i = 0; i < READ_ROUNDS && more; i++) {
+        step = read_once(c, &more);
+        if (step != CONN_WAITS || c->state != CONN_READING)
+            return step;
+    }
+    return step; /* if there is more, epoll says so after the others had their turn */
+}
