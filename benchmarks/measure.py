@@ -1,0 +1,158 @@
+"""Numbers: what the kernel says of a server's processes, and what the load generators say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+from model import HERE, ROOT, Load
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TOOLS = ROOT / "build" / "bench"
+WRK_REPORT = HERE / "load" / "report.lua"
+
+# Key of a sample: heading, format, whether less is better.
+METRICS: dict[str, tuple[str, str, bool]] = {
+    "rps": ("requests/s", ",.0f", False),
+    "p50_ms": ("p50 ms", ",.2f", True),
+    "p99_ms": ("p99 ms", ",.2f", True),
+    "max_ms": ("max ms", ",.1f", True),
+    "cpu_s_per_1000": ("CPU s / 1,000", ",.3f", True),
+    "memory_mb": ("memory MB", ",.1f", True),
+}
+
+
+class LoadFailed(Exception):
+    """A load generator did not do its work."""
+
+
+def processes_of(roots: list[int]) -> list[int]:
+    """These processes and all that descend from them."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            except OSError:
+                continue
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, waiting = [], list(roots)
+    while waiting:
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
+    return [pid for pid in found if Path(f"/proc/{pid}").exists()]
+
+
+def cpu_s(roots: list[int]) -> float:
+    """Seconds used by the processes, and by those of their children that have ended."""
+    ticks = 0
+    for pid in processes_of(roots):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        except OSError:
+            continue
+        ticks += sum(int(field) for field in stat.rpartition(")")[2].split()[11:15])
+    return ticks / TICKS_PER_S
+
+
+def memory_mb(roots: list[int]) -> float:
+    """Proportional set size, so that what processes share is counted once."""
+    total_kb = 0
+    for pid in processes_of(roots):
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total_kb += sum(int(row.split()[1]) for row in rollup.splitlines() if row[:4] == "Pss:")
+    return total_kb / 1024
+
+
+class MemoryWatch(threading.Thread):
+    """The peak of memory_mb, looked at five times a second."""
+
+    def __init__(self, roots: list[int]) -> None:
+        super().__init__(daemon=True)
+        self.roots = roots
+        self.peak_mb = 0.0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Looks until it is told to end."""
+        while not self.ended.wait(0.2):
+            self.peak_mb = max(self.peak_mb, memory_mb(self.roots))
+
+    def end(self) -> float:
+        """The peak."""
+        self.ended.set()
+        self.join()
+        return self.peak_mb
+
+
+def run_json(command: list[str], timeout_s: float, **options: Any) -> dict[str, Any]:
+    """The JSON on the last line a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, **options)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        raise LoadFailed(f"{Path(command[0]).name}: {(done.stderr or done.stdout).strip()[-300:]}")
+    return json.loads(lines[-1])
+
+
+def load_command(load: Load, where: str, seconds: float, warmup_s: float) -> list[str]:
+    """benchmarks/load for a load."""
+    command = [str(TOOLS / "load"), "-c", str(load.connections), "-d", str(seconds)]
+    command += ["-w", str(warmup_s), "-T", str(load.timeout_s)]
+    if load.rate:
+        command += ["-r", str(load.rate)]
+    if load.think_ms:
+        command += ["-t", str(load.think_ms)]
+    if not load.keep_alive:
+        command.append("-1")
+    return [*command, where, *load.paths]
+
+
+def wrk_command(load: Load, where: str, seconds: float) -> list[str]:
+    """wrk for a load."""
+    threads = min(load.connections, 2)
+    command = ["wrk", "-t", str(threads), "-c", str(load.connections), "-d", f"{seconds:g}s"]
+    command += ["--latency", "--timeout", f"{load.timeout_s:g}s", "-s", str(WRK_REPORT)]
+    if not load.keep_alive:
+        command += ["-H", "Connection: close"]
+    return [*command, f"http://{where}{load.paths[0]}"]
+
+
+def warm(load: Load, where: str) -> int:
+    """Warms a server; how many of the connections it left without any answer meanwhile."""
+    seconds = load.warmup_s
+    result = run_json(load_command(load, where, seconds, 0), seconds + 30)
+    # A connection made just now is not neglected yet.
+    neglected = result["unfinished_oldest_us"] > seconds * 0.9 * 1e6
+    return int(result["starved"]) if neglected and not load.rate else 0
+
+
+def apply_load(load: Load, where: str, seconds: float) -> dict[str, Any]:
+    """One measurement: a sample without CPU and memory."""
+    # wrk takes whole seconds only.
+    if load.for_wrk and not where.startswith("unix:") and seconds == int(seconds):
+        result = run_json(wrk_command(load, where, seconds), seconds + 30)
+        tool = "wrk"
+    else:
+        spread_s = load.warmup_s if load.think_ms else 0.1
+        command = load_command(load, where, seconds, spread_s)
+        result = run_json(command, seconds + spread_s + 30)
+        tool = "load"
+    shown = result["urls"][load.percentiles_of] if load.percentiles_of else result
+    errors = {kind: count for kind, count in result["errors"].items() if count}
+    return {
+        "tool": tool,
+        "requests": result["count"],
+        "rps": result["count"] / result["seconds"],
+        "p50_ms": shown["p50_us"] / 1000,
+        "p99_ms": shown["p99_us"] / 1000,
+        "max_ms": max(shown["max_us"], result.get("unfinished_oldest_us", 0)) / 1000,
+        "errors": sum(errors.values()),
+        "error_kinds": errors,
+    }

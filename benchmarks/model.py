@@ -1,0 +1,106 @@
+"""What a scenario is made of: applications, loads, and cases that put them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+APPS = HERE / "apps"
+
+# Every peer, and what ours is measured against without a server or without Python.
+ALL_SERVERS = (
+    "myserver",
+    "bjoern",
+    "granian",
+    "uwsgi",
+    "uwsgi-nginx",
+    "uwsgi-gevent",
+    "gunicorn-sync",
+    "gunicorn-gthread",
+    "gunicorn-gevent",
+    "mod_wsgi",
+    "waitress",
+    "uvicorn",
+)
+# Those that matter most, where time is short.
+FEW_SERVERS = ("myserver", "granian", "uwsgi-nginx", "gunicorn-sync", "gunicorn-gthread", "uvicorn")
+
+
+@dataclass(frozen=True)
+class App:
+    """One application, for both kinds of servers."""
+
+    wsgi: str  # "module:callable"
+    asgi: str | None = None
+    directory: Path = APPS
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def bench_app(name: str, **env: str) -> App:
+    """An application of benchmarks/apps."""
+    return App(f"{name}:application", f"{name}:asgi", env=env)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the clients do."""
+
+    name: str
+    paths: Sequence[str] = ("/",)  # "[WEIGHT*]PATH[=UPLOAD_BYTES]" as for benchmarks/load
+    connections: int = 50
+    keep_alive: bool = True
+    rate: float = 0  # arrivals a second; 0: the next request follows the answer
+    think_ms: float = 0
+    warmup_s: float = 0.5
+    timeout_s: float = 10
+    percentiles_of: str = ""  # the path whose latencies are shown, of several
+    slow_clients: int = 0  # clients beside it that send or read a byte a second
+    slow_path: str = "/"
+
+    @property
+    def for_wrk(self) -> bool:
+        """Whether wrk can do it."""
+        plain = len(self.paths) == 1 and not any(c in self.paths[0] for c in "*")
+        upload = "=" in self.paths[0].partition("?")[0]
+        return plain and not upload and not (self.rate or self.think_ms or self.slow_clients)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set-up in which all servers are compared."""
+
+    name: str
+    app: App
+    processes: int
+    threads: int
+    loads: Sequence[Load]
+    servers: Sequence[str]
+    unix: bool = False
+    checks: Sequence[str] = ("/",)  # paths whose bodies must be right
+    watch_memory: bool = False  # note the peak while loads run, not only the end
+    ceiling_threads: int = 1  # of each process of the in-process ceiling
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture: bars for one load of one case."""
+
+    case: str
+    load: str
+    metric: str  # a key of measure.METRICS
+    title: str
+
+
+@dataclass
+class Scenario:
+    """What a file of benchmarks/scenarios returns."""
+
+    title: str
+    cases: list[Case]
+    plots: list[Plot]
+    seconds: float = 2
+    rounds: int = 2
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,27 @@
+"""bodies: uploads and downloads of 10 MB, JSON of 1 kB to 1 MB; and the memory they take."""
+
+from model import ALL_SERVERS, FEW_SERVERS, Case, Load, Plot, Scenario, bench_app
+from services import Services
+
+UPLOAD = Load("10 MB uploads", (f"/upload={10 * 1024 * 1024}",), 8)
+FILE = Load("10 MB files", ("/file",), 8)
+GENERATOR = Load("10 MB in pieces", ("/generator",), 8)
+JSON = [Load(f"{kb} kB of JSON", (f"/json?kb={kb}",), 8, warmup_s=0.2) for kb in (1, 64, 1024)]
+
+
+def scenario(services: Services, quick: bool) -> Scenario:
+    """The memory is the peak while a load runs."""
+    app = bench_app("bodies", BENCH_VAR=str(services.var))
+    loads = [UPLOAD, FILE, GENERATOR, *(JSON[1:2] if quick else JSON)]
+    chosen = FEW_SERVERS if quick else ALL_SERVERS
+    checks = ["/json?kb=64", "/generator", "/file"]
+    cases = [Case("2 x 4", app, 2, 4, loads, chosen, checks=checks, watch_memory=True)]
+    if not quick:
+        single = ("myserver", "bjoern", "granian", "gunicorn-sync")
+        cases.append(Case("2 x 1", app, 2, 1, loads, single, checks=checks, watch_memory=True))
+    plots = [
+        Plot("2 x 4", UPLOAD.name, "rps", "Uploads of 10 MB"),
+        Plot("2 x 4", UPLOAD.name, "memory_mb", "Uploads of 10 MB: memory at the peak"),
+        Plot("2 x 4", FILE.name, "rps", "Downloads of 10 MB by file_wrapper"),
+    ]
+    return Scenario("Large bodies", cases, plots, 1, 1)

@@ -1,0 +1,46 @@
+"""hello: what the server itself costs; with the ceiling of our own loop and parser."""
+
+from model import ALL_SERVERS, FEW_SERVERS, Case, Load, Plot, Scenario, bench_app
+from services import Services
+
+ONE = Load("1 connection", connections=1, warmup_s=0.3)
+FIFTY = Load("50 connections", connections=50, warmup_s=0.3)
+ONE_EACH = Load("1 connection, new for each request", ("/",), 1, False, warmup_s=0.3)
+FIFTY_EACH = Load("50 connections, new for each request", ("/",), 50, False, warmup_s=0.3)
+
+
+def scenario(services: Services, quick: bool) -> Scenario:
+    """TCP and unix socket, 1 process and 2."""
+    app = bench_app("hello")
+    few = ("ceiling", "bjoern", "uwsgi", *FEW_SERVERS)
+    servers = few if quick else ("ceiling", *ALL_SERVERS)
+    every = [ONE, FIFTY, ONE_EACH, FIFTY_EACH]
+    several = [FIFTY, FIFTY_EACH]
+    cases = [
+        Case("TCP, 1 process", app, 1, 1, [ONE, FIFTY] if quick else every, servers),
+        Case("TCP, 2 processes", app, 2, 1, [FIFTY] if quick else several, servers),
+        Case("unix socket, 1 process", app, 1, 1, [ONE, FIFTY], few, unix=True),
+        Case("unix socket, 2 processes", app, 2, 1, several, few, unix=True),
+    ]
+    plots = [
+        Plot(
+            "TCP, 2 processes",
+            FIFTY.name,
+            "rps",
+            "Hello world: 2 processes, 50 kept-alive connections",
+        ),
+        Plot(
+            "TCP, 2 processes",
+            FIFTY.name,
+            "cpu_s_per_1000",
+            "Hello world: CPU time of the server per 1,000 requests",
+        ),
+        Plot("TCP, 1 process", ONE.name, "p50_ms", "Hello world: latency, 1 connection"),
+    ]
+    return Scenario(
+        "Hello, world: what the server costs",
+        cases[:2] if quick else cases,
+        plots,
+        seconds=1,
+        rounds=2,
+    )
