@@ -19,6 +19,8 @@
  * soon does. */
 #define COMPUTED_MIN_NS  (10 * NS_PER_MS)
 #define COMPUTED_MAX_NS  (200 * NS_PER_MS)
+/* Requests that compute a tenth of their time would get there in seconds, and all clients wait. */
+#define UNLED_MAX_NS     (400 * NS_PER_MS)
 /* The interpreter looks idle for this long: whoever runs is waiting for something. */
 #define IDLE_NS          (5 * NS_PER_MS)
 /* No thread is free: the standby only looks after clients, which costs two hand-offs. */
@@ -105,7 +107,7 @@ static bool may_compete(struct policy *policy, uint64_t now_ns, unsigned running
     uint64_t patience_ns = clamp(2 * policy->cpu_ns, COMPUTED_MIN_NS, COMPUTED_MAX_NS);
     uint64_t computed_ns = cpu_ns - policy->base_cpu_ns;
     uint64_t elapsed_ns = now_ns - policy->base_ns;
-    if (computed_ns >= patience_ns * (running ? running : 1))
+    if (computed_ns >= patience_ns * (running ? running : 1) || elapsed_ns >= UNLED_MAX_NS)
         return true;
     if (elapsed_ns < IDLE_NS)
         return false;

@@ -87,6 +87,21 @@ def test_a_whole_upload_meets_a_thread_that_becomes_free(server: Callable[..., S
             busy.answer()
 
 
+def test_a_request_that_computes_now_and_then_lets_others_in(
+    server: Callable[..., Server],
+) -> None:
+    s = server(APP, threads=2)
+    with Line(s) as busy, Line(s) as modest:
+        modest.ask("/fast")
+        for _ in range(12):
+            busy.ask("/cpu?ms=100")
+        busy.send("/duty?ms=2000")
+        time.sleep(0.1)
+        took = seconds(lambda: modest.ask("/fast"))
+        busy.answer()
+    assert took < 0.8 * SLOWNESS
+
+
 def test_pipelined_requests_let_others_in(server: Callable[..., Server]) -> None:
     s = server(APP)
     with Line(s) as greedy, Line(s) as modest:
