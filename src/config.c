@@ -13,6 +13,7 @@
 #include "config_docs.h"
 #include "config_ini.h"
 #include "config_names.h"
+#include "memory.h"
 #include "options.h"
 
 #include <ctype.h>
@@ -50,6 +51,8 @@ const struct config_action_row config_actions[CONFIG_ACTION_COUNT] = {
                              "Prints the settings and where each comes from, and exits."},
     [CONFIG_ACTION_OPTIONS] = {"options", 0, "md|man|ini|json",
                                "Prints the table of options as a document, and exits."},
+    [CONFIG_ACTION_MEMORY] = {"memory-report", 0, "PID",
+                              "Prints the memory of the server whose master is PID, and exits."},
     [CONFIG_ACTION_VERSION] = {"version", 0, NULL, "Prints the versions, and exits."},
     [CONFIG_ACTION_HELP] = {"help", 'h', NULL, "Prints this list, and exits."},
 };
@@ -295,6 +298,9 @@ static bool do_action(struct reader *r, enum config_action action, const char *v
         if (!config_docs_write(value, stdout))
             die(EXIT_CONFIG, "command line: --options: \"%s\" is no format; write %s",
                 config_names_quote(value), config_actions[action].metavar);
+        return true;
+    case CONFIG_ACTION_MEMORY:
+        memory_report(value, stdout);
         return true;
     case CONFIG_ACTION_VERSION:
         print_version();

@@ -42,6 +42,11 @@ static void read_rollup(pid_t pid, struct usage *usage)
         else if (sscanf(line, "Private_Clean: %" SCNu64, &kib) == 1 ||
                  sscanf(line, "Private_Dirty: %" SCNu64, &kib) == 1)
             usage->private_bytes += kib * 1024;
+        else if (sscanf(line, "Anonymous: %" SCNu64, &kib) == 1)
+            usage->anonymous_bytes = kib * 1024;
+        /* The kernel counts anonymous pages as dirty, and our files' as clean. */
+        else if (sscanf(line, "Shared_Dirty: %" SCNu64, &kib) == 1)
+            usage->still_shared_bytes = kib * 1024;
     }
     fclose(file);
 }

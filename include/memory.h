@@ -1,0 +1,12 @@
+/* memory.h: what the processes of a running server need, as a table. Layer 1. */
+#ifndef MYSERVER_MEMORY_H
+#define MYSERVER_MEMORY_H
+
+#include <stdio.h>
+
+/* --memory-report: writes a table of the server whose master is the process of this number to
+ * `out`. When there is no such server, or its memory may not be read: one sentence on stderr, exit
+ * status EXIT_CONFIG. */
+void memory_report(const char *pid, FILE *out);
+
+#endif
