@@ -32,7 +32,7 @@
 #define CLIENT_MS      5000 /* for a whole conversation */
 #define LINGER_MS      1000 /* for the client to close, after the answer is with the kernel */
 #define USAGE_AGE_MS   3000
-#define SOCKET_BACKLOG 64
+#define SOCKET_BACKLOG 256
 #define SOCKET_MODE    0600
 
 enum client_state { CLIENT_FREE, CLIENT_READING, CLIENT_WRITING, CLIENT_LINGERING };

@@ -1,0 +1,297 @@
+"""The control process: health, and what it survives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from control_client import OPTIONS, ask, connect, stats
+from harness import SLOWNESS, Response, Server, processes, read_all, run, wait_for
+
+Start = Callable[..., Server]
+
+
+def control_pid(s: Server) -> int:
+    """The pid of the control process; 0 when there is none."""
+    pids = [p.pid for p in s.relatives() if p.title.startswith("myserver: control")]
+    assert len(pids) <= 1
+    return pids[0] if pids else 0
+
+
+def in_background(call: Callable[[], object]) -> threading.Thread:
+    """Run `call` in a thread."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+# ---- what it answers
+
+
+def test_health(server: Start) -> None:
+    """A serving server lives and is ready."""
+    s = server(control="unix:control.sock")
+    for path, text in ("/livez", "alive\n"), ("/readyz", "ready\n"):
+        response = ask(s, path)
+        assert (response.status, response.text) == (200, text)
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Connection"] == "close"
+
+
+def test_none_without_option(server: Start) -> None:
+    """Without `control` and `stats` there is no such process."""
+    s = server()
+    assert control_pid(s) == 0
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("GET /nowhere HTTP/1.1", 404),
+        ("POST /stats HTTP/1.1", 405),
+        ("DELETE /livez HTTP/1.0", 405),
+        ("GET /livez HTTP/3.0", 505),
+        ("what is this", 400),
+        ("GET /" + "x" * 10000 + " HTTP/1.1", 414),
+    ],
+)
+def test_refusals(server: Start, request_line: str, status: int) -> None:
+    """Only GET and HEAD of what there is; the parser is that of the server."""
+    s = server(control="unix:control.sock")
+    with connect(s) as c:
+        c.sendall(f"{request_line}\r\nHost: x\r\n\r\n".encode())
+        assert read_all(c).startswith(f"HTTP/1.1 {status} ".encode())
+    assert ask(s, "/livez").status == 200
+
+
+def test_head(server: Start) -> None:
+    """HEAD has the length of the body and no body."""
+    s = server(control="unix:control.sock")
+    response = ask(s, "/readyz", "HEAD")
+    assert (response.status, response.body) == (200, b"")
+    assert response.headers["Content-Length"] == "6"
+
+
+def test_query_is_ignored(server: Start) -> None:
+    """Probes may add a query."""
+    s = server(control="unix:control.sock")
+    assert ask(s, "/livez?verbose=1").status == 200
+
+
+def test_over_tcp(server: Start) -> None:
+    """On a loopback address without a warning."""
+    s = server(control="127.0.0.1:0")
+    match = s.log_contains(r"control on (127\.0\.0\.1):(\d+)")
+    assert match and "[warning]" not in s.log
+    with socket.create_connection((match[1], int(match[2])), 5) as c:
+        c.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert b"alive" in read_all(c)
+
+
+def test_over_tcp_for_all_warns(server: Start) -> None:
+    """An address that others can reach is said to be one."""
+    s = server(control="0.0.0.0:0")
+    assert s.log_contains(r"\[warning\] .*control on 0\.0\.0\.0:\d+: whoever can connect")
+
+
+@pytest.mark.parametrize("option", ["control", "stats"])
+def test_bad_address(option: str) -> None:
+    """One sentence that names the option."""
+    result = run(f"--{option}=nonsense", "hello:application")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"myserver: {option}: nonsense is none of HOST:PORT")
+
+
+# ---- when it answers
+
+
+def test_answers_while_workers_are_stopped(server: Start) -> None:
+    """It needs nothing of a worker, the mold or the master."""
+    s = server(workers=2, **OPTIONS)
+    stopped = [p.pid for p in s.relatives() if p.pid != control_pid(s)]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert ask(s, "/livez").status == 200
+        assert ask(s, "/metrics").status == 200
+        assert len(stats(s)["workers"]) == 2
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_answers_while_workers_are_busy(server: Start) -> None:
+    """All threads run requests: they are shown, and it is still ready."""
+    s = server("slow", threads=2, **OPTIONS)
+    clients = [in_background(lambda: s.get("/2?secret=1")) for _ in range(2)]
+    wait_for(lambda: stats(s)["total"]["threads"]["busy"] == 2)
+    running = stats(s)["workers"][0]["running"]
+    assert [r["path"] for r in running] == ["/2", "/2"]
+    assert all(r["method"] == "GET" and r["client"] == "127.0.0.1" for r in running)
+    assert all(0 <= r["elapsed_s"] < 2 * SLOWNESS for r in running)
+    assert ask(s, "/readyz").status == 200
+    for client in clients:
+        client.join()
+    wait_for(lambda: stats(s)["total"]["threads"] == {"busy": 0, "idle": 2})
+
+
+def test_not_ready_while_stopping(server: Start) -> None:
+    """It says so to the last, and is gone with the master."""
+    s = server("slow", **OPTIONS)
+    client = in_background(lambda: s.get("/1.5"))
+    assert s.log_contains("sleeping")
+    s.signal(signal.SIGTERM)
+    response = wait_for(lambda: r if (r := ask(s, "/readyz")).status == 503 else None)
+    assert response.text == "stopping\n"
+    assert ask(s, "/livez").status == 200
+    assert stats(s)["stopping"] is True
+    client.join()
+    assert s.wait() == 0
+    assert not list(s.dir.glob("*.sock"))
+
+
+def test_not_ready_before_a_worker_serves(server: Start) -> None:
+    """A probe during a slow start gets an answer: not yet."""
+    s = server("sleepy", start=False, **OPTIONS)
+    code = "import time\ntime.sleep(1.5)\nfrom hello import application\n"
+    (s.dir / "sleepy.py").write_text(code)
+    starter = in_background(s.start)
+    wait_for(lambda: (s.dir / "control.sock").exists())
+    response = wait_for(lambda: answer_of(s))
+    assert (response.status, response.text) == (503, "no worker serves\n")
+    assert ask(s, "/livez").status == 200
+    starter.join()
+    assert ask(s, "/readyz").status == 200
+
+
+def answer_of(s: Server) -> Response | None:
+    """The answer of /readyz, None while nobody listens."""
+    try:
+        return ask(s, "/readyz")
+    except OSError:
+        return None
+
+
+# ---- what it is
+
+
+def test_modes_of_sockets(server: Start) -> None:
+    """Only its own user may ask, whatever the umask."""
+    s = server(**OPTIONS)
+    for name in "control.sock", "stats.sock":
+        assert stat.S_IMODE((s.dir / name).stat().st_mode) == 0o600
+
+
+def test_holds_no_socket_of_others(server: Start) -> None:
+    """Neither listening sockets of the application, nor what must end with the master."""
+    s = server(binds=["127.0.0.1:0", "unix:http.sock"], **OPTIONS)
+    ask(s, "/metrics")
+    others = {sockets_listening(p) for p in (s.workers()[0], s.molds()[0])}
+    assert len(others) == 1
+    assert not sockets_listening(control_pid(s)) & others.pop()
+    assert len(sockets_listening(control_pid(s))) == 2
+
+
+def sockets_listening(pid: int) -> frozenset[str]:
+    """The inodes of the listening sockets that a process holds."""
+    listening = set()
+    for name in "tcp", "tcp6":
+        lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+        listening |= {f[9] for line in lines if (f := line.split())[3] == "0A"}
+    lines = Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]
+    listening |= {f[6] for line in lines if int((f := line.split())[3], 16) & 0x10000}
+    held = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        target = os.readlink(fd)
+        if target.startswith("socket:["):
+            held.add(target[8:-1])
+    return frozenset(held & listening)
+
+
+def test_is_restarted(server: Start) -> None:
+    """When it dies, another one takes its place, and workers notice nothing."""
+    s = server(expect_deaths=True, **OPTIONS)
+    workers = s.workers()
+    for _ in range(2):
+        before = control_pid(s)
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda pid=before: control_pid(s) not in (0, pid))
+        assert ask(s, "/livez").status == 200
+    assert s.log_contains(r"\[error\] .*control process .* died: signal 9")
+    assert s.workers() == workers
+
+
+def test_ignores_signals_to_the_group(server: Start) -> None:
+    """A terminal's ^C or a supervisor's TERM reaches all: it ends last."""
+    s = server(**OPTIONS)
+    pid = control_pid(s)
+    for number in signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1:
+        os.kill(pid, number)
+    assert ask(s, "/livez").status == 200
+    assert control_pid(s) == pid
+
+
+def test_ends_with_the_master(server: Start) -> None:
+    """Also when the master is killed."""
+    s = server(expect_deaths=True, **OPTIONS)
+    pid = control_pid(s)
+    s.signal(signal.SIGKILL)
+    s.wait()
+    wait_for(lambda: not s.relatives())
+    assert pid not in [p.pid for p in processes() if p.state != "Z"]
+
+
+# ---- bad clients
+
+
+def test_silent_clients(server: Start) -> None:
+    """Who says nothing is dropped after some seconds, and others wait no longer than that."""
+    s = server(**OPTIONS)
+    silent = [connect(s, timeout=15) for _ in range(80)]
+    with connect(s, timeout=15) as c:
+        c.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"alive" in read_all(c)
+    for c in silent[:64]:
+        assert c.recv(1) == b""
+    for c in silent:
+        c.close()
+
+
+def test_client_that_does_not_read(server: Start) -> None:
+    """A document that nobody takes does not hold others up."""
+    s = server(threads=1024, **OPTIONS)
+    lazy = []
+    for _ in range(8):
+        lazy.append(connect(s, "stats.sock"))
+        lazy.append(connect(s))
+        lazy[-1].sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert ask(s, "/livez").status == 200
+    for c in lazy:
+        c.close()
+
+
+def test_slices_of_a_request(server: Start) -> None:
+    """A request may come byte by byte."""
+    s = server(**OPTIONS)
+    with connect(s) as c:
+        for byte in b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n":
+            c.send(bytes([byte]))
+        assert b"alive" in read_all(c)
+
+
+def test_many_at_once(server: Start) -> None:
+    """More clients than it has places are served one after the other."""
+    s = server(**OPTIONS)
+    clients = [connect(s) for _ in range(60)]
+    for c in clients:
+        c.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    for c in clients:
+        assert b"200 OK" in read_all(c)
+        c.close()
