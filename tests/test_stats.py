@@ -206,8 +206,12 @@ def test_uwsgi_schema(server: Start) -> None:
     """Every key that a reader of uWSGI's statistics may need, with its type."""
     s = server(workers=2, threads=2, script_name="/shop", **OPTIONS)
     s.get("/shop/")
-    wait_for(lambda: sum(w["requests"] for w in uwsgi_stats(s)["workers"]) == 1)
-    d = uwsgi_stats(s)
+
+    def settled(workers: Any) -> bool:
+        spawned = [w["last_spawn"] for w in workers if w["last_spawn"]]
+        return len(spawned) == 2 and sum(w["requests"] for w in workers) == 1
+
+    d = wait_for(lambda: d if settled((d := uwsgi_stats(s))["workers"]) else None)
     assert set(d) == TOP_KEYS
     assert (d["pid"], d["cwd"], d["uid"]) == (s.pid, str(s.dir), os.getuid())
     assert "vassals" not in d
