@@ -42,6 +42,8 @@ void watch_begin(struct pool_thread *thread, struct conn *conn, uint64_t limit_n
 /* Before the first byte of the answer: false when the watch has answered and nothing may be sent.
  * After true the watch will not answer. */
 MUST_CHECK bool watch_claim(struct pool_thread *thread);
+/* The watch has answered while the thread was still waiting for the interpreter, say. */
+bool watch_has_answered(const struct pool_thread *thread);
 /* False when the watch has answered: the request is logged and counted already. The connection may
  * be given back only after this. */
 MUST_CHECK bool watch_end(struct pool_thread *thread);

@@ -335,24 +335,30 @@ static void respond(struct turn *turn, enum wsgi_result result)
     }
 }
 
-/* The application's part, under the GIL. */
-static void run_application(struct turn *turn)
+static void call_application(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
     struct wsgi_client client = {
         .send = on_write, .set_limit = on_set_limit, .has_ended = on_has_ended, .context = turn};
-    python_acquire(&turn->thread->python);
-    pool_drop_garbage(turn->thread->pool);
     python_begin_request(&turn->thread->python, turn->thread->turn.number);
     respond(turn, wsgi_start(&e->call, &e->facts, &e->response, &client));
     wsgi_finish(&e->call, e->output.tail_len > 0 ? &e->tail_object : NULL);
     leave_if_copy(turn);
     python_end_request(&turn->thread->python);
     python_report_imports(turn->thread->slot->method, turn->thread->slot->path);
-    python_release(&turn->thread->python);
     if (e->call.exceptions > 0)
         atomic_fetch_add_explicit(&turn->conn->shared->board->exceptions, e->call.exceptions,
                                   memory_order_relaxed);
+}
+
+/* The application's part, under the GIL, unless the wait for that has taken all of the time. */
+static void run_application(struct turn *turn)
+{
+    python_acquire(&turn->thread->python);
+    pool_drop_garbage(turn->thread->pool);
+    if (!watch_has_answered(turn->thread))
+        call_application(turn);
+    python_release(&turn->thread->python);
 }
 
 static void refuse_late(struct turn *turn)

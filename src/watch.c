@@ -73,6 +73,12 @@ bool watch_claim(struct pool_thread *thread)
            TURN_STATE(open) == TURN_SENDING;
 }
 
+bool watch_has_answered(const struct pool_thread *thread)
+{
+    return TURN_STATE(atomic_load_explicit(&thread->turn.state, memory_order_relaxed)) ==
+           TURN_ANSWERED;
+}
+
 bool watch_end(struct pool_thread *thread)
 {
     struct watch_turn *turn = &thread->turn;

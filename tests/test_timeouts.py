@@ -166,6 +166,19 @@ def test_stuck_in_the_database(server: Start, postgres: str) -> None:
     assert s.get("/").text == pid
 
 
+def test_time_that_goes_by_in_waiting_for_the_interpreter(server: Start) -> None:
+    """The client is answered in time, and the application is not called for nobody."""
+    s = stuck(server, threads=2)
+    clients = Clients(s)
+    holder = clients.begin(f"/hold/{LIMIT + 0.5}?timeout=60")
+    response, took = timed_get(s, "/sleep/0")
+    assert response.status == 504 and took < LIMIT + 0.4 * SLOWNESS
+    assert holder.result().status == 200
+    assert s.log_contains(r"thread \d came back")
+    assert "running /sleep/0\n" not in s.log
+    assert "does not come back" not in s.log
+
+
 def test_without_interruption(server: Start) -> None:
     """timeout-interrupt=false: the worker is replaced at once."""
     s = stuck(server, threads=2, timeout_interrupt=False)

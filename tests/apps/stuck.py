@@ -1,5 +1,6 @@
 """Requests that do not end by themselves, each in its own way; / answers at once with the pid."""
 
+import ctypes
 import os
 import re
 import socket
@@ -81,6 +82,11 @@ def flood(environ, start_response):
         yield bytes(65536)
 
 
+def hold(seconds: float) -> None:
+    """Hold the GIL for so long: ctypes keeps it around functions of a PyDLL."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
 def busy(seconds: float) -> None:
     """Compute for so long."""
     end = time.monotonic() + seconds
@@ -102,6 +108,8 @@ def application(environ, start_response):
         time.sleep(float(path.removeprefix("/sleep/")))
     elif path.startswith("/busy/"):
         busy(float(path.removeprefix("/busy/")))
+    elif path.startswith("/hold/"):
+        hold(float(path.removeprefix("/hold/")))
     elif path == "/gone":
         while not environ["myserver.client_disconnected"]():
             time.sleep(0.01)
