@@ -52,7 +52,8 @@ static struct {
     struct backlog *backlog; /* [count] */
     size_t count;
     struct usage *usage; /* [board->workers] */
-    uint64_t usage_ms;   /* when it was read; 0: never */
+    pid_t *usage_pids;   /* [board->workers]; whose it was; 0: nobody's */
+    uint64_t usage_ms;   /* when it was read */
     struct http_limits limits;
     struct client clients[CLIENTS_MAX];
 } control;
@@ -115,13 +116,16 @@ static void refresh_usage(void)
 {
     const struct board *board = control.seed->board;
     uint64_t now = now_ms();
-    if (control.usage_ms && now - control.usage_ms < USAGE_AGE_MS)
-        return;
-    control.usage_ms = now;
+    bool is_old = now - control.usage_ms >= USAGE_AGE_MS;
+    if (is_old)
+        control.usage_ms = now;
     for (unsigned i = 0; i < board->workers; i++) {
         pid_t pid = atomic_load(&board->worker[i].pid);
-        bool alive = atomic_load(&board->worker[i].state) != BOARD_WORKER_EMPTY && pid > 0;
-        control.usage[i] = alive ? usage_read(pid) : (struct usage){0};
+        if (atomic_load(&board->worker[i].state) == BOARD_WORKER_EMPTY || pid < 0)
+            pid = 0;
+        if (is_old || pid != control.usage_pids[i])
+            control.usage[i] = pid ? usage_read(pid) : (struct usage){0};
+        control.usage_pids[i] = pid;
     }
 }
 
@@ -433,6 +437,7 @@ void control_main(const struct control_seed *seed)
     ignore_signals();
     note_listeners(seed->listeners);
     control.usage = xcalloc(seed->board->workers, sizeof *control.usage);
+    control.usage_pids = xcalloc(seed->board->workers, sizeof *control.usage_pids);
     control.limits = (struct http_limits){
         .request_line_bytes = 8190,
         .field_bytes = 8190,

@@ -199,6 +199,25 @@ def test_ends_by_scaling(server: Start) -> None:
     assert value(samples(s), "worker_ends_total", reason="crash") == 0
 
 
+def test_ends_by_recycling(server: Start) -> None:
+    """So is a worker that had answered enough."""
+    s = server(max_requests=5, max_requests_jitter=0, **OPTIONS)
+    for _ in range(12):
+        s.get("/")
+    wait_for(lambda: value(samples(s), "worker_ends_total", reason="requests") >= 1)
+    assert value(samples(s), "worker_ends_total", reason="crash") == 0
+    assert value(samples(s), "requests_total") == 12
+
+
+def test_timeouts(server: Start) -> None:
+    """A request that ran too long is counted, here and as what uWSGI calls harakiri."""
+    s = server("slow", threads=2, timeout="500ms", **OPTIONS)
+    assert s.get("/1").status == 504
+    wait_for(lambda: value(samples(s), "timeouts_total") == 1)
+    assert sum(w["harakiri_count"] for w in uwsgi_stats(s)["workers"]) == 1
+    wait_for(lambda: value(samples(s), "responses_total", **{"class": "5xx"}) == 1)
+
+
 # ---- uWSGI's JSON
 
 
