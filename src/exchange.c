@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 /* More than a worker has in use at once but in a flood, whose memory is given back. */
-#define EXCHANGES_KEPT 64
+#define EXCHANGES_KEPT 16
 #define FLOOD_CONNS    256
 
 struct exchange *exchange_take(struct conn_shared *shared)
