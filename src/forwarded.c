@@ -189,14 +189,29 @@ static bool parse_hop(struct in6_addr *out, const char *text, size_t len)
     return parse_address(out, address, len);
 }
 
+/* inet_ntop goes through printf: 1,300 instructions on every request behind nginx. */
+static void print_ipv4(const unsigned char *bytes, char *out)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned value = bytes[i];
+        if (value >= 100)
+            *out++ = (char)('0' + value / 100);
+        if (value >= 10)
+            *out++ = (char)('0' + value / 10 % 10);
+        *out++ = (char)('0' + value % 10);
+        *out++ = i < 3 ? '.' : '\0';
+    }
+}
+
 static void print_address(const struct in6_addr *address, char out[FORWARDED_ADDRESS_MAX])
 {
-    const char *text;
-    if (IN6_IS_ADDR_V4MAPPED(address))
-        text = inet_ntop(AF_INET, &address->s6_addr[12], out, FORWARDED_ADDRESS_MAX);
-    else
-        text = inet_ntop(AF_INET6, address, out, FORWARDED_ADDRESS_MAX);
+    if (IN6_IS_ADDR_V4MAPPED(address)) {
+        print_ipv4(&address->s6_addr[12], out);
+        return;
+    }
+    const char *text = inet_ntop(AF_INET6, address, out, FORWARDED_ADDRESS_MAX);
     assert(text);
+    (void)text;
 }
 
 /* Cuts the last entry off the list. */
