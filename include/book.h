@@ -8,6 +8,8 @@
 #include "board.h"
 #include "control.h"
 #include "listen.h"
+#include "pidfile.h"
+#include "upgrade.h"
 #include "upkeep.h"
 
 #include <stdbool.h>
@@ -91,11 +93,15 @@ struct book {
     struct delay mold_starts;
     bool trial; /* no worker of `generation` has served yet */
     struct upkeep upkeep;
-    bool reread;        /* the next mold is not the first: it reads the settings itself */
-    bool reload_wanted; /* HUP came, or a file changed */
-    bool reloading;     /* the mold that loads, or is on trial, is a reload */
-    bool replacing;     /* a reload succeeded, and outdated workers are still there */
-    bool served;        /* some worker has: the start was good */
+    struct upgrade upgrade;
+    struct pidfile pidfile;
+    bool announced;           /* to all who asked that they be told when we serve */
+    uint64_t watchdog_due_ms; /* BOOK_NEVER: nobody waits for it */
+    bool reread;              /* the next mold is not the first: it reads the settings itself */
+    bool reload_wanted;       /* HUP came, or a file changed */
+    bool reloading;           /* the mold that loads, or is on trial, is a reload */
+    bool replacing;           /* a reload succeeded, and outdated workers are still there */
+    bool served;              /* some worker has: the start was good */
     enum stop stop;
     int exit_status;
     struct stranger strangers[BOOK_STRANGERS_MAX];

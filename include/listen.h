@@ -13,8 +13,10 @@ struct config_list;
 struct listener {
     int fd;            /* non-blocking, close-on-exec; owned */
     int family;        /* AF_INET, AF_INET6, AF_UNIX */
+    char *bind;        /* the setting that it comes from; owned */
     char *name;        /* what it listens on, as a user would write it; owned */
-    bool inherited;    /* another process may have it too */
+    bool made;         /* by this program, or the one before it in an upgrade */
+    bool shared;       /* with another master or whoever started us: not ours to shut */
     char *unlink_path; /* the unix socket's path if we made it, else NULL; owned */
     dev_t path_device; /* with path_inode: which file unlink_path was when we made it */
     ino_t path_inode;
@@ -29,9 +31,16 @@ struct listeners {
 
 /* Opens `binds`, the values of `option` ("host:port", "[v6]:port", ":port", "unix:/path",
  * "fd://N"). A stale unix socket (nobody answers) is replaced, a live one is an error. `backlog` is
- * clamped to net.core.somaxconn with a warning. Any failure: die(EXIT_CONFIG). */
+ * clamped to net.core.somaxconn with a warning. In an upgrade, what the master before has open is
+ * taken from it. Any failure: die(EXIT_CONFIG). */
 void listen_open(struct listeners *all, const char *option, const struct config_list *binds,
                  unsigned backlog, mode_t unix_mode);
+/* Takes what systemd passes to the program instead of `bind`. False: nothing. */
+MUST_CHECK bool listen_activated(struct listeners *all);
+/* In an upgrade: the other master has them too, or has left them to us. */
+void listen_set_shared(struct listeners *all, bool shared);
+/* In a child that is about to become the next master. */
+void listen_pass_on(const struct listeners *all);
 /* Looks at the words only, and opens nothing: die(EXIT_CONFIG) where they are malformed. */
 void listen_check(const char *option, const struct config_list *binds);
 /* No new connection begins any more, while those whose handshake is under way complete it: who

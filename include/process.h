@@ -5,7 +5,6 @@
 #include "base.h"
 
 #include <signal.h>
-#include <sys/types.h>
 
 /* Must be called first in main(): remembers where argv and the environment lie, and moves
  * the environment away, so that titles may use their room. */
@@ -15,15 +14,15 @@ char **process_arguments(int *argc);
 /* Back to the directory of the start, by its name as the shell knew it: where that is a symbolic
  * link to the current release, it may lead elsewhere now. Failure: one sentence, exit status 2. */
 void process_go_home(void);
+/* Becomes the program that the first argument names now, with the same arguments. Failure: one
+ * sentence, exit status 2. */
+NORETURN void process_start_again(void);
 /* What ps shows: "myserver: worker 3 [app.wsgi] serving". Cut to the room there is. Also
  * sets the thread name (comm, 15 bytes) of the main thread. */
 PRINTF_LIKE(1, 2) void process_set_title(const char *format, ...);
 /* Master only: orphans below us become our children; huge pages off for us and all that we
  * fork (they turn one written byte into 2 MB of private memory). */
 void process_become_master(void);
-/* The memory that only this process has, which goes with it: not what it shares with the mold.
- * 0 when it cannot be read. */
-uint64_t process_private_bytes(pid_t pid);
 /* Blocks `signals` and remembers the mask from before. */
 void process_block_signals(const sigset_t *signals);
 /* In a new child: default actions and the mask from before process_block_signals; SIGPIPE

@@ -163,6 +163,7 @@ uint64_t book_next_deadline(const struct book *b)
         earlier(&next, b->mold_starts.not_before_ms);
     earlier(&next, b->upkeep.due_ms);
     earlier(&next, wedge_due_ms(b));
+    earlier(&next, b->watchdog_due_ms);
     return next;
 }
 

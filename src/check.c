@@ -10,6 +10,7 @@
 #include "forwarded.h"
 #include "listen.h"
 #include "logfile.h"
+#include "privilege.h"
 
 #include <string.h>
 
@@ -22,6 +23,7 @@ static void check_log(const char *option, const char *where)
 
 void check_words(const struct config *config)
 {
+    struct privilege privilege;
     struct forwarded_trust trust;
     char *error = NULL;
     struct access_format *format = access_compile(config->access_logformat, &error);
@@ -41,4 +43,5 @@ void check_words(const struct config *config)
     forwarded_fini(&trust);
     listen_check("bind", &config->bind);
     control_check(config);
+    privilege_init(&privilege, config);
 }

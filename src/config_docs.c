@@ -96,6 +96,8 @@ static void write_ini(FILE *out)
             fprintf(out, "\n## %s\n", o->section);
         const char *value = is_named(o, "app")        ? "shop.wsgi"
                             : o->default_text != NULL ? o->default_text
+                            : o->type == OPTION_MODE  ? "0022"
+                            : o->type == OPTION_UINT  ? "100"
                                                       : o->metavar;
         fprintf(out, "\n# %s\n;%s =%s%s\n", o->help, o->name, *value != '\0' ? " " : "", value);
     }

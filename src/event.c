@@ -14,6 +14,7 @@
 #include "config.h"
 #include "listen.h"
 #include "log.h"
+#include "notify.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -43,8 +44,12 @@ static void begin_stop(struct book *b)
 {
     /* Before any worker is told to leave: it reads there whether others will go on. */
     atomic_store(&b->board->stopping, true);
-    atomic_store(&b->board->last_call, true);
-    listen_begin_close(&b->listeners);
+    upgrade_call_off(b);
+    if (!b->upgrade.left) {
+        notify_send("STOPPING=1");
+        atomic_store(&b->board->last_call, true);
+        listen_begin_close(&b->listeners);
+    }
     /* Nobody who connects from now on would be answered: let the kernel say so. */
     listen_close(&b->listeners, true);
 }
@@ -144,6 +149,7 @@ static void fail_trial(struct book *b, const char *why)
     b->trial = false;
     b->reloading = false;
     b->orders = (struct delay){0};
+    notify_reloaded();
 }
 
 static void adopt_mold(struct book *b, struct mold *mold)
@@ -173,6 +179,7 @@ static void on_load_failed(struct book *b, int status)
     else
         log_error("no new mold: %s; the workers go on", load_failure(status));
     b->reloading = false;
+    notify_reloaded();
 }
 
 /* ---- deaths ---- */
@@ -298,6 +305,8 @@ static void on_control_exit(struct book *b, int status)
 /* Besides our own, orphans of the application become our children: those are only reaped. */
 static void on_child_exit(struct book *b, pid_t pid, int status)
 {
+    if (upgrade_on_exit(b, pid, status_text(status)))
+        return;
     if (pid == b->control_pid) {
         on_control_exit(b, status);
         return;

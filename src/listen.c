@@ -6,6 +6,7 @@
 #include "listen.h"
 
 #include "config.h"
+#include "inherit.h"
 #include "log.h"
 
 #include <errno.h>
@@ -50,7 +51,8 @@ static struct listener *add(struct open_context *context, int fd, int family)
     struct listeners *all = context->all;
     all->items = xrealloc(all->items, (all->count + 1) * sizeof *all->items);
     struct listener *l = &all->items[all->count++];
-    *l = (struct listener){.fd = fd, .family = family};
+    *l =
+        (struct listener){.fd = fd, .family = family, .bind = xstrdup(context->bind), .made = true};
     return l;
 }
 
@@ -77,6 +79,11 @@ static void name_tcp(const struct open_context *context, struct listener *l)
 
 /* ---- host:port ---- */
 
+static char *tcp_name(const struct listener *l)
+{
+    return xasprintf(l->family == AF_INET6 ? "[%s]:%s" : "%s:%s", l->server_name, l->server_port);
+}
+
 /* Returns the errno of the failure, 0 when it listens. */
 static int try_tcp(struct open_context *context, const struct addrinfo *address)
 {
@@ -97,8 +104,7 @@ static int try_tcp(struct open_context *context, const struct addrinfo *address)
     start(context, fd);
     struct listener *l = add(context, fd, address->ai_family);
     name_tcp(context, l);
-    l->name =
-        xasprintf(l->family == AF_INET6 ? "[%s]:%s" : "%s:%s", l->server_name, l->server_port);
+    l->name = tcp_name(l);
     return 0;
 }
 
@@ -215,14 +221,9 @@ static void check_path(const struct open_context *context, const char *path)
         refuse(context, "the path of %s is longer than %zu bytes", context->bind, room);
 }
 
-static void open_unix(struct open_context *context, const char *path)
+static void note_path(const struct open_context *context, struct listener *l, const char *path)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat file;
-    check_path(context, path);
-    strcpy(address.sun_path, path);
-    remove_stale(context, &address);
-    struct listener *l = add(context, bind_unix(context, &address), AF_UNIX);
     if (lstat(path, &file) != 0)
         refuse(context, "unix:%s has vanished: %s", path, strerror(errno));
     l->name = xasprintf("unix:%s", path);
@@ -230,6 +231,16 @@ static void open_unix(struct open_context *context, const char *path)
     l->unlink_path = realpath(path, NULL);
     l->path_device = file.st_dev;
     l->path_inode = file.st_ino;
+}
+
+static void open_unix(struct open_context *context, const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    check_path(context, path);
+    strcpy(address.sun_path, path);
+    remove_stale(context, &address);
+    struct listener *l = add(context, bind_unix(context, &address), AF_UNIX);
+    note_path(context, l, path);
     start(context, l->fd);
 }
 
@@ -254,9 +265,9 @@ static int parse_fd(const struct open_context *context, const char *digits)
     return fd;
 }
 
-static void adopt(struct open_context *context, const char *digits)
+/* A listening socket that somebody else has opened. */
+static struct listener *adopt(struct open_context *context, int fd)
 {
-    int fd = parse_fd(context, digits);
     if (socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 1)
         refuse(context, "%s is not a listening stream socket", context->bind);
     int family = socket_option(fd, SO_DOMAIN);
@@ -267,10 +278,65 @@ static void adopt(struct open_context *context, const char *digits)
         fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
         refuse(context, "%s: %s", context->bind, strerror(errno));
     struct listener *l = add(context, fd, family);
+    l->made = false;
+    l->shared = true;
     if (family != AF_UNIX)
         name_tcp(context, l);
-    l->name = xstrdup(context->bind);
-    l->inherited = true;
+    return l;
+}
+
+static void open_fd(struct open_context *context, const char *digits)
+{
+    adopt(context, parse_fd(context, digits))->name = xstrdup(context->bind);
+}
+
+/* ---- from systemd, or from the master before ---- */
+
+/* An abstract socket, or one of socketpair's, has no path. */
+static char *unix_name(int fd)
+{
+    struct sockaddr_un address = {0};
+    socklen_t len = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &len) == 0 && address.sun_path[0] == '/')
+        return xasprintf("unix:%.*s", (int)sizeof address.sun_path, address.sun_path);
+    return xasprintf("fd://%d", fd);
+}
+
+/* False: there is none of this name. */
+static bool take_inherited(struct open_context *context)
+{
+    bool made, any = false;
+    int fd;
+    for (; (fd = inherit_take(context->bind, &made)) >= 0; any = true) {
+        struct listener *l = adopt(context, fd);
+        l->made = made;
+        if (l->family != AF_UNIX)
+            l->name = tcp_name(l);
+        else if (made)
+            note_path(context, l, context->bind + strlen("unix:"));
+        else
+            l->name = unix_name(fd);
+    }
+    return any;
+}
+
+bool listen_activated(struct listeners *all)
+{
+    struct open_context context = {.all = all, .option = "bind", .bind = INHERIT_SYSTEMD};
+    *all = (struct listeners){0};
+    return take_inherited(&context);
+}
+
+void listen_set_shared(struct listeners *all, bool shared)
+{
+    for (size_t i = 0; i < all->count; i++)
+        all->items[i].shared = shared || !all->items[i].made;
+}
+
+void listen_pass_on(const struct listeners *all)
+{
+    for (size_t i = 0; i < all->count; i++)
+        inherit_pass_on(all->items[i].fd, all->items[i].made, all->items[i].bind);
 }
 
 /* ---- all of them ---- */
@@ -300,10 +366,12 @@ void listen_open(struct listeners *all, const char *option, const struct config_
     *all = (struct listeners){0};
     for (size_t i = 0; i < binds->count; i++) {
         context.bind = binds->items[i];
+        if (take_inherited(&context))
+            continue;
         if (strncmp(context.bind, "unix:", 5) == 0)
             open_unix(&context, context.bind + 5);
         else if (strncmp(context.bind, "fd://", 5) == 0)
-            adopt(&context, context.bind + 5);
+            open_fd(&context, context.bind + 5);
         else
             open_tcp(&context);
     }
@@ -353,7 +421,7 @@ static void ignore_syn(int fd)
 void listen_begin_close(const struct listeners *all)
 {
     for (size_t i = 0; i < all->count; i++)
-        if (!all->items[i].inherited && all->items[i].family != AF_UNIX)
+        if (!all->items[i].shared && all->items[i].family != AF_UNIX)
             ignore_syn(all->items[i].fd);
 }
 
@@ -361,9 +429,10 @@ void listen_close(struct listeners *all, bool unlink_paths)
 {
     for (size_t i = 0; i < all->count; i++) {
         struct listener *l = &all->items[i];
-        if (unlink_paths && l->unlink_path)
+        if (unlink_paths && l->unlink_path && !l->shared)
             remove_path(l);
         close(l->fd);
+        free(l->bind);
         free(l->name);
         free(l->unlink_path);
     }

@@ -18,10 +18,13 @@
 #include "config.h"
 #include "config_reload.h"
 #include "event.h"
+#include "inherit.h"
 #include "listen.h"
 #include "log.h"
 #include "logfile.h"
 #include "mold.h"
+#include "notify.h"
+#include "privilege.h"
 #include "process.h"
 #include "wedge.h"
 #include "worker.h"
@@ -34,6 +37,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,8 +48,12 @@
 /* In a new child: what must end with the master. */
 static void close_own(const struct book *b)
 {
-    close(b->signal_fd);
-    close(b->lifeline_fds[1]);
+    const int fds[] = {b->signal_fd, b->lifeline_fds[1], b->pidfile.fd, b->upgrade.heard_fd,
+                       b->upgrade.tell_fd};
+    for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    notify_forget();
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         if (b->molds[i].order_fd >= 0)
             close(b->molds[i].order_fd);
@@ -79,6 +87,7 @@ static void on_mold_not_forked(struct book *b)
     log_error("%scannot start a mold: %s", b->reloading ? "reload failed: " : "", strerror(errno));
     book_count_failure(&b->mold_starts);
     b->reloading = false;
+    notify_reloaded();
 }
 
 static void start_mold(struct book *b)
@@ -121,8 +130,10 @@ static void settle_molds(struct book *b)
         return;
     bool missing =
         book_current_mold(b)->state == MOLD_NONE && now_ms() >= b->mold_starts.not_before_ms;
-    if (b->reload_wanted)
+    if (b->reload_wanted) {
         log_info("reloading");
+        notify_reloading();
+    }
     if (b->reload_wanted || missing)
         start_mold(b);
 }
@@ -213,7 +224,22 @@ static void settle_workers(struct book *b)
     if (b->replacing && !b->trial && t.older == 0) {
         log_info("reloaded: all workers are of generation %u", b->generation);
         b->replacing = false;
+        notify_reloaded();
     }
+}
+
+/* A successor takes over when it can do all that its predecessor does. */
+static void settle_announcement(struct book *b)
+{
+    struct book_tally t = book_count(b);
+    notify_status("%u of %u workers serve, generation %u", t.serving, b->wanted, b->generation);
+    if (b->served && !b->announced && (b->upgrade.predecessor == 0 || t.serving >= b->wanted)) {
+        b->announced = true;
+        upgrade_take_over(b);
+        notify_send("READY=1");
+    }
+    if (b->announced)
+        pidfile_write(&b->pidfile);
 }
 
 static void settle_stop(struct book *b)
@@ -236,6 +262,7 @@ static void settle(struct book *b)
     settle_control(b);
     settle_molds(b);
     settle_workers(b);
+    settle_announcement(b);
 }
 
 /* ---- the loop ---- */
@@ -303,6 +330,9 @@ static void on_signal(struct book *b, const struct signalfd_siginfo *info)
     case SIGUSR1:
         reopen_logs();
         break;
+    case SIGUSR2:
+        upgrade_begin(b);
+        break;
     case SIGWINCH:
         /* By kill(2). The kernel itself sends it when the size of a terminal changes. */
         if (info->ssi_code <= 0)
@@ -333,7 +363,9 @@ static void silence_bell(struct book *b)
 
 static void wait_for_news(struct book *b)
 {
-    struct pollfd fds[] = {{b->signal_fd, POLLIN, 0}, {b->board->bell_fd, POLLIN, 0}};
+    struct pollfd fds[] = {{b->signal_fd, POLLIN, 0},
+                           {b->board->bell_fd, POLLIN, 0},
+                           {b->upgrade.heard_fd, POLLIN, 0}};
     uint64_t start = now_ms(), due = book_next_deadline(b);
     uint64_t wait_ms = due > start ? due - start : 0;
     struct timespec timeout = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000 * NS_PER_MS)};
@@ -346,6 +378,14 @@ static void wait_for_news(struct book *b)
     }
 }
 
+static void pat_watchdog(struct book *b)
+{
+    if (now_ms() < b->watchdog_due_ms)
+        return;
+    notify_send("WATCHDOG=1");
+    b->watchdog_due_ms = now_ms() + notify_watchdog_ms();
+}
+
 static void run(struct book *b)
 {
     for (settle(b); !book_is_over(b); settle(b)) {
@@ -356,6 +396,8 @@ static void run(struct book *b)
         event_meet_deadlines(b);
         wedge_look(b);
         upkeep_look(b);
+        upgrade_hear(b);
+        pat_watchdog(b);
     }
 }
 
@@ -364,7 +406,11 @@ static void run(struct book *b)
 static void open_sockets(struct book *b)
 {
     const struct config *c = b->config;
-    listen_open(&b->listeners, "bind", &c->bind, c->backlog, c->socket_mode);
+    inherit_init();
+    if (listen_activated(&b->listeners))
+        log_info("the sockets that systemd has opened take the place of bind");
+    else
+        listen_open(&b->listeners, "bind", &c->bind, c->backlog, c->socket_mode);
     struct buf names = {0};
     for (size_t i = 0; i < b->listeners.count; i++)
         buf_printf(&names, "%s%s", i > 0 ? ", " : "", b->listeners.items[i].name);
@@ -401,14 +447,12 @@ static void make_slots(struct book *b)
 static void take_over_signals(struct book *b)
 {
     static const int handled[] = {SIGTERM, SIGINT,  SIGQUIT, SIGHUP,  SIGCHLD,
-                                  SIGTTIN, SIGTTOU, SIGUSR1, SIGWINCH};
+                                  SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
     sigset_t set;
     sigemptyset(&set);
     for (unsigned i = 0; i < ARRAY_LEN(handled); i++)
         sigaddset(&set, handled[i]);
     process_block_signals(&set);
-    /* Sent by habit to servers that upgrade: not a reason to die. */
-    signal(SIGUSR2, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     b->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (b->signal_fd < 0)
@@ -427,14 +471,37 @@ static void open_logs(const struct config *c)
         die(EXIT_CONFIG, "access-logfile: %s", wrong);
 }
 
+/* When all is open that may need them. */
+static void drop_privileges(struct book *b)
+{
+    const struct config *c = b->config;
+    struct privilege p;
+    privilege_init(&p, c);
+    pidfile_open(&b->pidfile, c->pid, b->upgrade.predecessor > 0, p.uid, p.gid);
+    privilege_give_sockets(&p, &b->listeners);
+    privilege_give_sockets(&p, &b->control.http);
+    privilege_give_sockets(&p, &b->control.stats);
+    privilege_give_file(&p, c->error_logfile);
+    privilege_give_file(&p, c->access_logfile);
+    privilege_drop(&p);
+    if (geteuid() == 0)
+        log_warning("requests are served as root: set user to another");
+}
+
 static void master_init(struct book *b, const struct config *c)
 {
     *b = (struct book){.config = c};
     log_set_process("master");
     log_set_level((enum log_level)c->log_level);
+    if (c->umask != CONFIG_UNSET)
+        umask(c->umask);
+    notify_init();
+    upgrade_init(&b->upgrade);
     open_sockets(b);
     open_logs(c);
     control_open(&b->control, c);
+    inherit_close_rest();
+    drop_privileges(b);
     make_slots(b);
     logfile_share(&b->board->log_opening);
     open_inboxes(b);
@@ -444,6 +511,7 @@ static void master_init(struct book *b, const struct config *c)
     process_set_title("myserver: master [%s]", c->app);
     take_over_signals(b);
     upkeep_init(&b->upkeep, c);
+    b->watchdog_due_ms = notify_watchdog_ms() > 0 ? now_ms() : BOOK_NEVER;
     for (size_t i = 0; i < b->listeners.count; i++)
         log_info("listening on %s", b->listeners.items[i].name);
 }
@@ -473,6 +541,7 @@ static void master_fini(struct book *b)
     free(b->slots);
     free(b->names);
     upkeep_fini(&b->upkeep);
+    pidfile_close(&b->pidfile, b->upgrade.left);
     board_free(b->board);
 }
 

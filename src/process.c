@@ -10,7 +10,6 @@
 #include "process.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +28,7 @@ static sigset_t first_mask;
 static char **first_arguments; /* [first_count + 1], for life */
 static int first_count;
 static char *home;
+static char *executable; /* what runs now, where its name is not a path */
 
 /* The end of the strings of `list` that lie one behind the other from `end` on. */
 static char *contiguous_end(char **list, char *end)
@@ -74,6 +74,7 @@ void process_init(int argc, char **argv)
     first_count = argc;
     memcpy(argv, first_arguments, (size_t)argc * sizeof *argv);
     home = find_home();
+    executable = realpath("/proc/self/exe", NULL);
 
     program_invocation_name = argv[0];
     const char *slash = strrchr(argv[0], '/');
@@ -92,6 +93,14 @@ void process_go_home(void)
         die(EXIT_CONFIG, "cannot change to the directory of the start%s%s: %s",
             home == NULL ? "" : ", ", home == NULL ? "" : home,
             strerror(home == NULL ? ENOENT : errno));
+}
+
+void process_start_again(void)
+{
+    execvp(first_arguments[0], first_arguments);
+    if (executable != NULL)
+        execv(executable, first_arguments);
+    die(EXIT_CONFIG, "cannot start %s: %s", first_arguments[0], strerror(errno));
 }
 
 /* "myserver:worker": the 15 bytes that fit say more without the blank. */
@@ -127,21 +136,6 @@ void process_become_master(void)
         die(EXIT_CRASH, "cannot adopt orphans: %s", strerror(errno));
     /* Fails on kernels built without huge pages, which is as good. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-}
-
-uint64_t process_private_bytes(pid_t pid)
-{
-    char path[64], line[256];
-    uint64_t total_kib = 0, kib;
-    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return 0;
-    while (fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "Private_%*[A-Za-z]: %" SCNu64, &kib) == 1)
-            total_kib += kib;
-    fclose(file);
-    return total_kib * 1024;
 }
 
 void process_block_signals(const sigset_t *signals)

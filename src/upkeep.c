@@ -13,7 +13,7 @@
 #include "config.h"
 #include "event.h"
 #include "log.h"
-#include "process.h"
+#include "usage.h"
 
 #include <fts.h>
 #include <stdlib.h>
@@ -138,7 +138,7 @@ static void look_at_memory(struct book *b, struct slot *s)
     uint64_t limit = atomic_load(&book_shown(b, s)->max_memory_bytes);
     if (s->state != SLOT_SERVING || limit == 0 || s->retire != BOARD_RETIRE_NOT)
         return;
-    uint64_t bytes = process_private_bytes(s->pid);
+    uint64_t bytes = usage_read(s->pid).private_bytes;
     bool heavy = bytes > limit;
     if (heavy && s->heavy) {
         log_info("worker %u (pid %d) has %.1f MB of private memory", book_number(b, s), s->pid,

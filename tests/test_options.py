@@ -248,7 +248,7 @@ def test_twice(row: Row, tmp_path: Path) -> None:
 
 def test_short_flags() -> None:
     flags = {row["short"]: row["name"] for row in ROWS if row["short"]}
-    assert flags == {"b": "bind", "t": "timeout", "w": "workers"}
+    assert flags == {"b": "bind", "p": "pid", "t": "timeout", "w": "workers"}
     for args in (["-w", "7", "-b", "x:1"], ["-w7", "-bx:1"]):
         values = printed(*args)
         assert values["workers"] == [Value("7", "command line", True)]

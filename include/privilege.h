@@ -1,0 +1,30 @@
+/* privilege.h: whose rights the processes have: `user`, `group`, `umask`. */
+#ifndef MYSERVER_PRIVILEGE_H
+#define MYSERVER_PRIVILEGE_H
+
+#include "base.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct config;
+struct listeners;
+
+struct privilege {
+    bool changes; /* another user or group than that of the process is asked for */
+    uid_t uid;
+    gid_t gid;
+    const char *user_name; /* of the user database, for its supplementary groups; NULL: none */
+};
+
+/* Looks up `user` and `group`, names or numbers. Unknown ones, and others than our own without
+ * the right to become them: one sentence, exit status 2. `p` borrows from the settings. */
+void privilege_init(struct privilege *p, const struct config *c);
+/* The unix sockets that were made before privilege_drop shall belong to that user. */
+void privilege_give_sockets(const struct privilege *p, const struct listeners *all);
+/* A log that was opened before, so that it can be opened again; no path: nothing. */
+void privilege_give_file(const struct privilege *p, const char *path);
+/* For this process and all that it forks, for good. Failure: one sentence, exit status 2. */
+void privilege_drop(const struct privilege *p);
+
+#endif

@@ -1,0 +1,79 @@
+/* pidfile.c: opened with the rights of the start, written when the server is ready, removed at its
+ * end.
+ *
+ * Owns the file and its lock. What tells a stale file from one in use is the lock, which ends with
+ * the process: a number may belong to anybody after a crash. Children close the descriptor, or they
+ * would hold the lock too.
+ *
+ * Never believes a number in the file. Master only. */
+#include "pidfile.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char *absolute(const char *path)
+{
+    char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    char *result = here == NULL ? xstrdup(path) : xasprintf("%s/%s", here, path);
+    free(here);
+    return result;
+}
+
+void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid)
+{
+    *p = (struct pidfile){.fd = -1};
+    if (path == NULL)
+        return;
+    p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (p->fd < 0)
+        die(EXIT_CONFIG, "pid: cannot open %s: %s", path, strerror(errno));
+    p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
+    if (!p->locked && !upgrading)
+        die(EXIT_CONFIG, "pid: %s is held by another server that runs", path);
+    if (geteuid() == 0 && fchown(p->fd, uid, gid) != 0)
+        log_warning("pid: %s keeps its owner: %s", path, strerror(errno));
+    p->path = absolute(path);
+}
+
+void pidfile_write(struct pidfile *p)
+{
+    char text[16];
+    if (p->path == NULL || (p->locked && p->written))
+        return;
+    if (!p->locked)
+        p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
+    if (p->written)
+        return;
+    p->written = true;
+    int len = snprintf(text, sizeof text, "%d\n", getpid());
+    if (ftruncate(p->fd, 0) != 0 || pwrite(p->fd, text, (size_t)len, 0) != len)
+        log_warning("pid: cannot write %s: %s", p->path, strerror(errno));
+}
+
+/* Somebody may have put another file there. */
+static bool is_ours(const struct pidfile *p)
+{
+    struct stat there, ours;
+    return stat(p->path, &there) == 0 && fstat(p->fd, &ours) == 0 && there.st_dev == ours.st_dev &&
+           there.st_ino == ours.st_ino;
+}
+
+void pidfile_close(struct pidfile *p, bool left)
+{
+    if (p->path == NULL)
+        return;
+    bool holds = p->locked || p->written; /* a successor that failed does not */
+    if (!left && holds && is_ours(p) && unlink(p->path) != 0 && ftruncate(p->fd, 0) != 0)
+        log_warning("pid: cannot remove %s: %s", p->path, strerror(errno));
+    close(p->fd);
+    free(p->path);
+    *p = (struct pidfile){.fd = -1};
+}

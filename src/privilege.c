@@ -1,0 +1,106 @@
+/* privilege.c: becomes another user, for good.
+ *
+ * Owns the order of the system calls: groups first, then the group, the user last, because each
+ * step takes away the right to the one before; then a look whether it is true. The master does it
+ * after it has opened what needs rights, so that no process of the server keeps them.
+ *
+ * Never goes back, never leaves a supplementary group of root. Runs in the master, before the first
+ * fork. */
+#include "privilege.h"
+
+#include "config.h"
+#include "listen.h"
+#include "log.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A number is taken as it is, also where no such user exists, as in many containers. */
+static bool parse_id(const char *text, unsigned *id)
+{
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || digits > 9 || text[digits] != '\0')
+        return false;
+    *id = (unsigned)strtoul(text, NULL, 10);
+    return true;
+}
+
+static void find_user(struct privilege *p, const char *user)
+{
+    bool numeric = parse_id(user, &p->uid);
+    const struct passwd *entry = numeric ? getpwuid(p->uid) : getpwnam(user);
+    if (entry == NULL && !numeric)
+        die(EXIT_CONFIG, "user: there is no user \"%s\"; write a name or a number", user);
+    if (entry == NULL)
+        return;
+    p->uid = entry->pw_uid;
+    p->gid = entry->pw_gid;
+    p->user_name = numeric ? NULL : user;
+}
+
+static void find_group(struct privilege *p, const char *group)
+{
+    if (parse_id(group, &p->gid))
+        return;
+    const struct group *entry = getgrnam(group);
+    if (entry == NULL)
+        die(EXIT_CONFIG, "group: there is no group \"%s\"; write a name or a number", group);
+    p->gid = entry->gr_gid;
+}
+
+void privilege_init(struct privilege *p, const struct config *c)
+{
+    *p = (struct privilege){.uid = geteuid(), .gid = getegid()};
+    if (c->user != NULL)
+        find_user(p, c->user);
+    if (c->group != NULL)
+        find_group(p, c->group);
+    p->changes = p->uid != geteuid() || p->gid != getegid();
+    if (p->changes && geteuid() != 0)
+        die(EXIT_CONFIG, "%s: only root can become another; start as root, or without this option",
+            p->uid != geteuid() ? "user" : "group");
+}
+
+void privilege_give_sockets(const struct privilege *p, const struct listeners *all)
+{
+    for (size_t i = 0; i < all->count && p->changes; i++) {
+        const struct listener *l = &all->items[i];
+        if (l->unlink_path != NULL && lchown(l->unlink_path, p->uid, p->gid) != 0)
+            log_warning("%s keeps its owner: %s", l->name, strerror(errno));
+    }
+}
+
+void privilege_give_file(const struct privilege *p, const char *path)
+{
+    struct stat file;
+    if (p->changes && path != NULL && lstat(path, &file) == 0 && S_ISREG(file.st_mode) &&
+        lchown(path, p->uid, p->gid) != 0)
+        log_warning("%s keeps its owner: %s", path, strerror(errno));
+}
+
+static NORETURN void die_of(const char *what)
+{
+    die(EXIT_CONFIG, "%s: %s", what, strerror(errno));
+}
+
+void privilege_drop(const struct privilege *p)
+{
+    if (!p->changes)
+        return;
+    if (p->user_name != NULL ? initgroups(p->user_name, p->gid) : setgroups(1, &p->gid))
+        die_of("cannot set the supplementary groups");
+    if (setresgid(p->gid, p->gid, p->gid) != 0)
+        die_of("group: cannot become it");
+    if (setresuid(p->uid, p->uid, p->uid) != 0)
+        die_of("user: cannot become it");
+    assert(geteuid() == p->uid && getuid() == p->uid && getegid() == p->gid);
+    /* Without it /proc/PID of the workers is root's now: max-worker-memory, the state of a stuck
+     * thread and core dumps would be out of our reach. */
+    prctl(PR_SET_DUMPABLE, 1);
+}

@@ -1,0 +1,142 @@
+/* upgrade.c: USR2. The master starts its program again, by the name it was started with, from the
+ * directory it was started in; the sockets go along (inherit.h). The new master loads its
+ * application and starts its workers while the old ones serve. When all of them do, it says so over
+ * a pipe, and only then does the old master drain and leave. If the new one ends before, the old
+ * goes on as if nothing had been.
+ *
+ * Owns the pipe between the two and what the environment says of it. Never ends a worker itself,
+ * and never kills a predecessor: the predecessor leaves. Master only. */
+#include "upgrade.h"
+
+#include "book.h"
+#include "event.h"
+#include "inherit.h"
+#include "log.h"
+#include "notify.h"
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TELL_VARIABLE "MYSERVER_UPGRADE" /* "pid of the old master, descriptor to tell it" */
+
+void upgrade_init(struct upgrade *u)
+{
+    *u = (struct upgrade){.heard_fd = -1, .tell_fd = -1};
+    const char *text = getenv(TELL_VARIABLE);
+    int pid, tell_fd;
+    if (text != NULL && sscanf(text, "%d %d", &pid, &tell_fd) == 2 && pid == getppid()) {
+        u->predecessor = pid;
+        u->tell_fd = tell_fd;
+        fcntl(tell_fd, F_SETFD, FD_CLOEXEC);
+    }
+    unsetenv(TELL_VARIABLE);
+}
+
+static NORETURN void become_successor(const struct book *b, pid_t predecessor, int tell_fd)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%d %d", predecessor, tell_fd);
+    setenv(TELL_VARIABLE, text, 1);
+    fcntl(tell_fd, F_SETFD, 0);
+    listen_pass_on(&b->listeners);
+    listen_pass_on(&b->control.http);
+    listen_pass_on(&b->control.stats);
+    notify_pass_on();
+    process_restore_signals();
+    process_go_home();
+    process_start_again();
+}
+
+void upgrade_begin(struct book *b)
+{
+    struct upgrade *u = &b->upgrade;
+    int fds[2];
+    if (u->successor > 0 || u->predecessor > 0 || !b->served || b->stop != STOP_NOT) {
+        log_warning("no upgrade now: %s", u->successor > 0 || u->predecessor > 0
+                                              ? "one is under way"
+                                              : "the server does not serve");
+        return;
+    }
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
+        log_error("no upgrade: %s", strerror(errno));
+        return;
+    }
+    pid_t self = getpid(), pid = fork();
+    if (pid == 0)
+        become_successor(b, self, fds[1]);
+    close(fds[1]);
+    if (pid < 0) {
+        log_error("no upgrade: %s", strerror(errno));
+        close(fds[0]);
+        return;
+    }
+    u->successor = pid;
+    u->heard_fd = fds[0];
+    log_info("upgrading: the new master is pid %d; SIGTERM to it calls it off", pid);
+}
+
+void upgrade_hear(struct book *b)
+{
+    struct upgrade *u = &b->upgrade;
+    char word;
+    if (u->heard_fd < 0)
+        return;
+    ssize_t got = read(u->heard_fd, &word, 1);
+    if (got < 0)
+        return;
+    close(u->heard_fd);
+    u->heard_fd = -1;
+    if (got == 0)
+        return; /* it has ended; SIGCHLD says how */
+    log_info("upgraded: the new master (pid %d) serves; this one leaves", u->successor);
+    notify_send("MAINPID=%d\nSTATUS=upgraded", u->successor);
+    u->left = true;
+    listen_set_shared(&b->listeners, true);
+    listen_set_shared(&b->control.http, true);
+    listen_set_shared(&b->control.stats, true);
+    pidfile_close(&b->pidfile, true);
+    event_stop(b, false);
+}
+
+bool upgrade_on_exit(struct book *b, pid_t pid, const char *why)
+{
+    struct upgrade *u = &b->upgrade;
+    if (pid != u->successor)
+        return false;
+    u->successor = 0;
+    if (u->left)
+        log_error("the new master (pid %d) has ended: %s", pid, why);
+    else
+        log_error("upgrade failed: the new master (pid %d) has ended: %s; this one goes on", pid,
+                  why);
+    return true;
+}
+
+void upgrade_take_over(struct book *b)
+{
+    struct upgrade *u = &b->upgrade;
+    if (u->predecessor == 0)
+        return;
+    listen_set_shared(&b->listeners, false);
+    listen_set_shared(&b->control.http, false);
+    listen_set_shared(&b->control.stats, false);
+    inherit_remove_rest();
+    ssize_t told = write(u->tell_fd, "1", 1);
+    (void)told; /* EPIPE: it has gone already */
+    close(u->tell_fd);
+    u->tell_fd = -1;
+    log_info("upgraded: taking the place of master %d", u->predecessor);
+    u->predecessor = 0;
+}
+
+void upgrade_call_off(struct book *b)
+{
+    if (b->upgrade.successor > 0 && !b->upgrade.left)
+        kill(b->upgrade.successor, SIGTERM);
+}

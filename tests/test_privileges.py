@@ -1,0 +1,264 @@
+"""The pid file, and whose rights the processes have: user, group, umask. Mostly for root only."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import APPS, BINARY, Server, StartFailed, run, wait_for
+from test_master import versioned, wait_for_workers, write_app
+from test_upgrade import end, upgrade
+
+Start = Callable[..., Server]
+
+NOBODY = pwd.getpwnam("nobody")
+
+
+def is_open_to_all(path: Path) -> bool:
+    """Whether every user may go there."""
+    return all(p.stat().st_mode & 0o001 for p in (path, *path.parents))
+
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+for_nobody = pytest.mark.skipif(
+    os.geteuid() != 0
+    or not is_open_to_all(Path(os.__file__).resolve().parent)
+    or not is_open_to_all(APPS),
+    reason="only for root, where every user can read Python and these tests",
+)
+
+REPORT = """\
+import os
+def application(environ, start_response):
+    with open("made", "w"):
+        pass
+    body = repr((os.getresuid(), os.getresgid(), os.getgroups(), os.environ.get("WHO"))).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def ids(pid: int) -> dict[str, list[int]]:
+    """Uid, Gid and Groups of a process."""
+    found = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, values = line.partition(":")
+        if name in ("Uid", "Gid", "Groups"):
+            found[name] = [int(value) for value in values.split()]
+    return found
+
+
+def dropped(server: Start, **options: object) -> Server:
+    """A server of REPORT in a directory that nobody may use."""
+    s = server("report", start=False, **options)
+    (s.dir / "report.py").write_text(REPORT)
+    s.dir.chmod(0o777)
+    return s.start()
+
+
+# ---- user and group
+
+
+@for_nobody
+@pytest.mark.parametrize("user", ["nobody", str(NOBODY.pw_uid)])
+def test_every_process_is_the_user(server: Start, user: str) -> None:
+    os.setgroups([0, 1, 2])
+    s = dropped(server, user=user, workers=2, binds=["unix:app.sock"], control="unix:control.sock")
+    everybody = [p.pid for p in s.relatives()]
+    assert len(everybody) >= 4
+    for pid in everybody:
+        assert ids(pid)["Uid"] == [NOBODY.pw_uid] * 4
+        assert ids(pid)["Gid"] == [NOBODY.pw_gid] * 4
+        assert ids(pid)["Groups"] == [NOBODY.pw_gid]
+    assert str((NOBODY.pw_uid,) * 3) in s.get("/").text
+    for name, mode in (("app.sock", 0o660), ("control.sock", 0o600)):
+        info = (s.dir / name).stat()
+        assert (info.st_uid, info.st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
+        assert stat.S_IMODE(info.st_mode) == mode
+    assert "served as root" not in s.log
+
+
+@root_only
+def test_group_alone(server: Start) -> None:
+    gid = grp.getgrnam("daemon").gr_gid
+    s = dropped(server, group="daemon")
+    assert ids(s.workers()[0]) == {"Uid": [0] * 4, "Gid": [gid] * 4, "Groups": [gid]}
+
+
+@for_nobody
+def test_user_with_group(server: Start) -> None:
+    gid = grp.getgrnam("daemon").gr_gid
+    s = dropped(server, user="nobody", group="daemon")
+    for pid in (s.pid, *s.workers()):
+        assert ids(pid)["Gid"] == [gid] * 4
+        assert gid in ids(pid)["Groups"]
+
+
+@for_nobody
+def test_everything_works_after_the_drop(server: Start) -> None:
+    s = dropped(server, user="nobody", workers=2, pid="it.pid", expect_deaths=True)
+    assert (s.dir / "it.pid").read_text() == f"{s.pid}\n"
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: ", 10)
+    os.kill(s.workers()[0], signal.SIGKILL)
+    wait_for(lambda: len(s.workers()) == 2, 10)
+    new = upgrade(s)
+    assert ids(new)["Uid"] == [NOBODY.pw_uid] * 4
+    assert s.get("/").status == 200
+    end(s, new)
+    assert not (s.dir / "it.pid").exists()
+
+
+@for_nobody
+def test_memory_of_the_workers_can_be_seen(server: Start) -> None:
+    s = server("leak", user="nobody", max_worker_memory="64m")
+    (first,) = s.workers()
+    s.get("/leak")
+    wait_for_workers(s, 1, without=first)
+
+
+@for_nobody
+def test_log_is_reopened_after_the_drop(server: Start) -> None:
+    s = server("hello:application", start=False, user="nobody", access_logfile="access.log")
+    s.dir.chmod(0o777)
+    s.start()
+    s.get("/")
+    (s.dir / "access.log").rename(s.dir / "access.1")
+    s.signal(signal.SIGUSR1)
+    assert s.log_contains(r"logs reopened")
+    s.get("/")
+    wait_for(lambda: len((s.dir / "access.log").read_text().splitlines()) == 1)
+
+
+@for_nobody
+def test_pid_file_where_the_user_may_not_write(server: Start) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="myserver-run-"))
+    directory.chmod(0o755)
+    s = server("hello:application", user="nobody", pid=directory / "it.pid")
+    assert (directory / "it.pid").read_text() == f"{s.pid}\n"
+    assert s.stop() == 0
+    assert (directory / "it.pid").read_text() == ""
+    s = server("hello:application", user="nobody", pid=directory / "it.pid")
+    assert (directory / "it.pid").read_text() == f"{s.pid}\n"
+
+
+@root_only
+def test_root_is_warned(server: Start) -> None:
+    s = server()
+    assert s.log.count("requests are served as root: set user to another") == 1
+
+
+@pytest.mark.parametrize(
+    "option, sentence",
+    [
+        ("--user=no-such-user", 'user: there is no user "no-such-user"; write a name or a number'),
+        ("--group=no-such-group", 'group: there is no group "no-such-group"; write a name'),
+    ],
+)
+def test_unknown_names(option: str, sentence: str) -> None:
+    for check in ("--check-config", "--log-level=info"):
+        done = run(option, check, "hello")
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"myserver: {sentence}")
+
+
+@root_only
+def test_only_root_can_become_another() -> None:
+    command = [str(BINARY), "--user=root", "--check-config", "hello"]
+    done = subprocess.run(
+        command, user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], capture_output=True,
+        text=True, cwd="/",
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("myserver: user: only root can become another; start as root")
+
+
+# ---- umask, chdir, env, pythonpath
+
+
+@pytest.mark.parametrize("umask, mode", [("0077", 0o600), ("0", 0o666), ("027", 0o640)])
+def test_umask(server: Start, umask: str, mode: int) -> None:
+    s = dropped(server, umask=umask, binds=["unix:app.sock"])
+    s.get("/")
+    assert stat.S_IMODE((s.dir / "made").stat().st_mode) == mode
+    assert stat.S_IMODE((s.dir / "app.sock").stat().st_mode) == 0o660
+
+
+def test_umask_is_inherited(server: Start) -> None:
+    before = os.umask(0o037)
+    try:
+        s = dropped(server)
+        s.get("/")
+        assert stat.S_IMODE((s.dir / "made").stat().st_mode) == 0o640
+    finally:
+        os.umask(before)
+
+
+def test_chdir_env_and_pythonpath(server: Start, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    s = server("report", start=False, chdir=tmp_path, env=None, pythonpath=["code"])
+    (tmp_path / "code" / "report.py").write_text(REPORT)
+    s.command.insert(1, "--env=WHO=somebody")
+    s.start()
+    assert "somebody" in s.get("/").text
+    assert (tmp_path / "made").exists()
+
+
+# ---- pid
+
+
+def test_pid_file(server: Start) -> None:
+    s = server("versioned", start=False, pid="it.pid")
+    write_app(s, "one", "import os; held = os.path.exists('it.pid') and open('it.pid').read()\n"
+              "print('pid file:', repr(held))")
+    s.start()
+    assert "pid file: ''" in s.log  # not yet
+    wait_for(lambda: (s.dir / "it.pid").read_text() == f"{s.pid}\n")
+    assert stat.S_IMODE((s.dir / "it.pid").stat().st_mode) & 0o133 == 0
+    assert s.stop() == 0
+    assert not (s.dir / "it.pid").exists()
+
+
+def test_pid_file_after_a_failed_start(server: Start) -> None:
+    with pytest.raises(StartFailed):
+        versioned(server, "one", "1 / 0", pid="it.pid")
+
+
+def test_stale_pid_file(server: Start) -> None:
+    s = server(pid="it.pid", start=False)
+    (s.dir / "it.pid").write_text("1\n")  # alive, but no server of ours
+    s.start()
+    wait_for(lambda: (s.dir / "it.pid").read_text() == f"{s.pid}\n")
+    s.expect_deaths = True
+    s.signal(signal.SIGKILL)
+    s.wait()
+    wait_for(lambda: not s.relatives())
+    s.start()
+
+
+def test_pid_file_of_a_running_server(server: Start) -> None:
+    s = server(pid="it.pid")
+    wait_for(lambda: (s.dir / "it.pid").read_text())
+    other = server(pid=s.dir / "it.pid", start=False, binds=["127.0.0.1:0"])
+    with pytest.raises(StartFailed, match="pid: .*it.pid is held by another server") as failure:
+        other.start()
+    assert failure.value.status == 2
+    assert (s.dir / "it.pid").read_text() == f"{s.pid}\n"
+
+
+def test_pid_file_that_was_replaced_stays(server: Start) -> None:
+    s = server(pid="it.pid")
+    wait_for(lambda: (s.dir / "it.pid").read_text())
+    (s.dir / "it.pid").unlink()
+    (s.dir / "it.pid").write_text("another's")
+    assert s.stop() == 0
+    assert (s.dir / "it.pid").read_text() == "another's"

@@ -1,0 +1,234 @@
+"""The service manager: sockets it opens, and what it is told, over a real notify socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness import ROOT, SLOWNESS, Server, wait_for
+from test_master import begin_slow, versioned, write_app
+from test_upgrade import end, upgrade
+
+Start = Callable[..., Server]
+
+
+class Manager:
+    """The other end of NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path, abstract: bool = False) -> None:
+        name = f"\0{path}" if abstract else str(path)
+        self.name = name.replace("\0", "@")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(name)
+        self.socket.settimeout(0.05)
+        self.seen: list[str] = []
+
+    def listen(self) -> list[str]:
+        """All lines so far."""
+        while True:
+            try:
+                self.seen += self.socket.recv(4096).decode().splitlines()
+            except TimeoutError:
+                return self.seen
+
+    def wait_for(self, *lines: str) -> None:
+        """Wait until these lines have come, in this order, and forget them and all before."""
+        for line in lines:
+            wait_for(lambda line=line: line in self.listen(), 10, f"{line} in {self.seen}")
+            del self.seen[: self.seen.index(line) + 1]
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    m = Manager(tmp_path / "notify")
+    yield m
+    m.socket.close()
+
+
+def test_ready_when_the_first_worker_serves(server: Start, manager: Manager) -> None:
+    s = server("versioned", start=False, env={"NOTIFY_SOCKET": manager.name}, workers=2)
+    write_app(s, "one", "time.sleep(1)")
+    s.start()
+    assert "READY=1" not in manager.seen
+    manager.wait_for("READY=1")
+    manager.wait_for("STATUS=2 of 2 workers serve, generation 1")
+    s.stop()
+    manager.wait_for("STOPPING=1")
+    assert "READY=1" not in manager.listen()
+
+
+def test_not_ready_when_the_application_does_not_load(server: Start, manager: Manager) -> None:
+    s = server("versioned", start=False, env={"NOTIFY_SOCKET": manager.name})
+    write_app(s, "one", "1 / 0")
+    with pytest.raises(Exception):
+        s.start()
+    assert "READY=1" not in manager.listen()
+
+
+def test_abstract_socket(server: Start, tmp_path: Path) -> None:
+    manager = Manager(tmp_path / "abstract", abstract=True)
+    server(env={"NOTIFY_SOCKET": manager.name})
+    manager.wait_for("READY=1")
+    manager.socket.close()
+
+
+def test_reload(server: Start, manager: Manager) -> None:
+    s = versioned(server, "one", env={"NOTIFY_SOCKET": manager.name})
+    manager.wait_for("READY=1")
+    write_app(s, "second")
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    s.signal(signal.SIGHUP)
+    manager.wait_for("RELOADING=1")
+    usec = next(line for line in manager.listen() if line.startswith("MONOTONIC_USEC="))
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    assert before <= int(usec.partition("=")[2]) <= after
+    manager.wait_for("READY=1")
+    assert s.get("/").text == "second"
+    assert "reloaded: all workers" in s.log
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "import os; os._exit(1)"])
+def test_reload_that_fails_is_over_too(server: Start, manager: Manager, code: str) -> None:
+    s = versioned(server, "one", env={"NOTIFY_SOCKET": manager.name}, expect_deaths=True)
+    manager.wait_for("READY=1")
+    write_app(s, "two", code)
+    s.signal(signal.SIGHUP)
+    manager.wait_for("RELOADING=1", "READY=1")
+    assert "reload failed" in s.log
+
+
+def test_reload_with_broken_settings_is_over_too(server: Start, manager: Manager) -> None:
+    s = server("slow", start=False, env={"NOTIFY_SOCKET": manager.name})
+    (s.dir / "it.ini").write_text("[myserver]\n")
+    s.command += ["-c", "it.ini"]
+    s.start()
+    manager.wait_for("READY=1")
+    (s.dir / "it.ini").write_text("[myserver]\nno = 1\n")
+    s.signal(signal.SIGHUP)
+    manager.wait_for("RELOADING=1", "READY=1")
+
+
+def test_watchdog(server: Start, manager: Manager) -> None:
+    env = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000"}
+    s = server("slow", env=env)
+    begin_slow(s, "/2")  # the only worker is busy: the master is not
+    manager.listen().clear()
+    time.sleep(1)
+    assert 4 <= manager.listen().count("WATCHDOG=1") <= 8
+    s.signal(signal.SIGSTOP)
+    manager.listen().clear()
+    time.sleep(0.6)
+    assert "WATCHDOG=1" not in manager.listen()
+    s.signal(signal.SIGCONT)
+    manager.wait_for("WATCHDOG=1")
+
+
+def test_watchdog_of_another_process(server: Start, manager: Manager) -> None:
+    env = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}
+    server(env=env)
+    time.sleep(0.5)
+    assert "WATCHDOG=1" not in manager.listen()
+
+
+def test_upgrade_changes_the_main_pid(server: Start, manager: Manager) -> None:
+    s = server("slow", env={"NOTIFY_SOCKET": manager.name}, workers=2)
+    manager.wait_for("READY=1")
+    new = upgrade(s)
+    manager.wait_for(f"MAINPID={new}")
+    assert "STOPPING=1" not in manager.listen()
+    end(s, new)
+    manager.wait_for("STOPPING=1")
+
+
+def test_application_does_not_see_the_manager(server: Start, manager: Manager) -> None:
+    env = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000"}
+    before = "import os; seen = sorted(n for n in os.environ if n.startswith(('NOTI', 'WATCH')))"
+    s = versioned(server, "one", before + "; print('seen', seen)", env=env)
+    assert "seen []" in s.log
+
+
+# ---- socket activation
+
+
+@contextmanager
+def activated(s: Server, sockets: list[socket.socket]) -> Iterator[None]:
+    """Starts the server as systemd would: descriptors from 3 on, and its pid in LISTEN_PID."""
+    names = ":".join("http" for _ in sockets)
+    fds = [sock.fileno() for sock in sockets]
+    moves = "; ".join(
+        [f"exec {100 + i}<&{fd}" for i, fd in enumerate(fds)]
+        + [f"exec {3 + i}<&{100 + i} {100 + i}<&-" for i in range(len(fds))]
+    )
+    script = f"{moves}; export LISTEN_PID=$$ LISTEN_FDS={len(fds)} LISTEN_FDNAMES={names}; "
+    command = [*s.command]
+    with s.log_path.open("ab") as log:
+        s.process = subprocess.Popen(
+            ["bash", "-c", script + 'exec "$@"', "bash", *command],
+            cwd=s.dir,
+            env=s.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=fds,
+        )
+    assert s.log_contains(r"\bready: ", 10), s.log
+    s.names = [line.split()[-1] for line in s.log.splitlines() if "listening on" in line]
+    yield
+
+
+def test_socket_activation(server: Start, tmp_path: Path) -> None:
+    tcp = socket.create_server(("127.0.0.1", 0))
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(tmp_path / "sock"))
+    unix.listen()
+    s = server("slow", start=False, workers=2, binds=["127.0.0.1:1"])
+    with activated(s, [tcp, unix]):
+        host, port = tcp.getsockname()
+        assert s.names == [f"{host}:{port}", f"unix:{tmp_path}/sock"]
+        assert s.get("/").status == 200
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "sock"))
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+        s.signal(signal.SIGHUP)
+        assert s.log_contains(r"reloaded: ", 10)
+        new = upgrade(s)
+        assert s.get("/").status == 200
+        end(s, new)
+    # They are systemd's: the file is there, and who connects waits for the next start.
+    assert (tmp_path / "sock").exists()
+    with socket.create_connection(tcp.getsockname(), 5) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        again = server("slow", start=False, binds=["127.0.0.1:1"])
+        with activated(again, [tcp]):
+            client.settimeout(5 * SLOWNESS)
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+    tcp.close()
+    unix.close()
+
+
+def test_sockets_for_another_process_are_not_ours(server: Start) -> None:
+    s = server(env={"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"})
+    assert s.get("/").status == 200
+
+
+# ---- units
+
+
+@pytest.mark.parametrize("name", ["myserver.service", "myserver.socket"])
+def test_units(name: str) -> None:
+    unit = (ROOT / "conf" / name).read_text()
+    if name.endswith("service"):
+        for line in ("Type=notify-reload", "WatchdogSec=", "NoNewPrivileges=true"):
+            assert line in unit
+    else:
+        assert "ListenStream=" in unit

@@ -1,0 +1,173 @@
+"""USR2: another master takes the place of this one, with the same sockets."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import BINARY, Server, wait_for
+from test_master import begin_slow, load, versioned, write_app
+
+Start = Callable[..., Server]
+
+
+def master_pids(s: Server) -> list[int]:
+    """All masters of the server's process group."""
+    return sorted(p.pid for p in s.relatives() if p.name == "myserver:master")
+
+
+def upgrade(s: Server, master: int | None = None) -> int:
+    """USR2, and wait until the old master is gone; the pid of the new one."""
+    old = master or s.pid
+    os.kill(old, signal.SIGUSR2)
+    s.wait() if old == s.pid else wait_for(lambda: old not in master_pids(s), 20)
+    (new,) = master_pids(s)
+    return new
+
+
+def end(s: Server, master: int) -> None:
+    """TERM for a master that is not our child, and wait until all are gone."""
+    os.kill(master, signal.SIGTERM)
+    wait_for(lambda: not s.relatives(), 20, "the end")
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix:app.sock"])
+def test_upgrade_under_load(server: Start, bind: str) -> None:
+    s = versioned(server, "one", workers=2, binds=[bind], pid="it.pid")
+    assert (s.dir / "it.pid").read_text() == f"{s.pid}\n"
+    first = s.pid
+    with load(s) as requests:
+        wait_for(lambda: len(requests.bodies) > 20)
+        write_app(s, "second")
+        new = upgrade(s)
+        assert s.status == 0
+        asked = len(requests.bodies)
+        wait_for(lambda: len(requests.bodies) > asked + 20)
+    assert requests.errors == []
+    assert set(requests.bodies) == {"one", "second"}
+    assert new != first
+    assert s.log_contains(rf"master \({first}\): upgraded: the new master \(pid {new}\) serves")
+    assert (s.dir / "it.pid").read_text() == f"{new}\n"
+    assert len(s.workers()) == 2 and len(s.molds()) == 1
+    newer = upgrade(s, new)
+    assert s.get("/").text == "second"
+    end(s, newer)
+    assert not (s.dir / "it.pid").exists()
+    assert not (s.dir / "app.sock").exists()
+
+
+def test_slow_request_survives(server: Start) -> None:
+    s = server("slow", workers=1)
+    client = begin_slow(s, "/1.5")
+    new = upgrade(s)
+    client.join()
+    assert client.error is None
+    end(s, new)
+
+
+def test_new_settings(server: Start, tmp_path: Path) -> None:
+    """What a reload cannot change: threads, workers, another address."""
+    s = server("slow", workers=1, start=False)
+    (s.dir / "it.ini").write_text(
+        "[myserver]\nworkers = 1\nbind = 127.0.0.1:0\nbind = unix:a\napp = slow\n"
+    )
+    s.command = [a for a in s.command if not a.startswith(("--workers", "--bind", "--threads"))]
+    s.command = [*s.command[:-1], "-c", "it.ini"]
+    s.start()
+    (s.dir / "it.ini").write_text(
+        "[myserver]\nworkers = 3\nthreads = 2\nbind = 127.0.0.1:0\nbind = unix:b\napp = slow\n"
+    )
+    new = upgrade(s)
+    assert s.get("/").status == 200  # the old address
+    assert len(s.workers()) == 3
+    assert not (s.dir / "a").exists() and (s.dir / "b").exists()
+    end(s, new)
+    assert not (s.dir / "b").exists()
+
+
+def test_upgrade_that_fails_changes_nothing(server: Start) -> None:
+    s = versioned(server, "one", binds=["unix:app.sock"], pid="it.pid", expect_deaths=True)
+    workers = s.workers()
+    write_app(s, "two", "1 / 0")
+    s.signal(signal.SIGUSR2)
+    assert s.log_contains(r"upgrade failed: the new master \(pid \d+\) has ended: exit status 3", 10)
+    assert "ZeroDivisionError" in s.log
+    assert s.workers() == workers and master_pids(s) == [s.pid]
+    assert s.get("/").text == "one"
+    assert (s.dir / "it.pid").read_text() == f"{s.pid}\n"
+    write_app(s, "second")
+    new = upgrade(s)
+    assert s.get("/").text == "second"
+    end(s, new)
+
+
+def test_program_that_is_gone(server: Start, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\nexec -a "$0" {BINARY} "$@"\n')
+    program.write_text(f'#!/bin/bash\nexec -a "{program}" {BINARY} "$@"\n')
+    program.chmod(0o755)
+    s = server("slow", binary=program)
+    program.write_text("#!/bin/sh\nexit 9\n")
+    s.signal(signal.SIGUSR2)
+    assert s.log_contains(r"upgrade failed: .* exit status 9; this one goes on", 10)
+    assert s.get("/").status == 200
+
+
+def test_back_out(server: Start) -> None:
+    s = versioned(server, "one")
+    write_app(s, "two", "time.sleep(60)")
+    s.signal(signal.SIGUSR2)
+    found = s.log_contains(r"upgrading: the new master is pid (\d+)")
+    assert found
+    s.signal(signal.SIGUSR2)
+    assert s.log_contains(r"no upgrade now: one is under way")
+    wait_for(lambda: len(s.molds()) == 2)
+    os.kill(int(found[1]), signal.SIGTERM)
+    assert s.log_contains(r"upgrade failed: .*exit status 0; this one goes on")
+    assert s.get("/").text == "one"
+    write_app(s, "three")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: ")
+    assert s.get("/").text == "three"
+
+
+def test_stop_during_an_upgrade_stops_both(server: Start) -> None:
+    s = versioned(server, "one", binds=["unix:app.sock"])
+    write_app(s, "two", "time.sleep(60)")
+    s.signal(signal.SIGUSR2)
+    wait_for(lambda: len(s.molds()) == 2)
+    assert s.stop() == 0
+    wait_for(lambda: not s.relatives(), 5)
+    assert not (s.dir / "app.sock").exists()
+
+
+def test_new_master_outlives_a_killed_old_one(server: Start) -> None:
+    s = versioned(server, "one", workers=2, expect_deaths=True)
+    write_app(s, "second", "time.sleep(1)")
+    s.signal(signal.SIGUSR2)
+    assert s.log_contains(r"upgrading: ")
+    wait_for(lambda: len(s.molds()) == 2)
+    s.signal(signal.SIGKILL)
+    s.wait()
+    (new,) = wait_for(lambda: master_pids(s))
+    assert s.log_contains(r"upgraded: taking the place", 10)
+    assert s.get("/").text == "second"
+    end(s, new)
+
+
+def test_control_and_stats_sockets_go_along(server: Start) -> None:
+    s = server("slow", control="unix:control.sock", stats="unix:stats.sock")
+    new = upgrade(s)
+    time.sleep(0.2)
+    raw = s.raw  # noqa: F841  the harness knows the first listener only
+    for name in ("control.sock", "stats.sock"):
+        assert (s.dir / name).exists()
+    assert not re.search(r"\[error\]", s.log)
+    end(s, new)
+    assert not (s.dir / "control.sock").exists()
