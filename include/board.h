@@ -93,7 +93,7 @@ struct board_worker {
     _Atomic uint64_t requests;         /* worker: answered, over all its lives */
     _Atomic uint64_t exceptions;       /* worker: uncaught in the application */
     _Atomic uint64_t timeouts;         /* worker: requests that passed their deadline */
-    _Atomic uint64_t deadline_ns; /* worker: its watch is wedged when this has passed; 0: none */
+    _Atomic uint64_t deadline_ns;      /* worker: it is wedged when this has passed; 0: none */
     _Atomic uint64_t sent_bytes;
     _Atomic uint64_t responses[BOARD_RESPONSE_CLASSES]; /* worker */
     _Atomic uint64_t spawns;                            /* master */

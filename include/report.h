@@ -12,14 +12,13 @@
 struct board;
 struct board_thread;
 
-/* What a sleeping thread is in the middle of. */
+/* The system call that a thread is in. */
 struct report_syscall {
-    long number; /* -1: of none */
+    long number;
     uint64_t args[6];
-    uint64_t stack, at; /* registers: a thread that came back and waits again has others, mostly */
 };
 
-/* False: it runs, or the kernel does not tell. */
+/* False: it is in none, or the kernel does not tell. */
 MUST_CHECK bool report_read_syscall(pid_t pid, pid_t tid, struct report_syscall *call);
 /* "GET /path, running 12.3 s, client 192.0.2.1" */
 void report_request(struct buf *out, const struct board_thread *slot);

@@ -34,6 +34,9 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
 /* Ends the process at this time if it has not ended by then: a drain must not last for ever when
  * no master is left to end it. */
 void watch_leave_by(uint64_t deadline_ns);
+/* The loop is alive: expected several times a second. When it is not, for as long as `timeout`, the
+ * master replaces the worker. */
+void watch_note_loop(void);
 /* How many threads were given up and are not back. */
 unsigned watch_given_up(void);
 

@@ -33,15 +33,16 @@ static bool is_surely_gone(const struct conn *c)
     return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLHUP | POLLERR)) != 0;
 }
 
-/* Since the last bytes came from a TCP client, also while the connection was not accepted; 0 for
- * unix sockets, of which the kernel keeps no time. */
-static uint64_t silent_ms(const struct conn *c)
+/* Since the last bytes came from a TCP client, also while the connection was not accepted. False
+ * for unix sockets, of which the kernel keeps no time. */
+static bool read_silence(const struct conn *c, uint64_t *ms)
 {
     struct tcp_info info = {0};
     socklen_t len = sizeof(info);
     if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
-        return 0;
-    return info.tcpi_last_data_recv;
+        return false;
+    *ms = info.tcpi_last_data_recv;
+    return true;
 }
 
 static uint64_t since_ms(uint64_t then_ns, uint64_t now)
@@ -49,24 +50,26 @@ static uint64_t since_ms(uint64_t then_ns, uint64_t now)
     return then_ns && then_ns < now ? (now - then_ns) / NS_PER_MS : 0;
 }
 
+static uint64_t longest(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 enum client_verdict client_judge(struct conn *c)
 {
-    uint64_t limit_ms = c->shared->config->queue_timeout_ms, now = now_ns();
+    uint64_t limit_ms = c->shared->config->queue_timeout_ms, now = now_ns(), silent_ms = 0;
     uint64_t queued_ms = since_ms(c->exchange->parsed_ns, now);
-    uint64_t parked_ms = since_ms(c->parked_ns, now);
+    uint64_t waited_ms = longest(queued_ms, since_ms(c->parked_ns, now));
     bool may_have_waited = c->requests == 0 || c->parked_ns || queued_ms >= QUEUED_MS;
     c->parked_ns = 0;
     if (!may_have_waited)
         return CLIENT_WAITS;
-    uint64_t waited_ms = queued_ms > parked_ms ? queued_ms : parked_ms;
     bool ended = client_has_ended(c);
     if (ended && is_surely_gone(c))
         return CLIENT_GONE;
-    if (ended || limit_ms) {
-        uint64_t silent = silent_ms(c);
-        waited_ms = silent > waited_ms ? silent : waited_ms;
-    }
-    if (ended && waited_ms >= LEAVES_AFTER_MS)
+    bool is_tcp = (ended || limit_ms) && read_silence(c, &silent_ms);
+    waited_ms = longest(waited_ms, silent_ms);
+    if (ended && is_tcp && waited_ms >= LEAVES_AFTER_MS)
         return CLIENT_GONE;
     return limit_ms && waited_ms >= limit_ms ? CLIENT_LATE : CLIENT_WAITS;
 }

@@ -72,17 +72,15 @@ bool report_read_syscall(pid_t pid, pid_t tid, struct report_syscall *call)
     uint64_t *a = call->args;
     read_proc(pid, tid, "syscall", line, sizeof(line));
     int fields =
-        sscanf(line,
-               "%ld %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64
-               " %" SCNx64 " %" SCNx64,
-               &call->number, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &call->stack, &call->at);
-    return fields == 9;
+        sscanf(line, "%ld %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64,
+               &call->number, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5]);
+    return fields == 7;
 }
 
 static void append_syscall(struct buf *out, pid_t pid, pid_t tid)
 {
     struct report_syscall call;
-    if (!report_read_syscall(pid, tid, &call) || call.number < 0)
+    if (!report_read_syscall(pid, tid, &call))
         return;
     for (size_t i = 0; i < ARRAY_LEN(syscall_names); i++)
         if (syscall_names[i].number == call.number) {

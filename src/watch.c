@@ -47,7 +47,7 @@ static struct {
     pthread_t thread;
     sem_t wake;
     _Atomic bool dump_wanted;
-    _Atomic uint64_t leave_by_ns;
+    _Atomic uint64_t loop_seen_ns, leave_by_ns;
     pthread_mutex_t lock; /* held while a connection is used that belongs to a thread */
 } watch;
 
@@ -183,7 +183,7 @@ static bool wait_semaphore(sem_t *semaphore, uint64_t due_ns)
     return !failed;
 }
 
-/* Afterwards the stacks are there. */
+/* Afterwards the stacks are there, unless no thread can be started. */
 static void errand_send(struct errand *e)
 {
     pthread_t thread;
@@ -193,9 +193,11 @@ static void errand_send(struct errand *e)
     atomic_fetch_add(&e->holders, 1);
     bool sent = pthread_create(&thread, &attributes, errand_main, e) == 0;
     pthread_attr_destroy(&attributes);
-    if (!sent)
-        errand_leave(e);
-    else if (wait_semaphore(&e->done, now_ns() + GIL_PATIENCE_NS))
+    if (!sent) {
+        atomic_fetch_sub(&e->holders, 1);
+        return;
+    }
+    if (wait_semaphore(&e->done, now_ns() + GIL_PATIENCE_NS))
         return;
     /* C code holds the GIL: no stack of Python moves, and the errand's own dump is not needed. */
     if (!atomic_exchange(&e->dumped, true))
@@ -255,8 +257,7 @@ struct expiry {
     struct pool_thread *thread;
     uint64_t number;
     bool answered;
-    bool blocked; /* in: */
-    struct report_syscall call;
+    int awaited_fd; /* what its thread waits for; -1: nothing we know */
     struct buf what, kernel;
 };
 
@@ -277,13 +278,16 @@ static void report(struct expiry *x, struct buf *stacks)
 
 /* --- interruption --------------------------------------------------------------------------- */
 
-/* The descriptor that a system call waits for; -1: none, or more than one. */
-static int awaited_fd(const struct report_syscall *call)
+/* The descriptor that a thread waits for; -1: none, or more than one. */
+static int read_awaited_fd(pid_t tid)
 {
+    struct report_syscall call;
+    if (!report_read_syscall(getpid(), tid, &call))
+        return -1;
     struct pollfd polled;
     struct iovec here = {&polled, sizeof(polled)};
-    struct iovec there = {(void *)(uintptr_t)call->args[0], sizeof(polled)};
-    switch (call->number) {
+    struct iovec there = {(void *)(uintptr_t)call.args[0], sizeof(polled)};
+    switch (call.number) {
     case SYS_read:
     case SYS_write:
     case SYS_recvfrom:
@@ -291,13 +295,13 @@ static int awaited_fd(const struct report_syscall *call)
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_connect:
-        return (int)call->args[0];
+        return (int)call.args[0];
 #ifdef SYS_poll
     case SYS_poll:
 #endif
     case SYS_ppoll:
         /* Not by the pointer: the thread may be back, and its stack gone. */
-        if (call->args[1] != 1 ||
+        if (call.args[1] != 1 ||
             process_vm_readv(getpid(), &here, 1, &there, 1, 0) != (ssize_t)sizeof(polled))
             return -1;
         return polled.fd;
@@ -318,16 +322,12 @@ static bool may_shut(const struct expiry *x, int fd)
 }
 
 /* A thread that waits for a socket does not see the exception: end the waiting. It is looked at
- * again right before, so that it is the call from the report. */
+ * again right before, so that it still is the waiting from the report. */
 static void shut_awaited(const struct expiry *x)
 {
-    struct report_syscall now;
-    if (!x->blocked || !report_read_syscall(getpid(), atomic_load(&x->thread->slot->tid), &now) ||
-        memcmp(&now, &x->call, sizeof(now)) != 0)
-        return;
-    int fd = awaited_fd(&now);
-    if (may_shut(x, fd))
-        (void)shutdown(fd, SHUT_RDWR);
+    pid_t tid = atomic_load(&x->thread->slot->tid);
+    if (x->awaited_fd >= 0 && read_awaited_fd(tid) == x->awaited_fd && may_shut(x, x->awaited_fd))
+        (void)shutdown(x->awaited_fd, SHUT_RDWR);
 }
 
 /* --- deadlines ------------------------------------------------------------------------------ */
@@ -350,7 +350,7 @@ static bool expire(struct expiry *x, uint64_t deadline_ns)
 {
     struct board_thread *slot = x->thread->slot;
     pid_t tid = atomic_load(&slot->tid);
-    x->blocked = report_read_syscall(getpid(), tid, &x->call);
+    x->awaited_fd = read_awaited_fd(tid);
     report_request(&x->what, slot);
     report_kernel(&x->kernel, getpid(), tid);
     if (!answer(x))
@@ -454,7 +454,8 @@ static uint64_t next_look(uint64_t now)
         if (due_ns && due_ns < next)
             next = due_ns;
     }
-    atomic_store(&watch.board->worker[watch.slot].deadline_ns, limit_ns ? now + limit_ns : 0);
+    atomic_store(&watch.board->worker[watch.slot].deadline_ns,
+                 limit_ns ? atomic_load(&watch.loop_seen_ns) + limit_ns : 0);
     return next;
 }
 
@@ -508,6 +509,7 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
     watch.config = config;
     watch.board = board;
     watch.slot = slot;
+    atomic_init(&watch.loop_seen_ns, now_ns());
     sem_init(&watch.wake, 0, 0);
     pthread_mutex_init(&watch.lock, NULL);
     sigaction(SIGUSR2, &dump, NULL);
@@ -519,6 +521,11 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
         log_critical("a thread cannot be started: %s", strerror(error));
         _exit(EXIT_CRASH);
     }
+}
+
+void watch_note_loop(void)
+{
+    atomic_store_explicit(&watch.loop_seen_ns, now_ns(), memory_order_relaxed);
 }
 
 void watch_leave_by(uint64_t deadline_ns)

@@ -1,8 +1,8 @@
 /* wedge.c: workers that cannot help themselves.
  *
- * A worker's own watch meets the deadlines of its requests and puts its own off every second
- * (watch.h). Deadlines that stay in the past mean that no thread of the worker runs: it is
- * stopped, or its kernel threads hang. What can be said of it then comes from the board and /proc.
+ * A worker's own watch meets the deadlines of its requests, and puts one for the whole worker off
+ * as long as the loop turns (watch.h). Deadlines that stay in the past mean that the worker is
+ * stopped, or that its loop hangs. What can be said of it then comes from the board and /proc.
  *
  * Owns nothing. Judges only by time in which the master itself looked, so that a suspended machine
  * kills nobody. Runs in the master only. */

@@ -380,6 +380,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     (void)watcher;
     (void)events;
     logfile_follow(); /* for what the application prints */
+    watch_note_loop();
     conn_expire_all(&worker.shared, now_ms());
     look_at_age();
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))

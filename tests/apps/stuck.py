@@ -110,12 +110,14 @@ def application(environ, start_response):
         busy(float(path.removeprefix("/busy/")))
     elif path.startswith("/hold/"):
         hold(float(path.removeprefix("/hold/")))
+    elif path == "/hold-later":
+        threading.Timer(0.3, hold, [600]).start()
     elif path == "/gone":
         while not environ["myserver.client_disconnected"]():
             time.sleep(0.01)
         print("the client has gone", flush=True)
     elif path in WAYS:
         WAYS[path]()
-    body = str(os.getpid()).encode()
+    body = bytes(64 * 65536) if path == "/big" else str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
