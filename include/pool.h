@@ -53,7 +53,7 @@ struct pool {
     bool led, led_by_standby;
     _Atomic bool stopping; /* set under the lock */
     uint64_t unled_since_ns;
-    unsigned taken; /* leader: requests since the loop last ran */
+    uint64_t looked_ns; /* leader: when the loop last ran */
     struct policy policy;
     pthread_t standby;
     pthread_cond_t standby_wake;

@@ -22,9 +22,9 @@
 #define STANDBY_LOOK_NS    (2 * NS_PER_MS)
 /* Looks without anything to do before it sleeps for good. */
 #define STANDBY_LOOKS_IDLE 50
-/* So many requests may be taken without a look at what else has come: pipelined ones are here
- * already, and would keep all others out. */
-#define TAKEN_MAX          8
+/* For so long requests may be taken without a look at what else has come: those that are here
+ * already, pipelined or parked, would keep all others out, and new clients out longest. */
+#define LOOK_EVERY_NS      NS_PER_MS
 
 /* --- who leads (under the lock) ------------------------------------------------------------- */
 
@@ -103,8 +103,8 @@ static void resume_returned(struct pool *pool)
 
 static void run_loop(struct pool *pool, int how)
 {
-    pool->taken = 0;
     ev_run(pool->shared->loop, how);
+    pool->looked_ns = now_ns();
 }
 
 /* A request that runs may keep the interpreter for long, and drops the garbage when it begins: the
@@ -126,7 +126,7 @@ static struct conn *lead(struct pool *pool, struct pool_thread *thread)
     struct conn_shared *shared = pool->shared;
     struct conn *c;
     conn_unpark_all(shared);
-    if (++pool->taken > TAKEN_MAX)
+    if (now_ns() - pool->looked_ns > LOOK_EVERY_NS)
         run_loop(pool, EVRUN_NOWAIT);
     for (;;) {
         resume_returned(pool);

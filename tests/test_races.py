@@ -74,6 +74,26 @@ def test_accepts_again_as_soon_as_a_thread_is_free(server: Callable[..., Server]
     assert sorted(took)[5] < 0.1 * SLOWNESS, took
 
 
+def test_new_clients_get_in_beside_busy_ones(server: Callable[..., Server]) -> None:
+    s = server(APP)
+    over = threading.Event()
+
+    def keep_busy() -> None:
+        with Line(s) as line:
+            while not over.is_set():
+                line.ask("/sleep?ms=5")
+
+    clients = [threading.Thread(target=keep_busy) for _ in range(16)]
+    for client in clients:
+        client.start()
+    time.sleep(0.5)
+    took = [seconds(lambda: ask_once(s, "/fast")) for _ in range(8)]
+    over.set()
+    for client in clients:
+        client.join()
+    assert max(took) < 0.5 * SLOWNESS, took
+
+
 def test_a_whole_upload_meets_a_thread_that_becomes_free(server: Callable[..., Server]) -> None:
     s = server(APP)
     with Line(s) as busy, Line(s) as upload:
