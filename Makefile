@@ -31,7 +31,7 @@ endif
 
 ## ---------------------------------------------------------------- the interpreter
 
-BARE_GOALS := help clean deps deps-build deps-test apt-lists test run asan tsan test-pythons format
+BARE_GOALS := help clean deps deps-build deps-test apt-lists bench bench-deps locust test run asan tsan test-pythons format
 ifneq ($(filter-out $(BARE_GOALS),$(or $(MAKECMDGOALS),all)),)
 
 define PYTHON_FACTS_SOURCE
@@ -242,6 +242,21 @@ $(BUILD)/%.run: $(BUILD)/%.fuzz FORCE
 $(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/parts.a $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -iquote src $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/parts.a -linih \
 	    $(LLHTTP_LIBS) -lpthread
+
+## ---------------------------------------------------------------- benchmarks
+
+DEPS_BENCH = wrk nginx-light postgresql apache2-dev apache2-bin libpcre2-dev
+HOST      ?= http://127.0.0.1:8000
+
+.PHONY: bench bench-deps locust
+bench-deps: apt-lists
+	@$(call install_missing,$(DEPS_BUILD) $(DEPS_BENCH))
+bench: bench-deps ## measure beside other servers, under 30 minutes; QUICK=1: about 5
+	$(AGAIN) $(JOBS) all
+	$(PYTHON) benchmarks/run.py all $(if $(QUICK),--quick) $(BENCH_ARGS)
+locust: ## watch the requests of the benchmarks: HOST=http://127.0.0.1:8000
+	$(PYTHON) benchmarks/install.py
+	.venv-bench/bin/locust -f benchmarks/locustfile.py --host $(HOST)
 
 ## ---------------------------------------------------------------- lint
 
