@@ -115,7 +115,8 @@ def test_bad_address(option: str) -> None:
 def test_answers_while_workers_are_stopped(server: Start) -> None:
     """It needs nothing of a worker, the mold or the master."""
     s = server(workers=2, **OPTIONS)
-    stopped = [p.pid for p in s.relatives() if p.pid != control_pid(s)]
+    wait_for(lambda: [w["state"] for w in stats(s)["workers"]] == ["serving"] * 2)
+    stopped = [s.pid, *s.molds(), *s.workers()]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:

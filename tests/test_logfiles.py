@@ -244,7 +244,7 @@ def test_no_descriptors_leak(server: Start) -> None:
         s.signal(signal.SIGUSR1)
         s.get("/")
     time.sleep(0.3)
-    assert count() == before
+    assert all(now <= then for now, then in zip(count(), before, strict=True))
 
 
 # ---- a full disk
@@ -436,7 +436,7 @@ def test_syslog_comes_and_goes(
         daemon.close()
         path.unlink()
         assert s.get("/lost").status == 200
-    assert s.log_contains(r"\[warning\] .*written again, 3 lines are missing")
+    assert s.log_contains(r"\[warning\] .*written again, \d lines are missing")
 
 
 @pytest.mark.skipif(FLAVOUR != "release", reason="it is about time")
