@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -223,6 +224,27 @@ def test_workers_without_rights(server: Start) -> None:
     rotate(s, log)
     s.get("/unprivileged")
     wait_for(lambda: "/unprivileged " in log.read_text())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give rights up")
+def test_rotation_with_another_user(server: Start) -> None:
+    """In a directory that is root's, logrotate makes the new file for the user of the server."""
+    s = server(access_logfile="logs/access.log", user="nobody", start=False)
+    s.dir.chmod(0o755)
+    (s.dir / "logs").mkdir(mode=0o755)
+    s.start()
+    log = s.dir / "logs" / "access.log"
+    log.rename(s.dir / "logs" / "access.log.1")
+    s.signal(signal.SIGUSR1)
+    assert s.log_contains(r"reopening logs: cannot open logs/access\.log: Permission denied")
+    s.get("/kept")
+    wait_for(lambda: "/kept " in (s.dir / "logs" / "access.log.1").read_text())
+    log.touch(0o640)
+    shutil.chown(log, "nobody")
+    s.signal(signal.SIGUSR1)
+    assert s.log_contains("logs reopened")
+    s.get("/new")
+    wait_for(lambda: "/new " in log.read_text())
 
 
 def test_no_descriptors_leak(server: Start) -> None:
