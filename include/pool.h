@@ -68,6 +68,9 @@ struct pool {
 
     /* Set by the worker between pool_init and pool_serve. */
     ev_async *bell; /* wakes the leader out of its sleep */
+    /* Accepts the connection that set `newcomer`; NULL: it has gone, or may not come in. */
+    struct conn *(*accept)(void *context);
+    void *newcomer; /* its context: who waits in the kernel; NULL: nobody. Leader. */
     /* What the standby does with an idle connection whose next request is there while no thread
      * is free: gives it away or parks it. */
     void (*overflow)(void *context, struct conn *conn);

@@ -119,6 +119,16 @@ static bool has_garbage_to_drop(struct pool *pool)
     return quiet;
 }
 
+/* Accepts who waits, and reads at once: who is accepted and not read yet would be lost with this
+ * worker, and answered late, while a sibling might be free. NULL: nothing to run yet. */
+static struct conn *meet_newcomer(struct pool *pool)
+{
+    void *context = pool->newcomer;
+    pool->newcomer = NULL;
+    struct conn *c = context ? pool->accept(context) : NULL;
+    return c && intake_read(c) == CONN_RUNS ? c : NULL;
+}
+
 /* Runs the loop until there is a request for the calling thread (returned), or the pool stops
  * (NULL). The leader; lock not held. */
 static struct conn *lead(struct pool *pool, struct pool_thread *thread)
@@ -130,6 +140,8 @@ static struct conn *lead(struct pool *pool, struct pool_thread *thread)
         run_loop(pool, EVRUN_NOWAIT);
     for (;;) {
         resume_returned(pool);
+        if ((c = meet_newcomer(pool)))
+            return c;
         while ((c = TAILQ_FIRST(&shared->readable)))
             if (intake_read(c) == CONN_RUNS)
                 return c;

@@ -114,8 +114,8 @@ static void on_full(void)
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
 }
 
-/* False: nobody waits, or the descriptors ran out. */
-static bool accept_one(const struct acceptor *acceptor)
+/* Queued as readable. NULL: nobody waits, or the descriptors ran out. */
+static struct conn *accept_one(const struct acceptor *acceptor)
 {
     const struct listener *listener = &worker.seed->listeners->items[acceptor->listener];
     struct sockaddr_storage peer;
@@ -123,12 +123,22 @@ static bool accept_one(const struct acceptor *acceptor)
     bool is_unix = listener->family == AF_UNIX;
     int fd = accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
                      is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         on_accept_error(errno);
-    else
-        conn_open(&worker.shared, fd, acceptor->listener,
-                  is_unix ? NULL : (struct sockaddr *)&peer);
-    return fd >= 0;
+        return NULL;
+    }
+    conn_open(&worker.shared, fd, acceptor->listener, is_unix ? NULL : (struct sockaddr *)&peer);
+    return TAILQ_LAST(&worker.shared.readable, conn_queue);
+}
+
+static struct conn *accept_newcomer(void *acceptor)
+{
+    if (!worker.accepting)
+        return NULL;
+    if (conn_make_room(&worker.shared))
+        return accept_one(acceptor);
+    on_full();
+    return NULL;
 }
 
 static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
@@ -140,11 +150,7 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
         worker.turned_away = true;
         return;
     }
-    if (!conn_make_room(&worker.shared)) {
-        on_full();
-        return;
-    }
-    (void)accept_one(watcher->data);
+    worker.pool.newcomer = watcher->data;
 }
 
 static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -557,6 +563,7 @@ void worker_main(const struct worker_seed *seed)
               seed->config->threads);
     worker.pool.bell = &worker.bell;
     worker.pool.overflow = on_overflow;
+    worker.pool.accept = accept_newcomer;
     watch();
     watch_start(&worker.pool, seed->config, seed->board, seed->slot);
     process_restore_signals();

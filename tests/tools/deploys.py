@@ -347,6 +347,19 @@ class Deploys:
             pattern = r"worker \d+ \(pid \d+\) " + ("serves" if by > 0 else "left")
             self.wait_for_log(pattern, begin, "the change")
 
+    def upgrade(self) -> None:
+        """USR2, and the old master is gone."""
+        old = self.master
+        self.signal(signal.SIGUSR2)
+
+        def find_new() -> int:
+            time.sleep(0.05)
+            masters = [p.pid for p in self.server.relatives() if p.name == "myserver:master"]
+            _ = self.server.status  # reaps it, if it was the first
+            return masters[0] if len(masters) == 1 and masters[0] != old else 0
+
+        self.master = wait_for(find_new, 60, "the new master alone")
+
     def kill(self) -> None:
         """SIGKILL for a worker, and its replacement."""
         pid = random.choice(self.server.workers())
@@ -375,6 +388,9 @@ class Deploys:
             for _ in range(o.scales):
                 self.scale(6)
                 self.scale(-6)
+        with self.phase("upgrades"):
+            for _ in range(o.upgrades):
+                self.upgrade()
         with self.phase("kills"):
             for _ in range(o.kills):
                 self.kill()
@@ -425,6 +441,7 @@ def parse(args: list[str]) -> argparse.Namespace:
         ("broken", 50),
         ("recycled", 1000),
         ("scales", 1),
+        ("upgrades", 1),
         ("kills", 200),
         ("connections", 50),
         ("workers", 2),
