@@ -25,7 +25,7 @@ struct watch_turn {
     uint64_t expired;          /* the same for the last that passed its deadline */
     uint64_t number;           /* of the last turn, from 1; the thread's */
     struct conn *conn;         /* of the turn; the watch may use it only while it answers */
-    int fd;                    /* the client's */
+    _Atomic int fd;            /* the client's */
 };
 
 /* Starts the thread. Once per process; borrows all. */

@@ -58,7 +58,7 @@ void watch_begin(struct pool_thread *thread, struct conn *conn, uint64_t limit_n
     struct watch_turn *turn = &thread->turn;
     turn->number++;
     turn->conn = conn;
-    turn->fd = conn->fd;
+    atomic_store_explicit(&turn->fd, conn->fd, memory_order_relaxed);
     atomic_store_explicit(&thread->slot->deadline_ns, limit_ns ? now_ns() + limit_ns : 0,
                           memory_order_relaxed);
     atomic_store_explicit(&turn->state, TURN_WORD(turn->number, TURN_OPEN), memory_order_release);
@@ -124,10 +124,16 @@ unsigned watch_given_up(void)
 
 /* --- errands in the interpreter ------------------------------------------------------------- */
 
+enum errand_stage {
+    ERRAND_SENT,
+    ERRAND_DUMPING, /* one of the two is at it, or has been */
+    ERRAND_DONE,
+};
+
 /* Dumps the stacks and interrupts threads, as soon as the GIL is to be had. */
 struct errand {
     _Atomic int holders; /* who leaves last frees it */
-    _Atomic bool dumped; /* one of the two has begun to */
+    _Atomic int stage;   /* enum errand_stage */
     sem_t done;
     struct buf stacks;
     unsigned count;
@@ -146,10 +152,16 @@ static void errand_leave(struct errand *e)
     free(e);
 }
 
+static bool may_dump(struct errand *e)
+{
+    int sent = ERRAND_SENT;
+    return atomic_compare_exchange_strong(&e->stage, &sent, ERRAND_DUMPING);
+}
+
 static void run_errand(void *context)
 {
     struct errand *e = context;
-    if (!atomic_exchange(&e->dumped, true))
+    if (may_dump(e))
         python_dump_stacks(&e->stacks);
     for (unsigned i = 0; i < e->count; i++)
         python_interrupt(&e->targets[i].thread->python, e->targets[i].number);
@@ -159,6 +171,7 @@ static void *errand_main(void *arg)
 {
     struct errand *e = arg;
     python_visit(run_errand, e);
+    atomic_store(&e->stage, ERRAND_DONE);
     sem_post(&e->done);
     errand_leave(e);
     return NULL;
@@ -197,12 +210,13 @@ static void errand_send(struct errand *e)
         atomic_fetch_sub(&e->holders, 1);
         return;
     }
-    if (wait_semaphore(&e->done, now_ns() + GIL_PATIENCE_NS))
-        return;
-    /* C code holds the GIL: no stack of Python moves, and the errand's own dump is not needed. */
-    if (!atomic_exchange(&e->dumped, true))
+    (void)wait_semaphore(&e->done, now_ns() + GIL_PATIENCE_NS);
+    /* C code holds the GIL: no stack of Python moves. */
+    if (may_dump(e)) {
         python_dump_stacks(&e->stacks);
-    else
+        return;
+    }
+    while (atomic_load(&e->stage) != ERRAND_DONE)
         (void)wait_semaphore(&e->done, UINT64_MAX / 2);
 }
 
@@ -316,7 +330,7 @@ static bool may_shut(const struct expiry *x, int fd)
     struct stat status;
     int listens = 1;
     socklen_t len = sizeof(listens);
-    return fd >= 0 && fd != x->thread->turn.fd && fstat(fd, &status) == 0 &&
+    return fd >= 0 && fd != atomic_load(&x->thread->turn.fd) && fstat(fd, &status) == 0 &&
            S_ISSOCK(status.st_mode) &&
            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens;
 }

@@ -419,6 +419,23 @@ def test_queue_timeout_is_not_about_running(server: Start) -> None:
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(("stays", "status"), [(True, 503), (False, 499)])
+def test_body_that_ends_while_all_threads_are_busy(server: Start, stays: bool, status: int) -> None:
+    """The request is whole then, and waits for a thread."""
+    s = stuck(server, timeout="30s", queue_timeout="700ms")
+    with s.connect(10) as client:
+        client.sendall(b"POST /sleep/0 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+        time.sleep(0.1)
+        first = Clients(s).begin("/sleep/1.2")
+        client.sendall(b"b")
+        time.sleep(0.1)
+        if stays:
+            assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+    assert first.result().status == 200
+    wait_for(lambda: f"/sleep/0 {status}" in accesses(s), 5, "its line")
+    assert "running /sleep/0\n" not in s.log
+
+
 def leave_while_waiting(s: Server, name: str | None = None, half: bool = False) -> bytes:
     """A client that is there for 0.2 s of the 1.2 s it has to wait; what it got if `half` of it
     stayed."""
