@@ -111,6 +111,29 @@ static long long ask_number(PyObject *file, const char *method)
     return number;
 }
 
+/* How deep a file may be: Django's File, tempfile's wrapper, BufferedReader, FileIO. */
+#define FILE_DEPTH_MAX 5
+
+/* Whether reading `file` gives the bytes of its descriptor: a binary file of io.open. Others may
+ * have a descriptor too, and give something else (gzip.open). */
+static bool is_plain_file(PyObject *file)
+{
+    PyObject *io = PyImport_ImportModule("io");
+    PyObject *types = io ? PyObject_GetAttrString(io, "FileIO") : NULL;
+    PyObject *inner = Py_NewRef(file);
+    bool is_plain = false;
+    for (unsigned i = 0; types && inner && i < FILE_DEPTH_MAX && !is_plain; i++) {
+        is_plain = PyObject_IsInstance(inner, types) == 1;
+        bool is_buffered = PyObject_HasAttrString(inner, "raw");
+        Py_SETREF(inner, PyObject_GetAttrString(inner, is_buffered ? "raw" : "file"));
+    }
+    Py_XDECREF(inner);
+    Py_XDECREF(types);
+    Py_XDECREF(io);
+    PyErr_Clear();
+    return is_plain;
+}
+
 bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes)
 {
     if (!Py_IS_TYPE(result, &wrapper_type))
@@ -118,7 +141,7 @@ bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes
     PyObject *file = ((struct wrapper *)result)->file;
     struct stat st;
     long long theirs = file ? ask_number(file, "fileno") : -1;
-    if (theirs < 0 || fstat((int)theirs, &st) < 0 || !S_ISREG(st.st_mode))
+    if (theirs < 0 || fstat((int)theirs, &st) < 0 || !S_ISREG(st.st_mode) || !is_plain_file(file))
         return false;
     long long position = ask_number(file, "tell");
     if (position < 0)

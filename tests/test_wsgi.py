@@ -605,6 +605,8 @@ FILES = {
     "advanced": REST,
     "past-the-end": b"",
     "empty": b"",
+    "zipped": DATA,
+    "named": DATA,
     "memory": REST,
     "pipe": b"through a pipe",
     "minimal": b"one two",

@@ -7,6 +7,7 @@ what the validator would hide, such as the file wrapper itself. The query names 
 from __future__ import annotations
 
 import ast
+import gzip
 import io
 import json
 import os
@@ -602,6 +603,22 @@ def past_the_end(file: Any) -> Any:
     return file
 
 
+def zipped(content: bytes) -> Any:
+    """A file whose bytes are not those of its descriptor."""
+    file = tempfile.NamedTemporaryFile()
+    file.write(gzip.compress(content))
+    file.flush()
+    return gzip.open(file.name)
+
+
+def named(content: bytes) -> Any:
+    """A file in a wrapper of the standard library."""
+    file = tempfile.NamedTemporaryFile()
+    file.write(content)
+    file.seek(0)
+    return file
+
+
 DATA = b"first line\nsecond line\nthe rest"
 FILES: dict[str, Callable[[], Any]] = {
     "plain": lambda: a_file(DATA),
@@ -609,6 +626,8 @@ FILES: dict[str, Callable[[], Any]] = {
     "advanced": lambda: advanced(a_file(DATA)),
     "past-the-end": lambda: past_the_end(a_file(DATA)),
     "empty": lambda: a_file(b""),
+    "zipped": lambda: zipped(DATA),
+    "named": lambda: named(DATA),
     "memory": lambda: advanced(io.BytesIO(DATA)),
     "pipe": a_pipe,
     "minimal": lambda: NoFile([b"one ", b"two"]),
