@@ -267,7 +267,8 @@ DOCS_md  := conf/OPTIONS.md
 DOCS_man := conf/myserver.1
 
 .PHONY: lint
-lint: lint-format lint-layers lint-headers lint-docs lint-clang lint-cppcheck lint-tidy ## all static checks
+lint: lint-format lint-layers lint-headers lint-docs lint-clang lint-cppcheck lint-analyzer lint-tidy \
+      lint-bandit ## all static checks
 
 .PHONY: format lint-format
 format: ## format the C sources
@@ -310,6 +311,19 @@ lint-cppcheck:
 	    --suppress=ctuuninitvar \
 	    -I include $(DEFINES) $(filter -D%,$(LLHTTP_CFLAGS)) src
 
+# The file that fills the heap on purpose.
+NOT_ANALYZED_holes := -Wno-analyzer-malloc-leak
+.PHONY: lint-analyzer
+lint-analyzer: $(SOURCES:src/%.c=$(BUILD)/analyzed/%.ok)
+$(BUILD)/analyzed/%.ok: src/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	gcc $(BASE_CFLAGS) -O2 -fanalyzer $(WERROR) $(NOT_ANALYZED_$*) -c -o /dev/null $<
+	@touch $@
+
+.PHONY: lint-bandit
+lint-bandit: venv
+	$(VENV)/bin/python -m bandit --quiet --recursive python
+
 .PHONY: lint-tidy
 lint-tidy: $(TIDY_OK)
 $(BUILD)/tidy/%.ok: src/%.c $(HEADERS) .clang-tidy
@@ -344,8 +358,8 @@ run-installed: all venv
 # Where Debian has llhttp as a library, that one.
 DEPS_BUILD = build-essential pkg-config python3-dev python3-venv libev-dev libinih-dev \
              $(or $(shell apt-cache pkgnames libllhttp-dev 2>/dev/null),node-llhttp)
-DEPS_TEST  = libcmocka-dev clang clang-format clang-tidy cppcheck nginx-light curl wrk apache2-utils \
-             postgresql \
+DEPS_TEST  = libcmocka-dev clang clang-format clang-tidy cppcheck nginx-light haproxy curl wrk \
+             apache2-utils postgresql \
              $(shell apt-cache depends clang 2>/dev/null | sed -n 's/.*: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p')
 
 .PHONY: deps deps-build deps-test apt-lists

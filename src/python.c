@@ -202,6 +202,7 @@ static void set_environment(const struct config *config)
     for (size_t i = 0; i < config->env.count; i++) {
         char *name = xstrdup(config->env.items[i]);
         char *equals = strchr(name, '=');
+        assert(equals); /* checked with the other settings */
         *equals = '\0';
         setenv(name, equals + 1, 1);
         free(name);
