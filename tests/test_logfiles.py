@@ -22,6 +22,7 @@ import pytest
 
 from control_client import OPTIONS, ask
 from harness import FLAVOUR, SLOWNESS, Server, run, wait_for
+from test_privileges import for_nobody
 
 Start = Callable[..., Server]
 
@@ -226,7 +227,7 @@ def test_workers_without_rights(server: Start) -> None:
     wait_for(lambda: "/unprivileged " in log.read_text())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give rights up")
+@for_nobody
 def test_rotation_with_another_user(server: Start) -> None:
     """In a directory that is root's, logrotate makes the new file for the user of the server."""
     s = server(access_logfile="logs/access.log", user="nobody", start=False)
