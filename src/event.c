@@ -15,8 +15,10 @@
 #include "listen.h"
 #include "log.h"
 #include "notify.h"
+#include "report.h"
 
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -195,30 +197,20 @@ static void on_start_failure(struct book *b, uint32_t generation)
         fail_trial(b, "no worker lives long enough to serve");
 }
 
-/* From a board that the dead worker may have spoilt: every text is bounded and escaped. */
-static void append_running(struct buf *out, const struct board_thread *t, unsigned number)
-{
-    uint64_t now = now_ns(), started = atomic_load(&t->started_ns);
-    buf_printf(out, "thread %u: \"", number);
-    log_escape(out, t->method, strnlen(t->method, sizeof t->method));
-    buf_append(out, " ", 1);
-    log_escape(out, t->path, strnlen(t->path, sizeof t->path));
-    buf_append_str(out, "\" from ");
-    log_escape(out, t->client, strnlen(t->client, sizeof t->client));
-    buf_printf(out, ", for %.1f s\n", now > started ? (double)(now - started) / NS_PER_S : 0.);
-}
-
-static void log_death(struct book *b, const struct slot *s, int status)
+/* One record: what happened to the worker, and the requests that it was running. */
+PRINTF_LIKE(4, 5)
+static void log_with_requests(struct book *b, const struct slot *s, enum log_level level,
+                              const char *format, ...)
 {
     struct buf running = {0};
-    for (unsigned i = 0; i < b->board->threads; i++) {
-        const struct board_thread *t = board_thread(b->board, (unsigned)(s - b->slots), i);
-        if (atomic_load(&t->phase) == BOARD_RUNNING)
-            append_running(&running, t, i + 1);
-    }
-    log_block(LOG_ERROR, running.data, running.len, "worker %u (pid %d) died: %s%s",
-              book_number(b, s), s->pid, status_text(status),
-              running.len > 0 ? "; it was running" : "");
+    char what[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    report_running(&running, b->board, book_number(b, s) - 1, REPORT_ALL, 0);
+    log_block(level, running.data, running.len, "worker %u (pid %d) %s%s", book_number(b, s),
+              s->pid, what, running.len > 0 ? "; it was running" : "");
     buf_fini(&running);
 }
 
@@ -253,7 +245,7 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
     if (left)
         log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
     else
-        log_death(b, s, status);
+        log_with_requests(b, s, LOG_ERROR, "died: %s", status_text(status));
     book_clear_slot(b, s);
     if (failed && b->stop == STOP_NOT)
         on_start_failure(b, generation);
@@ -462,8 +454,7 @@ static void slot_is_late(struct book *b, struct slot *s)
         b->orders = (struct delay){0};
         break;
     case SLOT_DRAINING:
-        log_warning("worker %u (pid %d) did not finish in time: killing it", book_number(b, s),
-                    s->pid);
+        log_with_requests(b, s, LOG_WARNING, "did not finish in time: killing it");
         kill(s->pid, SIGKILL);
         break;
     }

@@ -446,7 +446,7 @@ def parse(args: list[str]) -> argparse.Namespace:
         ("connections", 50),
         ("workers", 2),
         ("threads", 2),
-        ("max-requests", 300),
+        ("max-requests", 100),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--quiet", type=float, default=5.0, help="seconds of load alone")
