@@ -14,6 +14,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 WERROR  ?= -Werror
 FUZZ_S  ?= 60
+SOAK_S  ?= 600
 T       ?=
 
 VERSION := 0.1.0
@@ -223,9 +224,10 @@ test-pythons: ## run every test for each usable CPython found on the machine
 	done
 
 .PHONY: soak
-soak: $(BIN) venv ## full counts: deploys, kills and upgrades under load, every request accounted for
+soak: $(BIN) venv ## deploys, then SOAK_S=600 seconds of chaos under load; every request accounted for
 	$(TEST_ENV) $(VENV)/bin/python tests/tools/deploys.py $(SOAK_ARGS)
 	$(TEST_ENV) $(VENV)/bin/python tests/tools/deploys.py --shop $(SOAK_ARGS)
+	$(TEST_ENV) $(VENV)/bin/python tests/tools/soak.py --seconds $(SOAK_S)
 
 # The corpus grows in build/fuzz and starts from the raw requests of the tests.
 .PHONY: fuzz fuzz-run

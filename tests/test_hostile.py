@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import FLAVOUR, SLOWNESS, Server, wait_for
+from soak import soak
 from wire import Wire, ask, request
 
 Start = Callable[..., Server]
@@ -410,3 +411,8 @@ def test_each_request_has_one_line(server: Start) -> None:
     assert len(found) == 150
     statuses = sorted(int(str(line["status"])) for line in found)
     assert statuses == sorted([200] * 30 + [500] * 30 + [400] * 30 + [499] * 59 + [408])
+
+
+def test_soak_for_a_moment() -> None:
+    """What `make soak` does for long."""
+    assert not soak(8.0 * SLOWNESS, good=4, bad=4, workers=2, threads=2, seed=7)
