@@ -131,6 +131,8 @@ void log_escape_json(struct buf *out, const char *text, size_t len)
         size_t length = c < 0x80 ? 1 : log_utf8_length(text + i, len - i);
         if (length == 0)
             buf_append_str(out, "\\ufffd");
+        else if (c == '\n')
+            buf_append_str(out, "\\n");
         else if (c < 0x20 || c == 0x7f)
             buf_printf(out, "\\u%04x", c);
         else if (c == '"' || c == '\\')

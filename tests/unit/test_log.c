@@ -117,6 +117,27 @@ static void test_block_is_indented(void **state)
     assert_string_equal(text_of(written()), "empty\n");
 }
 
+static void test_json(void **state)
+{
+    (void)state;
+    static const char text[] = "Traceback:\n  \"x\"\n";
+    struct tm tm;
+    char expected[256];
+    log_set_json(true);
+    log_set_process("mold");
+    log_block(LOG_ERROR, text, sizeof text - 1, "a\nb \\ \xc3\xa9 \xff\x7f");
+    log_set_json(false);
+    const char *rest = strptime(written(), "{\"time\": \"%Y-%m-%dT%H:%M:%S.", &tm);
+    assert_non_null(rest);
+    assert_int_equal(strspn(rest, "0123456789"), 3);
+    snprintf(expected, sizeof expected,
+             "Z\", \"level\": \"error\", \"process\": \"mold\", \"pid\": %d, "
+             "\"message\": \"a\\nb \\\\ \xc3\xa9 \\ufffd\\u007f\", "
+             "\"detail\": \"Traceback:\\n  \\\"x\\\"\\n\"}\n",
+             (int)getpid());
+    assert_string_equal(rest + 3, expected);
+}
+
 static void test_errno_survives(void **state)
 {
     (void)state;
@@ -189,6 +210,7 @@ int main(void)
         cmocka_unit_test(test_write_cannot_be_forged),
         cmocka_unit_test(test_long_texts_are_whole),
         cmocka_unit_test(test_block_is_indented),
+        cmocka_unit_test(test_json),
         cmocka_unit_test(test_errno_survives),
         cmocka_unit_test(test_escape),
         cmocka_unit_test(test_open),
