@@ -89,6 +89,7 @@ struct board_worker {
     _Atomic uint32_t retire;     /* enum board_retire; the worker's, NOT by the master; then ring */
     _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
     _Atomic uint32_t free_threads;     /* worker: threads that could take a request now */
+    _Atomic uint64_t backlog_ns;       /* worker: how long a request would wait; see balance.h */
     _Atomic uint32_t connections;      /* worker: open ones */
     _Atomic uint64_t requests;         /* worker: answered, over all its lives */
     _Atomic uint64_t exceptions;       /* worker: uncaught in the application */

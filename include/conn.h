@@ -22,6 +22,7 @@
 #include <sys/queue.h>
 
 struct board_thread;
+struct balance;
 struct board_worker;
 struct config;
 struct pool;
@@ -87,12 +88,14 @@ struct conn_shared {
     unsigned worker;              /* number, from 1 */
     struct board_worker *board;
     struct pool *pool;
+    struct balance *balance;
     int epoll_fd;               /* of the loop */
     bool draining;              /* leader */
     _Atomic bool last_requests; /* draining, for the threads: answer with Connection: close */
     struct conn_queue all;      /* leader */
     struct conn_queue readable; /* leader: bytes came, not read yet */
     struct conn_queue parked;   /* leader: the same, but no thread is free */
+    unsigned waiting;           /* leader: how many are in these two */
     unsigned count;             /* leader */
     unsigned limit;             /* of count */
     pthread_mutex_t free_lock;  /* of the next three */

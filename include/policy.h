@@ -39,6 +39,8 @@ MUST_CHECK bool policy_measure(struct policy_meter *meter, uint64_t run_ns,
 void policy_learn(struct policy *policy, const struct policy_sample *sample);
 /* Requests wait for more than half of their time: hand the loop on at once. */
 bool policy_hands_on(const struct policy *policy);
+/* After how long the next request comes to its turn, while `running` are running. */
+uint64_t policy_service_ns(const struct policy *policy, unsigned running);
 /* A request that has run for `ran_ns` so far may still be an ordinary one. */
 bool policy_is_young(const struct policy *policy, uint64_t ran_ns);
 /* Asked every few milliseconds while nobody leads, since `unled_since_ns`; `running` requests run,

@@ -71,10 +71,6 @@ struct pool {
     /* Accepts the connection that set `newcomer`; NULL: it has gone, or may not come in. */
     struct conn *(*accept)(void *context);
     void *newcomer; /* its context: who waits in the kernel; NULL: nobody. Leader. */
-    /* What the standby does with an idle connection whose next request is there while no thread
-     * is free: gives it away or parks it. */
-    void (*overflow)(void *context, struct conn *conn);
-    void *overflow_context;
 };
 
 /* No thread is started yet. Borrows all; `slots` are the threads' on the board. */

@@ -31,12 +31,15 @@ static void enqueue(struct conn *c, struct conn_queue *queue)
     assert(!c->queue);
     c->queue = queue;
     TAILQ_INSERT_TAIL(queue, c, link);
+    c->shared->waiting++;
 }
 
 void conn_dequeue(struct conn *c)
 {
-    if (c->queue)
-        TAILQ_REMOVE(c->queue, c, link);
+    if (!c->queue)
+        return;
+    TAILQ_REMOVE(c->queue, c, link);
+    c->shared->waiting--;
     c->queue = NULL;
 }
 

@@ -90,6 +90,12 @@ bool policy_hands_on(const struct policy *policy)
     return policy->wait_permille > HAND_ON_PERMILLE;
 }
 
+uint64_t policy_service_ns(const struct policy *policy, unsigned running)
+{
+    bool beside = policy_hands_on(policy) && running > 1;
+    return beside ? policy->run_ns / running : policy->run_ns;
+}
+
 static uint64_t clamp(uint64_t value, uint64_t min, uint64_t max)
 {
     return value < min ? min : value > max ? max : value;

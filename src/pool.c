@@ -6,6 +6,7 @@
  * the loop over is decided beside it. */
 #include "pool.h"
 #include "answer.h"
+#include "balance.h"
 #include "board.h"
 #include "intake.h"
 #include "log.h"
@@ -105,6 +106,10 @@ static void run_loop(struct pool *pool, int how)
 {
     ev_run(pool->shared->loop, how);
     pool->looked_ns = now_ns();
+    pthread_mutex_lock(&pool->lock);
+    uint64_t service_ns = policy_service_ns(&pool->policy, pool->running);
+    pthread_mutex_unlock(&pool->lock);
+    balance_level(pool->shared->balance, service_ns);
 }
 
 /* A request that runs may keep the interpreter for long, and drops the garbage when it begins: the
@@ -166,7 +171,7 @@ static void lead_as_standby(struct pool *pool)
         resume_returned(pool);
         while ((c = TAILQ_FIRST(&shared->readable))) {
             if (c->state == CONN_IDLE)
-                pool->overflow(pool->overflow_context, c);
+                balance_overflow(shared->balance, c);
             else if (intake_read(c) == CONN_RUNS)
                 pool_queue_ready(pool, c);
         }

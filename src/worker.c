@@ -5,6 +5,7 @@
  * is free: the kernel's queue is then the one queue of all workers. Never parses, never runs
  * Python but to stop it. */
 #include "worker.h"
+#include "balance.h"
 #include "board.h"
 #include "config.h"
 #include "conn.h"
@@ -31,8 +32,7 @@
 #include <unistd.h>
 
 #define TICK_S         0.2
-#define ACCEPT_PAUSE_S 0.2 /* after the descriptors ran out */
-#define GIVE_RETRY_S   0.002
+#define ACCEPT_PAUSE_S 0.2   /* after the descriptors ran out */
 #define FULL_QUIET_MS  10000 /* between two warnings about one flood */
 /* Descriptors that no connection gets: for the application, its database, bodies in files. */
 #define RESERVED_MIN   64
@@ -47,10 +47,11 @@ static struct {
     const struct worker_seed *seed;
     struct conn_shared shared;
     struct pool pool;
+    struct balance balance;
     struct acceptor *acceptors; /* [listeners] */
     ev_signal on_term, on_quit;
     ev_async bell;
-    ev_timer tick, accept_pause, give_retry, last_call;
+    ev_timer tick, accept_pause, last_call;
     ev_io inbox, lifeline;
     ev_prepare before_sleep;
     bool accepting;
@@ -161,56 +162,6 @@ static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int eve
     accept_again();
 }
 
-/* --- giving connections away ---------------------------------------------------------------- */
-
-/* A worker that would run a request at once; -1: none. */
-static int find_free_sibling(void)
-{
-    struct board *board = worker.seed->board;
-    unsigned self = worker.seed->slot;
-    for (unsigned i = 1; i < board->workers; i++) {
-        unsigned slot = (self + i) % board->workers;
-        const struct board_worker *other = &board->worker[slot];
-        if (atomic_load(&other->state) == BOARD_WORKER_SERVING &&
-            atomic_load(&other->free_threads) > 0)
-            return (int)slot;
-    }
-    return -1;
-}
-
-/* One of whose request something has been read has to stay. */
-static bool give_to(struct conn *c, int slot)
-{
-    return !c->exchange && inbox_give(c, worker.seed->inboxes[slot].write_fd);
-}
-
-/* No thread is free, and the next request of an idle connection is there. */
-static void on_overflow(void *context, struct conn *c)
-{
-    (void)context;
-    int slot = find_free_sibling();
-    if (slot >= 0 && give_to(c, slot))
-        return;
-    conn_park(c);
-    if (!ev_is_active(&worker.give_retry)) {
-        ev_timer_set(&worker.give_retry, GIVE_RETRY_S, GIVE_RETRY_S);
-        ev_timer_start(worker.shared.loop, &worker.give_retry);
-    }
-}
-
-static void on_give_retry(struct ev_loop *loop, ev_timer *watcher, int events)
-{
-    (void)events;
-    struct conn *c, *next;
-    int slot = 0;
-    for (c = TAILQ_FIRST(&worker.shared.parked); c && (slot = find_free_sibling()) >= 0; c = next) {
-        next = TAILQ_NEXT(c, link);
-        (void)give_to(c, slot);
-    }
-    if (TAILQ_EMPTY(&worker.shared.parked))
-        ev_timer_stop(loop, watcher);
-}
-
 static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
@@ -225,27 +176,6 @@ static void set_title(const char *state)
 {
     process_set_title("myserver: worker %u [%s] %s", worker.seed->slot + 1,
                       worker.seed->config->app, state);
-}
-
-/* Another worker that will go on serving takes the quiet connections: their clients notice
- * nothing. When the whole server stops there is none. */
-static void give_idle_away(void)
-{
-    struct board *board = worker.seed->board;
-    unsigned target = 0;
-    struct conn *c, *next;
-    for (c = TAILQ_FIRST(&worker.shared.all); c; c = next) {
-        next = TAILQ_NEXT(c, all);
-        if (atomic_load(&c->owner) != CONN_LOOP || c->state != CONN_IDLE || c->exchange)
-            continue;
-        for (unsigned tried = 0; tried < board->workers; tried++) {
-            unsigned slot = target++ % board->workers;
-            if (slot != worker.seed->slot &&
-                atomic_load(&board->worker[slot].state) == BOARD_WORKER_SERVING &&
-                inbox_give(c, worker.seed->inboxes[slot].write_fd))
-                break;
-        }
-    }
 }
 
 /* The open socket lives on in the others: closed alone, it would stay in our epoll, and libev make
@@ -307,7 +237,7 @@ static void begin_drain(const char *why, bool last)
     else
         close_listeners();
     if (!atomic_load(&worker.seed->board->stopping))
-        give_idle_away();
+        balance_drain(&worker.balance);
 }
 
 static void on_term(struct ev_loop *loop, ev_signal *watcher, int events)
@@ -390,7 +320,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     conn_expire_all(&worker.shared, now_ms());
     look_at_age();
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
-        give_idle_away();
+        balance_drain(&worker.balance);
     stop_when_drained();
     if (!worker.pool.led_by_standby)
         accept_again();
@@ -489,7 +419,7 @@ static void watch(void)
     ev_prepare_start(loop, &worker.before_sleep);
     ev_timer_init(&worker.accept_pause, on_accept_pause_end, ACCEPT_PAUSE_S, 0.);
     ev_timer_init(&worker.last_call, on_last_call, LISTEN_LAST_CALL_MS / 1000., 0.);
-    ev_timer_init(&worker.give_retry, on_give_retry, GIVE_RETRY_S, GIVE_RETRY_S);
+    balance_init(&worker.balance, &worker.shared, worker.seed);
     ev_io_init(&worker.inbox, on_inbox, worker.seed->inboxes[worker.seed->slot].read_fd, EV_READ);
     ev_io_start(loop, &worker.inbox);
     ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
@@ -562,7 +492,7 @@ void worker_main(const struct worker_seed *seed)
     pool_init(&worker.pool, &worker.shared, board, board_thread(seed->board, seed->slot, 0),
               seed->config->threads);
     worker.pool.bell = &worker.bell;
-    worker.pool.overflow = on_overflow;
+    worker.shared.balance = &worker.balance;
     worker.pool.accept = accept_newcomer;
     watch();
     watch_start(&worker.pool, seed->config, seed->board, seed->slot);

@@ -1,0 +1,152 @@
+/* balance.c: which worker a kept-alive connection is with.
+ *
+ * Owns: the choice. A connection moves only between requests, when nothing of the next one has been
+ * read, so nothing can be lost (inbox.c); that costs 6 us, and is done where it saves a request
+ * milliseconds: when a worker has no free thread and another has, and when the requests that wait
+ * here will wait much longer than those elsewhere. */
+#include "balance.h"
+#include "board.h"
+#include "inbox.h"
+
+#define RETRY_S      0.002
+/* What must be won for a connection to move; and at least one request's time on either side, or
+ * they would go to and fro. */
+#define LEVEL_MIN_NS (4 * NS_PER_MS)
+
+static bool serves(const struct board_worker *worker)
+{
+    return atomic_load_explicit(&worker->state, memory_order_relaxed) == BOARD_WORKER_SERVING;
+}
+
+/* A worker that would run a request at once; -1: none. */
+static int find_free(const struct balance *b)
+{
+    for (unsigned i = 1; i < b->board->workers; i++) {
+        unsigned slot = (b->slot + i) % b->board->workers;
+        const struct board_worker *other = &b->board->worker[slot];
+        if (serves(other) && atomic_load_explicit(&other->free_threads, memory_order_relaxed) > 0)
+            return (int)slot;
+    }
+    return -1;
+}
+
+/* The worker where a request waits least, and for how long; -1: there is no other. */
+static int find_least(const struct balance *b, uint64_t *backlog_ns)
+{
+    int least = -1;
+    for (unsigned slot = 0; slot < b->board->workers; slot++) {
+        const struct board_worker *other = &b->board->worker[slot];
+        if (slot == b->slot || !serves(other))
+            continue;
+        uint64_t theirs_ns = atomic_load_explicit(&other->backlog_ns, memory_order_relaxed);
+        if (least < 0 || theirs_ns < *backlog_ns) {
+            least = (int)slot;
+            *backlog_ns = theirs_ns;
+        }
+    }
+    return least;
+}
+
+/* One of whose request something has been read has to stay. */
+static bool give_to(const struct balance *b, struct conn *c, int slot)
+{
+    return c->state == CONN_IDLE && !c->exchange && inbox_give(c, b->inboxes[slot].write_fd);
+}
+
+static void give_parked_to_free(struct balance *b)
+{
+    struct conn *c, *next;
+    int slot;
+    for (c = TAILQ_FIRST(&b->shared->parked); c && (slot = find_free(b)) >= 0; c = next) {
+        next = TAILQ_NEXT(c, link);
+        (void)give_to(b, c, slot);
+    }
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)events;
+    struct balance *b = watcher->data;
+    give_parked_to_free(b);
+    if (TAILQ_EMPTY(&b->shared->parked))
+        ev_timer_stop(loop, watcher);
+}
+
+void balance_init(struct balance *b, struct conn_shared *shared, const struct worker_seed *seed)
+{
+    b->shared = shared;
+    b->board = seed->board;
+    b->inboxes = seed->inboxes;
+    b->slot = seed->slot;
+    ev_timer_init(&b->retry, on_retry, RETRY_S, RETRY_S);
+    b->retry.data = b;
+}
+
+void balance_overflow(struct balance *b, struct conn *c)
+{
+    int slot = find_free(b);
+    if (slot >= 0 && give_to(b, c, slot))
+        return;
+    conn_park(c);
+    if (!ev_is_active(&b->retry)) {
+        ev_timer_set(&b->retry, RETRY_S, RETRY_S);
+        ev_timer_start(b->shared->loop, &b->retry);
+    }
+}
+
+/* From the end of the queue: who came last has lost least by queueing anew. */
+static unsigned give_last(struct balance *b, struct conn_queue *queue, unsigned count, int slot)
+{
+    struct conn *c, *previous;
+    unsigned given = 0;
+    for (c = TAILQ_LAST(queue, conn_queue); c && given < count; c = previous) {
+        previous = TAILQ_PREV(c, conn_queue, link);
+        given += give_to(b, c, slot);
+    }
+    return given;
+}
+
+static void publish(struct balance *b, uint64_t backlog_ns)
+{
+    if (backlog_ns == b->published_ns && backlog_ns == 0)
+        return;
+    b->published_ns = backlog_ns;
+    atomic_store_explicit(&b->board->worker[b->slot].backlog_ns, backlog_ns, memory_order_relaxed);
+}
+
+void balance_level(struct balance *b, uint64_t service_ns)
+{
+    struct conn_shared *shared = b->shared;
+    uint64_t ours_ns = shared->waiting * service_ns;
+    uint64_t theirs_ns = 0;
+    publish(b, ours_ns);
+    if (ours_ns < LEVEL_MIN_NS || shared->draining)
+        return;
+    int slot = find_least(b, &theirs_ns);
+    if (slot < 0 || ours_ns < theirs_ns + LEVEL_MIN_NS || ours_ns < theirs_ns + 2 * service_ns)
+        return;
+    unsigned count = (unsigned)((ours_ns - theirs_ns) / 2 / service_ns);
+    unsigned given = give_last(b, &shared->parked, count, slot);
+    given += give_last(b, &shared->readable, count - given, slot);
+    /* Until they have looked, they do not know; nobody shall give them the same again. */
+    atomic_fetch_add_explicit(&b->board->worker[slot].backlog_ns, given * service_ns,
+                              memory_order_relaxed);
+    publish(b, shared->waiting * service_ns);
+}
+
+void balance_drain(struct balance *b)
+{
+    unsigned target = 0;
+    struct conn *c, *next;
+    for (c = TAILQ_FIRST(&b->shared->all); c; c = next) {
+        next = TAILQ_NEXT(c, all);
+        if (atomic_load(&c->owner) != CONN_LOOP || c->state != CONN_IDLE || c->exchange)
+            continue;
+        for (unsigned tried = 0; tried < b->board->workers; tried++) {
+            unsigned slot = target++ % b->board->workers;
+            if (slot != b->slot && serves(&b->board->worker[slot]) &&
+                inbox_give(c, b->inboxes[slot].write_fd))
+                break;
+        }
+    }
+}
