@@ -40,8 +40,8 @@ void watch_note_loop(void);
 /* How many threads were given up and are not back. */
 unsigned watch_given_up(void);
 
-/* Around a request, on its thread. `limit_ns` 0: no deadline. */
-void watch_begin(struct pool_thread *thread, struct conn *conn, uint64_t limit_ns);
+/* Around a request, on its thread. `deadline_ns` (now_ns) 0: none. */
+void watch_begin(struct pool_thread *thread, struct conn *conn, uint64_t deadline_ns);
 /* Before the first byte of the answer: false when the watch has answered and nothing may be sent.
  * After true the watch will not answer. */
 MUST_CHECK bool watch_claim(struct pool_thread *thread);

@@ -48,7 +48,8 @@ static void begin(struct turn *turn)
     atomic_store_explicit(&slot->first_byte_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->started_ns, e->started_ns, memory_order_relaxed);
     atomic_store_explicit(&slot->phase, BOARD_RUNNING, memory_order_release);
-    watch_begin(turn->thread, turn->conn, turn->conn->shared->config->timeout_ms * NS_PER_MS);
+    uint64_t limit_ns = turn->conn->shared->config->timeout_ms * NS_PER_MS;
+    watch_begin(turn->thread, turn->conn, limit_ns ? e->started_ns + limit_ns : 0);
 }
 
 static void log_slow(const struct turn *turn)

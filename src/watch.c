@@ -53,14 +53,13 @@ static struct {
 
 /* --- the thread's side ---------------------------------------------------------------------- */
 
-void watch_begin(struct pool_thread *thread, struct conn *conn, uint64_t limit_ns)
+void watch_begin(struct pool_thread *thread, struct conn *conn, uint64_t deadline_ns)
 {
     struct watch_turn *turn = &thread->turn;
     turn->number++;
     turn->conn = conn;
     atomic_store_explicit(&turn->fd, conn->fd, memory_order_relaxed);
-    atomic_store_explicit(&thread->slot->deadline_ns, limit_ns ? now_ns() + limit_ns : 0,
-                          memory_order_relaxed);
+    atomic_store_explicit(&thread->slot->deadline_ns, deadline_ns, memory_order_relaxed);
     atomic_store_explicit(&turn->state, TURN_WORD(turn->number, TURN_OPEN), memory_order_release);
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import SLOWNESS, Response, Server, read_all, wait_for
+from harness import FLAVOUR, SLOWNESS, Response, Server, read_all, wait_for
 
 Start = Callable[..., Server]
 
@@ -104,6 +104,8 @@ def test_interrupted(server: Start, way: str, threads: int) -> None:
 @pytest.mark.parametrize("way", STUCK)
 def test_given_up(server: Start, way: str, threads: int) -> None:
     """The client gets 504 in time; the worker, which cannot free its thread, is replaced."""
+    if FLAVOUR == "tsan" and way == "swallow":
+        pytest.skip("a thread that calls no instrumented function holds TERM back")
     s = stuck(server, threads=threads)
     pid = int(s.get("/").text)
     response, took = timed_get(s, f"/{way}")
