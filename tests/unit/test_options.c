@@ -108,7 +108,9 @@ static void test_every_default_is_right(void **state)
         free(rule);
         options_clear(&c, option);
     }
-    static const struct config nothing;
+    struct config nothing = {0};
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        options_clear(&nothing, &options_table[i]);
     assert_memory_equal(&c, &nothing, sizeof(c));
 }
 
