@@ -13,6 +13,7 @@ enum body_result { BODY_OK, BODY_FAILED };
 struct body {
     struct buf memory;   /* the whole body while fd is -1 */
     int fd;              /* temporary file that holds the whole body, or -1; owned */
+    int spare_fd;        /* file of an earlier body, for the next; or -1; owned */
     uint64_t length;     /* bytes appended so far */
     int error;           /* errno of the failure after BODY_FAILED */
     size_t memory_bytes; /* bound of `memory` */
@@ -20,8 +21,11 @@ struct body {
 };
 
 void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir);
-/* Forgets the content and closes the file. Keeps at most 64 KiB of memory. */
+/* Forgets the content. Keeps at most 64 KiB of memory, and a file of up to 16 MiB for the next
+ * large body, until body_shed. */
 void body_reset(struct body *b);
+/* Closes the file that was kept. */
+void body_shed(struct body *b);
 void body_fini(struct body *b);
 /* BODY_FAILED: the file could not be made or written (disk full): `error` says why,
  * the body is lost, the request must be answered with 500 by the caller. */

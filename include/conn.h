@@ -101,6 +101,7 @@ struct conn_shared {
     pthread_mutex_t free_lock;  /* of the next three */
     struct exchange *free_exchanges;
     unsigned free_count;
+    unsigned ticks;             /* of the worker's tick, under free_lock */
     unsigned given_back;        /* allocations freed since memory was trimmed */
     unsigned given_back_before; /* leader: the same, at the tick before */
     bool is_copy; /* in a process that the application forked: nothing here is its own */

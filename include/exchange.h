@@ -18,6 +18,7 @@ struct conn_shared;
 /* What a request needs beyond its connection. Pooled: idle connections have none. */
 struct exchange {
     struct exchange *next_free;
+    unsigned freed_tick; /* when it became free, in conn_shared.ticks */
     struct http http;
     struct response response;
     struct wsgi_call call;

@@ -11,6 +11,8 @@
 
 /* More than a worker has in use at once but in a flood, whose memory is given back. */
 #define EXCHANGES_KEPT 16
+/* Ticks after which the file of a large body is closed. */
+#define SHED_TICKS     10
 #define FLOOD_CONNS    256
 
 struct exchange *exchange_take(struct conn_shared *shared)
@@ -52,6 +54,7 @@ void exchange_put(struct conn *c)
     bool keep = shared->free_count < EXCHANGES_KEPT;
     if (keep) {
         e->next_free = shared->free_exchanges;
+        e->freed_tick = shared->ticks;
         shared->free_exchanges = e;
         shared->free_count++;
     } else {
@@ -94,10 +97,22 @@ void exchange_note_freed(struct conn_shared *shared)
     pthread_mutex_unlock(&shared->free_lock);
 }
 
+/* Of those that nobody has used for a while. */
+static void shed_files(struct conn_shared *shared)
+{
+    pthread_mutex_lock(&shared->free_lock);
+    shared->ticks++;
+    for (struct exchange *e = shared->free_exchanges; e; e = e->next_free)
+        if (shared->ticks - e->freed_tick > SHED_TICKS)
+            body_shed(&e->http.body);
+    pthread_mutex_unlock(&shared->free_lock);
+}
+
 /* When a flood is over. malloc keeps what was freed below anything that is still in use: 5,000
  * half heads left 50 MB behind. */
 void exchange_trim(struct conn_shared *shared)
 {
+    shed_files(shared);
     pthread_mutex_lock(&shared->free_lock);
     bool over =
         shared->given_back >= FLOOD_CONNS && shared->given_back == shared->given_back_before;
