@@ -287,9 +287,11 @@ def test_full_disk(server: Start) -> None:
     assert s.log_contains("logs reopened")
     for _ in range(5):
         s.get("/back")
-    assert s.log_contains(r"\[warning\] .*written again, 20 lines are missing")
+    match = s.log_contains(r"\[warning\] .*written again, (\d+) lines are missing")
+    assert match
     assert s.log.count("lines of the access log") == 1
     wait_for(lambda: log.read_text().count("/back") == 5)
+    assert int(match[1]) + log.read_text().count('"GET / ') == 20
 
 
 def test_full_disk_for_the_error_log(server: Start) -> None:

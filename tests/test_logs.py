@@ -101,8 +101,9 @@ def test_error_log_file(server: Start, free_port: int) -> None:
     binds = [f"127.0.0.1:{free_port}"]
     s = start_on(server("says", error_logfile="errors.log", binds=binds, start=False), free_port)
     ask(s, "/say")
-    assert s.stop() == 0
     log = s.dir / "errors.log"
+    wait_for(lambda: "ready: " in log.read_text())
+    assert s.stop() == 0
     for text in ("ready: ", "said as error.", "printed", "complained", "stopped"):
         assert text in log.read_text()
     assert s.log == ""
