@@ -158,9 +158,9 @@ def before_fork(sockets_before: list[int]) -> list[str]:
     _thread_origins.clear()
     _revive_executors()
     _modules_at_fork.update(sys.modules)
+    gc.collect()  # also empties the interpreter's free lists, before holes are filled
     gc.disable()
-    gc.unfreeze()
-    gc.collect()
+    gc.unfreeze()  # all objects are looked at once more, to be made immortal
     return warnings
 
 
