@@ -14,7 +14,6 @@ import http.client
 import json
 import os
 import platform
-import shutil
 import signal
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -433,8 +433,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--requests", type=int, default=500, help="of each page")
     parser.add_argument("--repeats", type=int, default=5, help="of timings; 0: none")
-    parser.add_argument("--small", action="store_true", help="3 models instead of 300")
-    parser.add_argument("--database-url", help="PostgreSQL instead of SQLite")
+    parser.add_argument("--small", action="store_true", help="hello and one page, on PostgreSQL")
     parser.add_argument("--quick", action="store_true", help="few servers, 8 workers, no timings")
     parser.add_argument("--pages", action="store_true", help="compare our pages with the mold's")
     parser.add_argument("--option", nargs="*", default=[], help="more options for ours")
@@ -446,7 +445,7 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def prepare(args: argparse.Namespace, directory: Path) -> Bench:
+def prepare(args: argparse.Namespace, directory: Path, database_url: str | None) -> Bench:
     """Builds and installs what is missing."""
     code = "import platform; print(platform.python_version())"
     said = subprocess.run([args.python, "-c", code], check=True, capture_output=True, text=True)
@@ -458,8 +457,8 @@ def prepare(args: argparse.Namespace, directory: Path) -> Bench:
         binary = ROOT / target
     venv = make_venv(args.python, version)
     arguments = ["--apps", "1", "--models", "3"] if args.small else []
-    if args.database_url:
-        arguments += ["--database-url", args.database_url]
+    if database_url:
+        arguments += ["--database-url", database_url]
     make_project(venv, directory, *arguments)
     return Bench(
         python=args.python,
@@ -471,7 +470,7 @@ def prepare(args: argparse.Namespace, directory: Path) -> Bench:
         requests=args.requests,
         rest_s=2 if args.quick else 5,
         extra=tuple(f"--{option}" for option in args.option),
-        env={"DATABASE_URL": args.database_url} if args.database_url else {},
+        env={"DATABASE_URL": database_url} if database_url else {},
     )
 
 
@@ -499,9 +498,14 @@ def run(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
 def main() -> None:
     """The command line."""
     args = parse()
-    directory = Path(tempfile.mkdtemp(prefix="myserver-memory-"))
-    try:
-        bench = prepare(args, directory / "project")
+    with ExitStack() as things:
+        directory = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="memory-")))
+        database_url = None
+        if args.small:
+            import services
+
+            database_url = things.enter_context(services.postgres()) + "/shop"
+        bench = prepare(args, directory / "project", database_url)
         if args.pages:
             import memory_pages
 
@@ -511,8 +515,6 @@ def main() -> None:
         if args.output:
             args.output.parent.mkdir(parents=True, exist_ok=True)
             args.output.write_text(json.dumps(found, indent=1) + "\n")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ it: the nearest address whose second word points to a type.
 
 from __future__ import annotations
 
+import bisect
 import os
 import re
 import struct
 import subprocess
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ PAGE = 4096
 PRESENT, EXCLUSIVE = 1 << 63, 1 << 56
 WORDS = struct.Struct(f"<{PAGE // 8}Q")
 LOOK_BACK = 64  # words: the longest object of pymalloc
-TP_FLAGS = 168  # offset in PyTypeObject
+TP_BASICSIZE, TP_FLAGS = 32, 168  # offsets in PyTypeObject
 TYPE_IS_READY = 1 << 12
 MOST_REFERENCES = 1 << 33  # more is no count: a freed object has a pointer there
 
@@ -90,20 +92,23 @@ class Types:
     def __init__(self, process: Process) -> None:
         self.process = process
         self.names: dict[int, str] = {}
-        self.metatype = self._find_type_type()
+        self.metatype = self._find("PyType_Type")
+        self.code = self._find("PyCode_Type")
+        self.code_head = process.word(self.code + TP_BASICSIZE)
 
-    def _find_type_type(self) -> int:
-        """Address of PyType_Type: from the symbols of libpython and where it is mapped."""
-        for line in Path(f"/proc/{self.process.pid}/maps").read_text().splitlines():
-            words = line.split()
-            if len(words) > 5 and "libpython" in words[5] and words[2] == "00000000":
-                said = subprocess.run(
-                    ["nm", "-D", words[5]], check=True, capture_output=True, text=True
-                )
-                found = re.search(r"^(\w+) \w PyType_Type", said.stdout, re.MULTILINE)
-                assert found
-                return int(words[0].partition("-")[0], 16) + int(found[1], 16)
-        raise RuntimeError("there is no libpython in it")
+    def _find(self, symbol: str) -> int:
+        """The address of a symbol: of the program, where the linker may have put a copy of an object
+        of libpython, or of libpython."""
+        for part in (os.readlink(f"/proc/{self.process.pid}/exe"), "libpython"):
+            for line in Path(f"/proc/{self.process.pid}/maps").read_text().splitlines():
+                words = line.split()
+                if len(words) < 6 or part not in words[5] or words[2] != "00000000":
+                    continue
+                said = subprocess.run(["nm", "-D", words[5]], capture_output=True, text=True)
+                found = re.search(rf"^(\w+) [A-TV-Z] {symbol}$", said.stdout, re.MULTILINE)
+                if found:
+                    return int(words[0].partition("-")[0], 16) + int(found[1], 16)
+        raise RuntimeError(f"there is no {symbol} in it")
 
     def name(self, address: int) -> str:
         """The name of the type at an address; "" when there is none."""
@@ -123,6 +128,31 @@ class Types:
         return text.decode("ascii", "replace")
 
 
+class Instructions:
+    """Where code objects have their instructions and inline caches: behind their head."""
+
+    def __init__(self, process: Process, types: Types) -> None:
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        for region in process.regions():
+            if not region.name.startswith(("anonymous", "[heap]")):
+                continue
+            words = array("Q", process.read(region.start, region.end - region.start))
+            for index, word in enumerate(words):
+                if word == types.code and 0 < index < len(words) - 1:
+                    self._add(region.start + index * 8 - 8, words[index - 1], words[index + 1], types)
+
+    def _add(self, address: int, references: int, units: int, types: Types) -> None:
+        if 0 < references < MOST_REFERENCES and 0 < units < 1 << 20:
+            self.starts.append(address + types.code_head)
+            self.ends.append(address + types.code_head + 2 * units)
+
+    def have(self, address: int) -> bool:
+        """Whether an address is one of them."""
+        index = bisect.bisect_right(self.starts, address) - 1
+        return index >= 0 and address < self.ends[index] + 8
+
+
 @dataclass
 class Findings:
     """What the private pages of a worker are."""
@@ -132,6 +162,7 @@ class Findings:
     new: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     pages: Counter[str] = field(default_factory=Counter)
+    alone: Counter[str] = field(default_factory=Counter)
     few: Counter[int] = field(default_factory=Counter)
 
 
@@ -155,6 +186,7 @@ def compare(mold: Process, worker: Process) -> Findings:
     """Every private page of the worker."""
     found = Findings()
     types = Types(mold)
+    instructions = Instructions(mold, types)
     for region in worker.regions():
         for address, entry in worker.pages(region):
             if not entry & PRESENT or not entry & EXCLUSIVE:
@@ -167,16 +199,27 @@ def compare(mold: Process, worker: Process) -> Findings:
                 found.identical[region.name] += 1
                 continue
             found.different[region.name] += 1
-            _attribute(found, types, WORDS.unpack(theirs), WORDS.unpack(ours))
+            theirs_ours = WORDS.unpack(theirs), WORDS.unpack(ours)
+            _attribute(found, types, instructions, address, *theirs_ours)
     return found
 
 
 def _attribute(
-    found: Findings, types: Types, theirs: tuple[int, ...], ours: tuple[int, ...]
+    found: Findings,
+    types: Types,
+    instructions: Instructions,
+    address: int,
+    theirs: tuple[int, ...],
+    ours: tuple[int, ...],
 ) -> None:
     """Whose words of one page differ."""
     indices = [i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]
-    owners = Counter(owner(types, theirs, i) for i in indices)
+    owners = Counter(
+        "inline caches" if instructions.have(address + i * 8) else owner(types, theirs, i)
+        for i in indices
+    )
+    if len(owners) == 1:
+        found.alone.update(owners.keys())
     found.words.update(owners)
     found.pages.update(owners.keys())
     found.few[min(len(indices).bit_length(), 9)] += 1
@@ -193,9 +236,9 @@ def print_findings(found: Findings) -> None:
         print(f"{name:30}" + "".join(f"{value:12.2f}" for value in row))
     print("\npages by how many of their 512 words differ:")
     print("  " + ", ".join(f"<{1 << bits}: {n}" for bits, n in sorted(found.few.items())))
-    print(f"\n{'owner [word]':44}{'pages':>8}{'words':>8}")
+    print(f"\n{'owner [word]':44}{'pages':>8}{'alone':>8}{'words':>8}")
     for name, pages in found.pages.most_common(45):
-        print(f"{name:44}{pages:8}{found.words[name]:8}")
+        print(f"{name:44}{pages:8}{found.alone[name]:8}{found.words[name]:8}")
 
 
 def report(bench: Any, command: Any) -> None:
