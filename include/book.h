@@ -78,6 +78,7 @@ struct book {
     struct worker_inbox *inboxes;
     struct control_sockets control;
     pid_t control_pid; /* 0: does not run */
+    uint64_t control_started_ms;
     struct delay control_starts;
     int signal_fd;
     int lifeline_fds[2]; /* read end for the others; nobody else may keep the write end */

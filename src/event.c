@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROVEN_MS   1000 /* a worker that served this long did not fail at start */
+#define PROVEN_MS   1000 /* a process that served this long did not fail at start */
 #define START_TRIES 3
 
 /* "signal 11 (SIGSEGV)" or "exit status 1"; valid until the next call. */
@@ -291,6 +291,8 @@ static void on_control_exit(struct book *b, int status)
 {
     log_error("the control process (pid %d) died: %s", b->control_pid, status_text(status));
     b->control_pid = 0;
+    if (now_ms() - b->control_started_ms > PROVEN_MS)
+        b->control_starts = (struct delay){0};
     book_count_failure(&b->control_starts);
 }
 

@@ -161,6 +161,7 @@ static void settle_control(struct book *b)
         become_control(b);
     if (pid > 0) {
         b->control_pid = pid;
+        b->control_started_ms = now_ms();
         return;
     }
     log_error("cannot start the control process: %s", strerror(errno));

@@ -109,8 +109,8 @@ def test_error_log_file(server: Start, free_port: int) -> None:
     assert s.log == ""
     assert log.stat().st_mode & 0o777 == 0o640
     start_on(s, free_port)
+    wait_for(lambda: log.read_text().count("ready: ") == 2)
     assert s.stop() == 0
-    assert log.read_text().count("ready: ") == 2
 
 
 @pytest.mark.parametrize("option", ["--error-logfile", "--access-logfile"])
