@@ -27,6 +27,12 @@ void python_stop(void);
 
 /* The Host for warm-up requests that name none. GIL held. */
 void python_default_host(char *out, size_t size);
+/* The application is loaded, and connections that are opened from now on are the warm-up's: they
+ * must be closed before the fork. GIL held. */
+void python_begin_warmup(void);
+/* In a trial of the warm-up, in a process that is thrown away: false when none is left open, else
+ * their peers are in `out`. GIL held. */
+MUST_CHECK bool python_warmup_left(char *out, size_t size);
 /* In the mold, when the application is loaded and warmed: prefork hooks, connections closed, what
  * will not survive a fork named in the log, all objects out of the collector's sight and, with
  * `immortal`, without reference counts. `sockets_before` is what python_start left open. Returns

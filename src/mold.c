@@ -190,7 +190,8 @@ int mold_check(const struct config *config)
 {
     struct listener nowhere = {.fd = -1, .server_name = "localhost", .server_port = "80"};
     struct listeners listeners = {.items = &nowhere, .count = 1};
-    if (ready_application(config, &listeners) < 0)
+    if (ready_application(config, &listeners) < 0 ||
+        (config->preload && python_prepare_fork(config) < 0))
         return EXIT_APP;
     printf("the configuration and the application %s are fine\n", config->app);
     return EXIT_OK;

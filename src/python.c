@@ -29,6 +29,7 @@
 #define STACKS_SIGNAL (SIGRTMIN + 11)
 
 static PyObject *boot;           /* the module myserver.boot */
+static PyObject *sockets_loaded; /* the same, when the application was loaded */
 static PyObject *sockets_before; /* list of descriptors, from before the application */
 static Py_ssize_t modules_known; /* length of sys.modules when last looked at */
 static PyObject *timeout_type;   /* myserver.RequestTimeout */
@@ -237,6 +238,24 @@ void python_default_host(char *out, size_t size)
     Py_XDECREF(host);
 }
 
+void python_begin_warmup(void)
+{
+    Py_XSETREF(sockets_loaded, call_boot("open_sockets", "()"));
+    PyErr_Clear();
+}
+
+bool python_warmup_left(char *out, size_t size)
+{
+    PyObject *left = sockets_loaded ? call_boot("warmup_leftovers", "(O)", sockets_loaded) : NULL;
+    const char *text = left ? PyUnicode_AsUTF8(left) : NULL;
+    snprintf(out, size, "%s", text ? text : "");
+    if (!left)
+        python_log_exception(LOG_ERROR, "connections of the warm-up cannot be closed");
+    PyErr_Clear();
+    Py_XDECREF(left);
+    return out[0] != '\0' || !text;
+}
+
 static void log_warnings(PyObject *warnings)
 {
     for (Py_ssize_t i = 0; PyList_Check(warnings) && i < PyList_GET_SIZE(warnings); i++) {
@@ -248,7 +267,7 @@ static void log_warnings(PyObject *warnings)
 
 int python_prepare_fork(const struct config *config)
 {
-    PyObject *warnings = call_boot("before_fork", "(O)", sockets_before);
+    PyObject *warnings = call_boot("before_fork", "(OO)", sockets_before, sockets_loaded);
     if (!warnings) {
         python_log_exception(LOG_ERROR, "the application cannot be made ready to fork");
         return -1;

@@ -13,8 +13,10 @@
 #include "response.h"
 #include "wsgi.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Stays what the mold found, in the workers it forks. */
@@ -155,15 +157,9 @@ static struct paths paths_of(const struct config *config)
     return (struct paths){default_paths, default_is_usable ? 1 : 0, true};
 }
 
-/* What the first answer of a path says to the user. */
-static enum warm_result judge(const struct paths *paths, const char *spec, unsigned status)
+/* What the first answer of a configured path says to the user. */
+static enum warm_result judge(const char *spec, unsigned status)
 {
-    if (paths->are_default) {
-        default_is_usable = status < 500;
-        log_info("no prewarm is configured: \"%s\" answers %u and is %s", spec, status,
-                 default_is_usable ? "used to warm up" : "not used to warm up");
-        return WARM_OK;
-    }
     if (status == 0 || status >= 500) {
         log_error("prewarm \"%s\" %s: the path must work before the application serves", spec,
                   status ? "answers with an error of the server" : "is no request");
@@ -178,15 +174,59 @@ static enum warm_result judge(const struct paths *paths, const char *spec, unsig
 
 static enum warm_result run_rounds(struct warmer *w, const struct config *config)
 {
+    struct paths paths = paths_of(config);
     for (unsigned round = 0; round < config->prewarm_rounds; round++) {
-        struct paths paths = paths_of(config);
         for (size_t i = 0; i < paths.count; i++) {
             unsigned status = request(w, paths.items[i]);
-            if (round == 0 && judge(&paths, paths.items[i], status) == WARM_FAILED)
+            if (round == 0 && !paths.are_default && judge(paths.items[i], status) == WARM_FAILED)
                 return WARM_FAILED;
         }
     }
     return WARM_OK;
+}
+
+/* --- the default ---------------------------------------------------------------------------- */
+
+enum trial { TRIAL_USABLE, TRIAL_ANSWERS_ERROR, TRIAL_LEAVES_CONNECTION, TRIAL_DIED };
+
+/* One request in a process of its own, which is then thrown away: what it opened is gone with it.
+ */
+static NORETURN void run_trial(struct warmer *w)
+{
+    char left[512];
+    python_after_fork_child();
+    unsigned status = request(w, default_paths[0]);
+    if (status == 0 || status >= 500)
+        _exit(TRIAL_ANSWERS_ERROR);
+    _exit(python_warmup_left(left, sizeof(left)) ? TRIAL_LEAVES_CONNECTION : TRIAL_USABLE);
+}
+
+static enum trial try_default(struct warmer *w)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0)
+        run_trial(w);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return pid > 0 && WIFEXITED(status) ? (enum trial)WEXITSTATUS(status) : TRIAL_DIED;
+}
+
+/* Nobody asked for it, so it must do no harm. */
+static bool may_use_default(struct warmer *w)
+{
+    static const char *const why_not[] = {
+        [TRIAL_USABLE] = NULL,
+        [TRIAL_ANSWERS_ERROR] = "answers with an error",
+        [TRIAL_LEAVES_CONNECTION] =
+            "leaves a connection open that workers would share (close it with @myserver.prefork)",
+        [TRIAL_DIED] = "ends the process",
+    };
+    enum trial trial = try_default(w);
+    const char *reason = why_not[trial < ARRAY_LEN(why_not) ? trial : TRIAL_DIED];
+    log_info("no prewarm is configured: \"%s\" %s%s", default_paths[0],
+             reason ? reason : "is used to warm up", reason ? ", so it is not used" : "");
+    return !reason;
 }
 
 enum warm_result warm_mold(const struct config *config)
@@ -196,6 +236,9 @@ enum warm_result warm_mold(const struct config *config)
     python_default_host(host, sizeof(host));
     init(&w, host);
     uint64_t start_ms = now_ms();
+    python_begin_warmup();
+    if (config->prewarm.count == 0 && config->prewarm_rounds > 0)
+        default_is_usable = may_use_default(&w);
     enum warm_result result = run_rounds(&w, config);
     struct paths paths = paths_of(config);
     if (result == WARM_OK && paths.count > 0)

@@ -11,11 +11,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from types import ModuleType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 
 
 class LoadError(Exception):
     """The application was found, and is not one."""
+
+
+class WarmupError(Exception):
+    """The warm-up has left something that workers must not share."""
 
 
 def prepare(pythonpath: list[str]) -> None:
@@ -120,6 +124,8 @@ def default_host() -> str:
 
 # --- before the fork -----------------------------------------------------------------------------
 
+_is_loading = True
+_on_loaded: list[Callable[[], None]] = []
 _thread_origins: dict[threading.Thread, str] = {}
 _modules_at_fork: set[str] = set()
 
@@ -129,33 +135,56 @@ def _watch_threads() -> None:
     start = threading.Thread.start
 
     def watched_start(self: threading.Thread) -> None:
-        frame = sys._getframe(1)
-        while frame and frame.f_globals.get("__name__", "").partition(".")[0] in (
-            "threading",
-            "concurrent",
-        ):
-            frame = frame.f_back
-        _thread_origins[self] = frame.f_globals.get("__name__", "?") if frame else "?"
+        if _is_loading:
+            _thread_origins[self] = _starter(sys._getframe(1))
         start(self)
 
+    def unwatch() -> None:
+        # Only if nobody has wrapped it meanwhile, as monitoring does: then it stays, and does nothing.
+        if threading.Thread.start is watched_start:
+            threading.Thread.start = start  # type: ignore[method-assign]
+
     threading.Thread.start = watched_start  # type: ignore[method-assign]
-    _watch_threads.undo = lambda: setattr(threading.Thread, "start", start)  # type: ignore
+    _on_loaded.append(unwatch)
 
 
-def before_fork(sockets_before: list[int]) -> list[str]:
+def _starter(frame: FrameType | None) -> str:
+    """The module that starts a thread, not the one that does it on its behalf."""
+    helpers = ("threading", "concurrent")
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in helpers:
+        frame = frame.f_back
+    return frame.f_globals.get("__name__", "?") if frame else "?"
+
+
+def _end_loading() -> None:
+    """Threads that start from now on are not ours to name."""
+    global _is_loading
+    _is_loading = False
+    while _on_loaded:
+        _on_loaded.pop()()
+    _thread_origins.clear()
+
+
+def before_fork(sockets_before: list[int], sockets_loaded: list[int]) -> list[str]:
     """Leaves the mold in a state that workers can share; returns warnings for the log.
 
     Runs the application's prefork hooks, closes connections that workers must not share, names
-    threads and sockets that will not survive.
+    threads and sockets that will not survive. A connection that the warm-up has opened and that is
+    still open is an error: what two processes write to the same one is broken for both.
     """
     import myserver
 
     for hook in myserver._prefork_hooks:
         hook()
     _close_connections()
-    _watch_threads.undo()  # type: ignore[attr-defined]
+    left = _find_connections(sockets_loaded)
+    if left:
+        raise WarmupError(
+            f"prewarm has opened a connection that all workers would share, to {left}: close it in a "
+            f"function decorated with @myserver.prefork, or warm up with other paths"
+        )
     warnings = _find_threads() + _find_sockets(set(sockets_before))
-    _thread_origins.clear()
+    _end_loading()
     _revive_executors()
     _modules_at_fork.update(sys.modules)
     gc.collect()  # also empties the interpreter's free lists, before holes are filled
@@ -173,6 +202,7 @@ def after_fork() -> None:
     """In a worker: the collector on, then the application's postfork hooks."""
     import myserver
 
+    _end_loading()  # without preload nobody has done so
     gc.enable()
     for hook in myserver._postfork_hooks:
         hook()
@@ -247,6 +277,41 @@ def open_sockets() -> list[int]:
         except OSError:
             continue
     return found
+
+
+def warmup_leftovers(loaded: list[int]) -> str:
+    """Connections that warm-up requests have opened and left open, as text; "" without any.
+
+    For a trial in a process that is thrown away: closes what it can, then asks the application's
+    prefork hooks. `loaded` is what open_sockets() said when the application was loaded.
+    """
+    import myserver
+
+    _close_connections()
+    left = _find_connections(loaded)
+    if left:
+        for hook in myserver._prefork_hooks:
+            hook()
+        left = _find_connections(loaded)
+    return left
+
+
+def _find_connections(loaded: list[int]) -> str:
+    return ", ".join(
+        f"{_peer_of(fd)} (descriptor {fd})"
+        for fd in open_sockets()
+        if fd not in loaded and _is_connection(fd)
+    )
+
+
+def _is_connection(fd: int) -> bool:
+    import socket
+
+    with socket.socket(fileno=os.dup(fd)) as copy:
+        try:
+            return copy.type == socket.SOCK_STREAM and copy.getpeername() is not None
+        except OSError:
+            return False
 
 
 def _find_sockets(before: set[int]) -> list[str]:
