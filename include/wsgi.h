@@ -10,6 +10,7 @@
 #include "environ.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct _object;
 struct config;
