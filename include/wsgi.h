@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
+#include <sys/types.h>
 
 struct _object;
 struct config;
