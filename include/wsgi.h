@@ -11,7 +11,6 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
-#include <sys/types.h>
 
 struct _object;
 struct config;
