@@ -204,9 +204,11 @@ static NORETURN void run_trial(struct warmer *w)
 static enum trial try_default(struct warmer *w)
 {
     int status = 0;
+    python_before_fork();
     pid_t pid = fork();
     if (pid == 0)
         run_trial(w);
+    python_after_fork_parent();
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     return pid > 0 && WIFEXITED(status) ? (enum trial)WEXITSTATUS(status) : TRIAL_DIED;

@@ -140,7 +140,7 @@ def _watch_threads() -> None:
         start(self)
 
     def unwatch() -> None:
-        # Only if nobody has wrapped it meanwhile, as monitoring does: then it stays, and does nothing.
+        # Only if nobody has wrapped it meanwhile, as monitoring does: then it stays, and is idle.
         if threading.Thread.start is watched_start:
             threading.Thread.start = start  # type: ignore[method-assign]
 
@@ -252,9 +252,16 @@ def _close_django_caches(module: ModuleType) -> None:
 
 
 def _close_redis_pools(module: ModuleType) -> None:
-    for found in gc.get_objects():
-        if isinstance(found, module.ConnectionPool):
-            found.disconnect()
+    for pool in _instances(module.ConnectionPool):
+        pool.disconnect()
+
+
+def _instances(kind: type) -> list:
+    """Every object of a type. isinstance() would ask proxies for their class, and wake them."""
+    gc.unfreeze()
+    found = [candidate for candidate in gc.get_objects() if issubclass(type(candidate), kind)]
+    gc.freeze()
+    return found
 
 
 def _find_threads() -> list[str]:
@@ -342,9 +349,7 @@ def _revive_executors() -> None:
     module = sys.modules.get("concurrent.futures.thread")
     if module is None:
         return
-    executors = [
-        found for found in gc.get_objects() if isinstance(found, module.ThreadPoolExecutor)
-    ]
+    executors = _instances(module.ThreadPoolExecutor)
 
     def forget_threads() -> None:
         for executor in executors:
