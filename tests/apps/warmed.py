@@ -1,0 +1,34 @@
+"""Says which requests reach it, and where; /500 and others answer what their name says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+import myserver
+from told import Body, event
+
+event(f"loaded in {os.getpid()}")
+ROOT_STATUS = os.environ.get("ROOT_STATUS", "200")
+
+
+def application(environ: dict[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """/raise raises, /import imports, /broken fails if there is a file of that name."""
+    path = environ["PATH_INFO"]
+    words = [environ["REQUEST_METHOD"], path, environ["HTTP_HOST"], environ["QUERY_STRING"]]
+    event(
+        f"asked {' '.join(words)}, {environ.get('HTTP_X_KEY', 'no key')}; {myserver.worker_id()}."
+    )
+    if path == "/raise":
+        raise ValueError("as asked")
+    if path == "/import":
+        import colorsys  # noqa: F401
+    status = path[1:] if path[1:].isdigit() else "200"
+    if path == "/" and ROOT_STATUS == "exit":
+        os._exit(70)
+    if path == "/":
+        status = ROOT_STATUS
+    if path == "/broken" and os.path.exists("broken"):
+        status = "503"
+    start_response(f"{status} So", [("Content-Type", "text/plain")])
+    return Body(f"{path} in {myserver.worker_id()}", [b"a", b"b"])

@@ -1,0 +1,249 @@
+"""What workers share, what they have of their own, and what a fork must not break."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import harness
+import pytest
+from harness import Server, StartFailed, wait_for
+
+sys.path.insert(0, str(harness.ROOT / "benchmarks"))
+import memory_proc  # noqa: E402
+
+Start = Callable[..., Server]
+REQUESTS = 10_000 if harness.FLAVOUR == "release" else 200
+MB = 1024 * 1024
+
+only_release = pytest.mark.skipif(
+    harness.FLAVOUR != "release", reason="sanitizers have memory of their own"
+)
+
+
+def ask_all(server: Server, path: str) -> set[str]:
+    """Requests until every worker has answered; their answers."""
+    workers = len(server.workers())
+    answers: set[str] = set()
+
+    def ask() -> bool:
+        answers.add(server.get(path).text)
+        return len(answers) == workers
+
+    wait_for(ask, 20, f"{workers} answers")
+    return answers
+
+
+def ask_often(server: Server, path: str, requests: int) -> None:
+    """On one connection, one after the other."""
+    head = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    with server.connect(30) as connection:
+        stream = connection.makefile("rb")
+        for _ in range(0, requests, 20):
+            connection.sendall(head * 20)
+            for _ in range(20):
+                length = 0
+                while (line := stream.readline()) != b"\r\n":
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.split(b":")[1])
+                stream.read(length)
+
+
+def private_mb(pid: int) -> float:
+    """The memory that a process shares with nobody."""
+    return memory_proc.usage(pid).private / MB
+
+
+def mold_mb(server: Server) -> float:
+    """All that the mold has, shared or not."""
+    usage = memory_proc.usage(server.molds()[0])
+    return (usage.private + usage.shared) / MB
+
+
+# ---- sharing
+
+
+@only_release
+@pytest.mark.parametrize("path", ["/", "/collect"])
+def test_workers_share_what_was_loaded(server: Start, path: str) -> None:
+    """An idle worker has nearly nothing of its own; requests and collections do not change that."""
+    s = server("heap", workers=2)
+    whole = mold_mb(s)
+    assert whole > 30
+    assert max(private_mb(pid) for pid in s.workers()) < 0.15 * whole
+    ask_all(s, path)
+    ask_often(s, "/", REQUESTS)
+    ask_all(s, path)
+    assert max(private_mb(pid) for pid in s.workers()) < 0.15 * whole
+
+
+@only_release
+@pytest.mark.parametrize("immortal", [True, False])
+def test_requests_leave_nothing(server: Start, immortal: bool) -> None:
+    """Private memory does not grow with requests."""
+    s = server("heap", immortal=immortal)
+    ask_often(s, "/", REQUESTS // 10)
+    before = private_mb(s.workers()[0])
+    ask_often(s, "/", 2 * REQUESTS)
+    assert private_mb(s.workers()[0]) < before + 1
+
+
+@only_release
+def test_immortal_objects_may_be_read(server: Start) -> None:
+    """Reading writes no reference counts where CPython lets us, and little is copied then."""
+    version = harness.run("--version").stdout
+    minor = int(re.search(r"Python 3\.(\d+)", version)[1])  # type: ignore[index]
+    if minor < 12:
+        pytest.skip("before CPython 3.12 reference counts are always written")
+    s = server("heap", workers=1)
+    ask_often(s, "/read", 20)
+    assert private_mb(s.workers()[0]) < 0.2 * mold_mb(s)
+
+
+def test_no_preload_loads_in_every_worker(server: Start) -> None:
+    """Slower and larger, and nothing of it in the mold."""
+    s = server("warmed", workers=2, preload=False)
+    wait_for(lambda: len(re.findall(r"\) serves$", s.log, re.MULTILINE)) == 2, what="two workers")
+    loaded = {int(pid) for pid in re.findall(r"loaded in (\d+)", s.log)}
+    assert loaded == set(s.workers())
+    assert s.get("/").text == "ab"
+    assert "asked GET / localhost , no key; 0." in s.log, "each warms itself up"
+
+
+# ---- the report
+
+
+def test_memory_report(server: Start) -> None:
+    """One line a process, the sum, and what it means."""
+    s = server("heap", workers=2)
+    wait_for(lambda: len(s.workers()) == 2, what="two workers")
+    done = harness.run("--memory-report", str(s.pid))
+    assert done.returncode == 0, done.stderr
+    for pid in [s.pid, *s.molds(), *s.workers()]:
+        assert re.search(rf"^myserver: .* {pid} +[\d.]+ +[\d.]+ +[\d.]+$", done.stdout, re.M)
+    parts = [float(n) for n in re.findall(r"^myserver: .* (\d+\.\d) +\S+ +\S+$", done.stdout, re.M)]
+    total = re.search(r"^all +([\d.]+)$", done.stdout, re.M)
+    assert total and abs(float(total[1]) - sum(parts)) < 1
+    assert re.search(r"a further worker costs about [\d.]+ MB", done.stdout)
+    if harness.FLAVOUR == "release":
+        kept = re.search(r"it still shares [\d.]+ MB \((\d+) %\)", done.stdout)
+        assert kept and int(kept[1]) > 80
+
+
+@pytest.mark.parametrize(
+    ("pid", "sentence"),
+    [
+        (str(os.getpid()), "is no master of myserver"),
+        ("2000000000", "is no master of myserver"),
+        ("x", "write the process number of a server's master"),
+        ("-1", "write the process number of a server's master"),
+        ("", "write the process number of a server's master"),
+    ],
+)
+def test_memory_report_of_something_else(pid: str, sentence: str) -> None:
+    """A sentence, and the status of a wrong command line."""
+    done = harness.run(f"--memory-report={pid}")
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+# ---- hooks
+
+
+def events(server: Server) -> list[str]:
+    """What the application said, in order."""
+    return re.findall(r"event: (.*)", server.log)
+
+
+def test_hooks_run_once_in_their_process_and_order(server: Start) -> None:
+    """prefork in the mold, then the fork with its own hooks, then postfork in the worker."""
+    s = server(
+        "forks", workers=2, prewarm=["/"]
+    )  # the default would be tried in a process of its own
+    wait_for(lambda: s.log.count("event: postfork") == 2, what="two workers")
+    said, mold, workers = events(s), s.molds()[0], s.workers()
+    assert said[:3] == [f"prefork {mold}", "prefork again", "at fork, before"]
+    assert sum(line.startswith("prefork") for line in said) == 2
+    for pid in workers:
+        child, after = f"at fork, child {pid}", f"postfork {pid} is worker"
+        places = [i for i, line in enumerate(said) if line == child or line.startswith(after)]
+        assert len(places) == 2 and said[places[0]] == child
+    assert said.count(f"at fork, parent {mold}") == 2
+    numbers = sorted(line[-1] for line in said if line.startswith("postfork"))
+    assert numbers == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("has", "sentence"),
+    [
+        ("failing prefork", "the application cannot be made ready to fork"),
+        ("failing postfork", "the worker cannot begin"),
+    ],
+)
+def test_hooks_that_raise(server: Start, has: str, sentence: str) -> None:
+    """The server does not start, and shows the traceback."""
+    with pytest.raises(StartFailed) as failure:
+        server("forks", env={"HAS": has}, expect_deaths=True)
+    assert failure.value.status == 3
+    assert sentence in failure.value.log
+    assert "ZeroDivisionError" in failure.value.log
+
+
+# ---- what a fork breaks
+
+
+def test_executor_made_and_used_at_import(server: Start) -> None:
+    """Its threads are gone in the workers; it starts new ones."""
+    s = server("forks", workers=2, env={"HAS": "executor"})
+    for _ in range(4):
+        assert s.get("/executor").text == "0,1,2,3,4,5,6,7"
+    assert s.log_contains(r"\[warning\].*thread 'ThreadPoolExecutor-0_0' started by forks will not")
+
+
+def test_thread_started_at_import_is_named(server: Start) -> None:
+    """It does not exist in the workers, and the log says which, whose, and what to do."""
+    s = server("forks", env={"HAS": "thread"})
+    assert s.log_contains(
+        r"thread 'uploader' started by forks will not exist in the workers: start it"
+    )
+    assert "uploader" not in s.get("/threads").text
+
+
+def test_socket_opened_at_import_is_named(server: Start) -> None:
+    """With whom it is connected, and what to do."""
+    s = server("forks", env={"HAS": "socket"})
+    assert s.log_contains(r"a socket to \('127.0.0.1', \d+\) \(descriptor \d+\) is open")
+    assert s.log_contains(r"a socket to nobody \(bound to \('127.0.0.1', \d+\)\)")
+    assert s.get("/").status == 200
+
+
+@pytest.mark.parametrize(("path", "answer"), [("/fork", "7"), ("/subprocess", "hello\n")])
+def test_application_that_forks(server: Start, path: str, answer: str) -> None:
+    """Its children are its own."""
+    s = server("forks", workers=2)
+    for _ in range(4):
+        assert s.get(path).text == answer
+    assert len(s.workers()) == 2
+
+
+def test_warm_up_leaves_no_connection_in_the_mold(
+    server: Start, postgres: str, tmp_path: Path
+) -> None:
+    """PostgreSQL sees the workers' connections only, one each, and all of them work."""
+    import psycopg
+    from shop_client import populate, shop_options
+
+    populate(tmp_path, DATABASE_URL=postgres)
+    url = f"{postgres}?application_name=memory"
+    s = server(workers=2, prewarm=["/"], **shop_options(tmp_path, DATABASE_URL=url))
+    wait_for(lambda: len(s.workers()) == 2, what="two workers")
+    assert s.log_contains(r"warmed up: \d+ rounds of 1 path")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'memory'"
+        for _ in range(20):
+            assert s.get("/").status == 200
+        row = connection.execute(count).fetchone()
+        assert row and 1 <= row[0] <= 2
