@@ -1,8 +1,8 @@
 """Measures the memory of WSGI servers that serve the same project of 300 models.
 
-Each server gets the same requests: 500 of a page with database rows and 500 of the admin's login page,
-spread over all workers; then one full garbage collection in every worker, as every long-lived worker
-makes sooner or later. Memory is the sum of PSS over all processes of the server. See
+Each server gets the same requests: 500 of a page with database rows and 500 of the admin's login
+page, spread over all workers; then one full garbage collection in every worker, as every long-lived
+worker makes sooner or later. Memory is the sum of PSS over all processes of the server. See
 docs/memory.md for the results and what they mean.
 """
 
@@ -420,7 +420,8 @@ def versions(venv: Path) -> dict[str, str]:
     """Of Python and what it runs."""
     code = "import sys, importlib.metadata as m; print(*[m.version(p) for p in sys.argv[1:]])"
     names = ["Django", "gunicorn", "granian", "uWSGI"]
-    said = subprocess.run([venv / "bin" / "python", "-c", code, *names], capture_output=True, text=True)
+    command = [venv / "bin" / "python", "-c", code, *names]
+    said = subprocess.run(command, capture_output=True, text=True)
     return dict(zip(names, said.stdout.split()))
 
 
@@ -482,7 +483,8 @@ def run(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
         results.append(measure_server(bench, name, args))
         print(table_row(results[-1]), flush=True)
         if "start_s" in results[-1]:
-            print("  start {start_s} s, python -c {python_s} s: {start_to_python}".format(**results[-1]))
+            text = "  start {start_s} s, python -c {python_s} s: {start_to_python}"
+            print(text.format(**results[-1]))
     return {
         "python": bench.version,
         "versions": versions(bench.venv),

@@ -97,8 +97,8 @@ class Types:
         self.code_head = process.word(self.code + TP_BASICSIZE)
 
     def _find(self, symbol: str) -> int:
-        """The address of a symbol: of the program, where the linker may have put a copy of an object
-        of libpython, or of libpython."""
+        """The address of a symbol: of the program, where the linker may have put a copy of what
+        libpython has, or of libpython."""
         for part in (os.readlink(f"/proc/{self.process.pid}/exe"), "libpython"):
             for line in Path(f"/proc/{self.process.pid}/maps").read_text().splitlines():
                 words = line.split()
@@ -140,7 +140,9 @@ class Instructions:
             words = array("Q", process.read(region.start, region.end - region.start))
             for index, word in enumerate(words):
                 if word == types.code and 0 < index < len(words) - 1:
-                    self._add(region.start + index * 8 - 8, words[index - 1], words[index + 1], types)
+                    self._add(
+                        region.start + index * 8 - 8, words[index - 1], words[index + 1], types
+                    )
 
     def _add(self, address: int, references: int, units: int, types: Types) -> None:
         if 0 < references < MOST_REFERENCES and 0 < units < 1 << 20:

@@ -10,9 +10,9 @@ The project is `project.wsgi`. Its pages:
     /collect/     one full collection of the worker that answers
 
 `project.warm` is the same application after the warm-up that myserver would make of the requests in
-$WARM (separated by commas), $WARM_ROUNDS times: what other servers are given to preload. Each
-response names its process in X-Worker; "?hold=SECONDS" keeps the worker busy that long after the work
-is done, so that simultaneous requests go to different workers.
+$WARM (separated by commas), $WARM_ROUNDS times: what other servers are given to preload.
+Each response names its process in X-Worker; "?hold=SECONDS" keeps the worker busy that long after
+the work is done, so that simultaneous requests go to different workers.
 """
 
 from __future__ import annotations
@@ -71,8 +71,11 @@ TEMPLATES = [
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
+TIME_ZONE = "UTC"
 STATIC_URL = "static/"
-DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}}}
+DATABASES = {{
+    "default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+}}
 if os.environ.get("DATABASE_URL"):
     url = urlsplit(os.environ["DATABASE_URL"])
     DATABASES["default"] = {{
