@@ -229,6 +229,22 @@ soak: $(BIN) venv ## deploys, then SOAK_S=600 seconds of chaos under load; every
 	$(TEST_ENV) $(VENV)/bin/python tests/tools/deploys.py --shop $(SOAK_ARGS)
 	$(TEST_ENV) $(VENV)/bin/python tests/tools/soak.py --seconds $(SOAK_S)
 
+# The unit tests of what reads foreign bytes, then the raw requests over a socket. No immortal objects:
+# valgrind must see each freed.
+MEMCHECK := valgrind --quiet --suppressions=$(CURDIR)/tests/tools/valgrind.supp --error-exitcode=99
+CHECKED  := access body buf config forwarded http log options proxy response
+.PHONY: valgrind
+valgrind: $(BIN) $(CHECKED:%=$(BUILD)/unit/test_%) venv ## the protocol's tests under valgrind
+	for test in $(CHECKED); do \
+	    $(MEMCHECK) --leak-check=full $(BUILD)/unit/test_$$test || exit 1; \
+	done
+	@mkdir -p $(BUILD)/valgrind
+	@printf '#!/bin/sh\nexport PYTHONMALLOC=malloc\nexec %s %s --no-immortal "$$@"\n' \
+	    '$(MEMCHECK)' '$(CURDIR)/$(BIN)' >$(BUILD)/valgrind/myserver
+	@chmod +x $(BUILD)/valgrind/myserver
+	$(TEST_ENV) MYSERVER_BIN=$(CURDIR)/$(BUILD)/valgrind/myserver MYSERVER_FLAVOUR=tsan \
+	    $(VENV)/bin/python -m pytest tests/test_requests.py
+
 # The corpus grows in build/fuzz and starts from the raw requests of the tests.
 .PHONY: fuzz fuzz-run
 fuzz: ## fuzz all that reads foreign bytes, FUZZ_S=60 seconds each
@@ -360,7 +376,7 @@ run-installed: all venv
 # Where Debian has llhttp as a library, that one.
 DEPS_BUILD = build-essential pkg-config python3-dev python3-venv libev-dev libinih-dev \
              $(or $(shell apt-cache pkgnames libllhttp-dev 2>/dev/null),node-llhttp)
-DEPS_TEST  = libcmocka-dev clang clang-format clang-tidy cppcheck nginx-light haproxy curl wrk \
+DEPS_TEST  = libcmocka-dev clang clang-format clang-tidy cppcheck nginx-light haproxy valgrind curl wrk \
              apache2-utils postgresql \
              $(shell apt-cache depends clang 2>/dev/null | sed -n 's/.*: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p')
 
