@@ -27,6 +27,8 @@ static size_t title_bytes;
 static sigset_t first_mask;
 static char **first_arguments; /* [first_count + 1], for life */
 static int first_count;
+/* For life: libc forgets what leaves environ. Never read, but leak checkers find it. */
+static char **first_environment __attribute__((used));
 static char *home;
 static char *executable; /* what runs now, where its name is not a path */
 
@@ -68,6 +70,8 @@ void process_init(int argc, char **argv)
     char *end = contiguous_end(environ, contiguous_end(argv, argv[0]));
 
     environ = copy_strings(environ, variables);
+    first_environment = xcalloc(variables + 1, sizeof *first_environment);
+    memcpy(first_environment, environ, variables * sizeof *environ);
     title = argv[0];
     title_bytes = (size_t)(end - argv[0]);
     first_arguments = copy_strings(argv, (size_t)argc);

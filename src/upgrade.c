@@ -30,7 +30,7 @@ void upgrade_init(struct upgrade *u)
     *u = (struct upgrade){.heard_fd = -1, .tell_fd = -1};
     const char *text = getenv(TELL_VARIABLE);
     int pid, tell_fd;
-    if (text != NULL && sscanf(text, "%d %d", &pid, &tell_fd) == 2 && pid == getppid()) {
+    if (text != NULL && sscanf(text, "%d %d", &pid, &tell_fd) == 2 && pid > 0 && tell_fd > 2) {
         u->predecessor = pid;
         u->tell_fd = tell_fd;
         fcntl(tell_fd, F_SETFD, FD_CLOEXEC);

@@ -73,21 +73,20 @@ def test_what_needs_a_restart_is_named_and_stays(server: Start) -> None:
 def test_broken_settings_keep_the_old_generation(server: Start) -> None:
     s = from_ini(server, "workers = 2")
     workers = wait_for_workers(s, 2)
-    for text, sentence in (
+    cases = (
         ("wokers = 2", r"it\.ini:5: there is no option wokers; did you mean workers\?"),
         ("keep-alive = soon", r'it\.ini:5: keep-alive: "soon" is not a duration'),
         ("forwarded-allow-ips = nonsense", r'forwarded-allow-ips: "nonsense" is no address'),
         ("chdir = /nonexistent", r"chdir: cannot change to /nonexistent"),
-    ):
+    )
+    for count, (text, sentence) in enumerate(cases, 1):
         write_ini(s, text)
         s.signal(signal.SIGHUP)
         assert s.log_contains(rf"^myserver: {sentence}"), s.log
-        before = s.log.count("reload failed")
-        wait_for(lambda: s.log.count("reload failed") > before - 1 and len(s.molds()) == 1)
+        wait_for(lambda: s.log.count("reload failed") == count and len(s.molds()) == 1)  # noqa: B023
     (s.dir / "it.ini").unlink()
     s.signal(signal.SIGHUP)
-    assert s.log_contains(r"reload failed: the settings or the virtual environment are wrong")
-    wait_for(lambda: s.log.count("reload failed") == 5, what="five failed reloads")
+    wait_for(lambda: s.log.count("reload failed: the settings or the virtual") == 5)
     assert s.workers() == workers
     assert s.get("/").status == 200
     write_ini(s, "workers = 2")
