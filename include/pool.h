@@ -70,7 +70,8 @@ struct pool {
     ev_async *bell; /* wakes the leader out of its sleep */
     /* Accepts the connection that set `newcomer`; NULL: it has gone, or may not come in. */
     struct conn *(*accept)(void *context);
-    void *newcomer; /* its context: who waits in the kernel; NULL: nobody. Leader. */
+    void *newcomer;    /* its context: who waits in the kernel; NULL: nobody. Leader. */
+    bool newcomer_ran; /* and not one of those that are here: their turn. Leader. */
 };
 
 /* No thread is started yet. Borrows all; `slots` are the threads' on the board. */

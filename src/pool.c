@@ -129,9 +129,24 @@ static bool has_garbage_to_drop(struct pool *pool)
 static struct conn *meet_newcomer(struct pool *pool)
 {
     void *context = pool->newcomer;
+    if (pool->newcomer_ran && !TAILQ_EMPTY(&pool->shared->readable))
+        return NULL;
     pool->newcomer = NULL;
     struct conn *c = context ? pool->accept(context) : NULL;
-    return c && intake_read(c) == CONN_RUNS ? c : NULL;
+    pool->newcomer_ran = c && intake_read(c) == CONN_RUNS;
+    return pool->newcomer_ran ? c : NULL;
+}
+
+/* Of those that are here, the first whose request is whole. */
+static struct conn *read_next(struct pool *pool)
+{
+    struct conn *c;
+    while ((c = TAILQ_FIRST(&pool->shared->readable)))
+        if (intake_read(c) == CONN_RUNS) {
+            pool->newcomer_ran = false;
+            return c;
+        }
+    return NULL;
 }
 
 /* Runs the loop until there is a request for the calling thread (returned), or the pool stops
@@ -145,11 +160,8 @@ static struct conn *lead(struct pool *pool, struct pool_thread *thread)
         run_loop(pool, EVRUN_NOWAIT);
     for (;;) {
         resume_returned(pool);
-        if ((c = meet_newcomer(pool)))
+        if ((c = meet_newcomer(pool)) || (c = read_next(pool)))
             return c;
-        while ((c = TAILQ_FIRST(&shared->readable)))
-            if (intake_read(c) == CONN_RUNS)
-                return c;
         if (has_garbage_to_drop(pool)) {
             python_acquire(&thread->python);
             pool_drop_garbage(pool);

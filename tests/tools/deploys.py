@@ -195,7 +195,7 @@ class Clients:
             try:
                 await asyncio.wait_for(asker.ask(), 60)
                 self.count(kind).answered += 1
-                self.times.setdefault(self.phase, []).append(time.monotonic() - begin)
+                self.times.setdefault(f"{self.phase} {kind}", []).append(time.monotonic() - begin)
                 continue
             except Gone:
                 if self.phase in ("term", "end"):
@@ -411,16 +411,16 @@ class Deploys:
         for phase, kinds in counts.items():
             for kind, count in kinds.items():
                 lost = sum(count.failed.values())
+                took = sorted(times.get(f"{phase} {kind}", [])) or [0.0]
+                p50, p99, most = took[len(took) // 2], took[len(took) * 99 // 100], took[-1]
                 print(
                     f"{phase:9} {kind:6} {count.answered:8} answered {lost:4} lost"
                     f" {count.again:4} sent again {count.refused:4} refused"
+                    f"  p50 {p50 * 1000:.0f}, p99 {p99 * 1000:.0f}, most {most * 1000:.0f} ms"
                     f"  {dict(count.failed) or ''}"
                 )
                 if phase != "kills" and lost:
                     wrong.append(f"{phase}, {kind}: {dict(count.failed)}")
-            if took := sorted(times.get(phase, [])):
-                p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
-                print(f"{phase:9} p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
         lost_to_kills = sum(
             sum(count.failed.values()) for count in counts.get("kills", {}).values()
         )
