@@ -44,6 +44,8 @@ def test_no_descriptor_is_inherited(server: Start, threads: int) -> None:
         binds=["127.0.0.1:0", "unix:app.sock"],
         access_logfile="access.log",
         body_buffer="4k",
+        control="unix:control.sock",
+        stats="unix:stats.sock",
     )
     imported = s.log_contains(r"at import: (.*)")
     assert imported and numbers(imported[1]) == {0, 1, 2}, imported[1]
@@ -69,7 +71,14 @@ def descriptors(pid: int) -> dict[int, str]:
 
 def test_every_descriptor_is_closed_on_exec(server: Start) -> None:
     """Of the master, the mold and a worker, by what the kernel says of each."""
-    s = server("hello:application", binds=["127.0.0.1:0", "unix:app.sock"], access_logfile="a.log")
+    s = server(
+        "hello:application",
+        binds=["127.0.0.1:0", "unix:app.sock"],
+        access_logfile="a.log",
+        error_logfile="-",
+        control="unix:control.sock",
+        stats="unix:stats.sock",
+    )
     with Wire(s) as wire:
         assert wire.ask("/").status == 200
         for process in s.relatives():
