@@ -9,14 +9,19 @@ import time
 import myserver
 
 
+def say(text: str) -> None:
+    """Print in one piece: print() writes the end of the line by itself."""
+    os.write(1, f"{text}\n".encode())
+
+
 def hook() -> None:
     """Run at exit."""
-    print(f"atexit in {os.getpid()}", flush=True)
+    say(f"atexit in {os.getpid()}")
 
 
 def stuck_hook() -> None:
     """Never end at exit."""
-    print("atexit is stuck", flush=True)
+    say("atexit is stuck")
     time.sleep(600)
 
 
@@ -28,7 +33,7 @@ def bad_hook() -> None:
 def work(seconds: float) -> None:
     """A thread of the application."""
     time.sleep(seconds)
-    print("the thread has ended", flush=True)
+    say("the thread has ended")
 
 
 @myserver.postfork

@@ -12,6 +12,11 @@ LOCK = threading.Lock()
 LOCK.acquire()
 
 
+def say(text: str) -> None:
+    """Print in one piece: print() writes the end of the line by itself."""
+    os.write(1, f"{text}\n".encode())
+
+
 def recv() -> None:
     """Wait for bytes that nobody sends."""
     PAIRS.append(socket.socketpair())
@@ -52,7 +57,7 @@ def swallow() -> None:
         try:
             loop()
         except BaseException as error:
-            print(f"swallowed {type(error).__name__}", flush=True)
+            say(f"swallowed {type(error).__name__}")
 
 
 def database() -> None:
@@ -97,7 +102,7 @@ def busy(seconds: float) -> None:
 def application(environ, start_response):
     """Get stuck as the path says; /sleep/1.5 and /busy/1.5 end after so long and answer."""
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
-    print(f"running {path}", flush=True)
+    say(f"running {path}")
     if query.startswith("timeout="):
         environ["myserver.set_timeout"](float(query.removeprefix("timeout=")))
     if path == "/drip":
@@ -115,7 +120,7 @@ def application(environ, start_response):
     elif path == "/gone":
         while not environ["myserver.client_disconnected"]():
             time.sleep(0.01)
-        print("the client has gone", flush=True)
+        say("the client has gone")
     elif path in WAYS:
         WAYS[path]()
     body = bytes(64 * 65536) if path == "/big" else str(os.getpid()).encode()
