@@ -3,11 +3,15 @@
 #define MYSERVER_INBOX_H
 
 #include "conn.h"
+#include "worker.h"
 
 /* Sends an idle connection to the worker behind `write_fd` and closes it here; false when that
  * inbox is full: nothing has changed then. Leader, state CONN_IDLE. */
 MUST_CHECK bool inbox_give(struct conn *c, int write_fd);
 /* Takes in what others gave, until the inbox is empty. Leader. */
 void inbox_adopt_all(struct conn_shared *shared, int read_fd);
+/* In the master: moves what lies in an inbox that nobody reads to another. What does not go in
+ * there goes back. */
+void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to);
 
 #endif

@@ -3,7 +3,7 @@
  * Owns: nothing. A kept-alive connection whose request would wait behind a busy worker, or whose
  * worker drains, moves to another one: the descriptor and where it came from in one datagram, at
  * a moment when nothing of a request has been read, so nothing can be lost. What is in the inbox
- * of a worker that dies, its successor finds. */
+ * of a worker that dies, the master gives to another: a successor may have another slot. */
 #include "inbox.h"
 #include "log.h"
 
@@ -18,10 +18,9 @@ union control {
     char room[CMSG_SPACE(sizeof(int))];
 };
 
-bool inbox_give(struct conn *c, int write_fd)
+static bool send_one(int write_fd, const struct conn_origin *origin, int fd)
 {
-    struct conn_shared *shared = c->shared;
-    struct iovec piece = {&c->origin, sizeof(c->origin)};
+    struct iovec piece = {(void *)origin, sizeof(*origin)};
     union control control = {0};
     struct msghdr message = {.msg_iov = &piece,
                              .msg_iovlen = 1,
@@ -29,16 +28,21 @@ bool inbox_give(struct conn *c, int write_fd)
                              .msg_controllen = sizeof(control)};
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
-    assert(c->state == CONN_IDLE && !c->exchange);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &c->fd, sizeof(int));
-    if (sendmsg(write_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    memcpy(CMSG_DATA(header), &fd, sizeof(int));
+    return sendmsg(write_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+bool inbox_give(struct conn *c, int write_fd)
+{
+    assert(c->state == CONN_IDLE && !c->exchange);
+    if (!send_one(write_fd, &c->origin, c->fd))
         return false;
     /* Our epoll watches the open file, which lives on over there: closing alone would leave it
      * watched for ever (epoll(7), Q6). libev has no call for this. */
-    (void)epoll_ctl(shared->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+    (void)epoll_ctl(c->shared->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     conn_close(c, "given to another worker");
     return true;
 }
@@ -70,4 +74,17 @@ void inbox_adopt_all(struct conn_shared *shared, int read_fd)
     int fd;
     while ((fd = take_one(read_fd, &origin)) >= 0)
         conn_adopt(shared, fd, &origin);
+}
+
+void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to)
+{
+    struct conn_origin origin;
+    bool forwarded = true;
+    int fd;
+    while (forwarded && (fd = take_one(from->read_fd, &origin)) >= 0) {
+        forwarded = send_one(to->write_fd, &origin, fd);
+        if (!forwarded && !send_one(from->write_fd, &origin, fd))
+            log_error("a connection given to a worker that is gone was lost: %s", strerror(errno));
+        close(fd);
+    }
 }

@@ -18,6 +18,7 @@
 #include "config.h"
 #include "config_reload.h"
 #include "event.h"
+#include "inbox.h"
 #include "inherit.h"
 #include "listen.h"
 #include "log.h"
@@ -254,6 +255,20 @@ static void settle_stop(struct book *b)
     }
 }
 
+/* Connections that were given to a worker that has gone since. */
+static void settle_inboxes(struct book *b)
+{
+    unsigned heir = 0, workers = b->board->workers;
+    for (unsigned i = 0; i < workers; i++) {
+        if (b->slots[i].state != SLOT_EMPTY)
+            continue;
+        for (unsigned tried = 0; tried < workers && b->slots[heir].state != SLOT_SERVING; tried++)
+            heir = (heir + 1) % workers;
+        if (b->slots[heir].state == SLOT_SERVING)
+            inbox_forward(&b->inboxes[i], &b->inboxes[heir]);
+    }
+}
+
 static void settle(struct book *b)
 {
     if (b->stop != STOP_NOT) {
@@ -263,6 +278,7 @@ static void settle(struct book *b)
     settle_control(b);
     settle_molds(b);
     settle_workers(b);
+    settle_inboxes(b);
     settle_announcement(b);
 }
 

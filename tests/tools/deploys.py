@@ -272,6 +272,8 @@ class Deploys:
             self.clients.kill()
         self.nginx.terminate()
         self.nginx.wait(10)
+        if self.options.log:
+            shutil.copy(self.server.log_path, self.options.log)
         self.server.close()
         for directory in (self.directory, self.server.env.get("SHOP_VAR", "")):
             shutil.rmtree(directory, ignore_errors=True)
@@ -452,6 +454,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--quiet", type=float, default=5.0, help="seconds of load alone")
     parser.add_argument("--shop", action="store_true", help="the Django project, not a plain page")
     parser.add_argument("--path", default="/")
+    parser.add_argument("--log", help="keep the server's log in this file")
     return parser.parse_args(args)
 
 
