@@ -61,7 +61,8 @@ class Bench:
     binary: Path
     project: Path
     pages: tuple[str, ...]
-    requests: int
+    requests: int  # of each page, for the largest number of workers
+    most_workers: int
     rest_s: float
     rounds: int = 25
     extra: tuple[str, ...] = ()
@@ -270,14 +271,15 @@ def _is_listening(port: int) -> bool:
 
 
 def measure_memory(bench: Bench, command: Command, workers: int) -> dict[str, Any]:
-    """Memory before and after the full collections."""
+    """Memory before and after the full collections; each worker gets the same number of requests."""
+    requests = bench.requests * workers // bench.most_workers
     with Running(bench, command, workers) as server:
         server.wait_for_answer(bench.pages[0])
         server.wait_for_rest()
         idle = memory_proc.total_pss(server.pids())
         seen: Counter[int] = Counter()
         for page in bench.pages:
-            seen += server.drive(page, bench.requests)
+            seen += server.drive(page, requests)
         before = server.measure(seen)
         server.collect()
         after = server.measure(seen)
@@ -341,7 +343,7 @@ def slope(totals: dict[int, float]) -> float:
 def measure_server(bench: Bench, name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Everything about one server."""
     command = SERVERS[name]
-    most = args.workers[-1]
+    most = max(args.workers)
     by_workers = {n: measure_memory(bench, command, n) for n in args.workers}
     found = {"server": name, "workers": most} | by_workers[most]
     if len(by_workers) > 1:
@@ -438,7 +440,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few servers, 8 workers, no timings")
     parser.add_argument("--pages", action="store_true", help="compare our pages with the mold's")
     parser.add_argument("--option", nargs="*", default=[], help="more options for ours")
-    parser.add_argument("--output", type=Path, help="write the results there, as JSON")
+    parser.add_argument("--output", type=Path, help="add the results to this JSON file")
     args = parser.parse_args()
     if args.quick:
         args.workers, args.repeats = [8], 0
@@ -469,32 +471,49 @@ def prepare(args: argparse.Namespace, directory: Path, database_url: str | None)
         project=directory,
         pages=SMALL_PAGES if args.small else PAGES,
         requests=args.requests,
+        most_workers=max(args.workers),
         rest_s=2 if args.quick else 5,
         extra=tuple(f"--{option}" for option in args.option),
         env={"DATABASE_URL": database_url} if database_url else {},
     )
 
 
-def run(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
-    """The table, printed line by line."""
-    print(f"Python {bench.version}, {args.workers[-1]} workers; MB\n{table_row()}")
-    results = []
+def facts(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
+    """What was measured, and where."""
+    return {
+        "python": bench.version,
+        "versions": versions(bench.venv),
+        "machine": machine(),
+        "project": "hello and one page" if args.small else "300 models",
+        "pages": bench.pages,
+        "requests_of_each": bench.requests,
+        "rounds": bench.rounds,
+    }
+
+
+def save(path: Path, about: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    """Writes them; of other servers, what the file has already stays."""
+    new = {result["server"] for result in results}
+    old = json.loads(path.read_text())["results"] if path.exists() else []
+    kept = [result for result in old if result["server"] not in new]
+    order = list(SERVERS)
+    merged = sorted(kept + results, key=lambda result: order.index(result["server"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(about | {"results": merged}, indent=1) + "\n")
+
+
+def run(args: argparse.Namespace, bench: Bench) -> None:
+    """The table, printed and saved line by line."""
+    print(f"Python {bench.version}, {max(args.workers)} workers; MB\n{table_row()}")
+    about, results = facts(args, bench), []
     for name in args.servers or SERVERS:
         results.append(measure_server(bench, name, args))
         print(table_row(results[-1]), flush=True)
         if "start_s" in results[-1]:
             text = "  start {start_s} s, python -c {python_s} s: {start_to_python}"
             print(text.format(**results[-1]))
-    return {
-        "python": bench.version,
-        "versions": versions(bench.venv),
-        "machine": machine(),
-        "project": "small" if args.small else "300 models",
-        "pages": bench.pages,
-        "requests_of_each": bench.requests,
-        "rounds": bench.rounds,
-        "results": results,
-    }
+        if args.output:
+            save(args.output, about, results)
 
 
 def main() -> None:
@@ -513,10 +532,7 @@ def main() -> None:
 
             memory_pages.report(bench, SERVERS["prewarm"])
             return
-        found = run(args, bench)
-        if args.output:
-            args.output.parent.mkdir(parents=True, exist_ok=True)
-            args.output.write_text(json.dumps(found, indent=1) + "\n")
+        run(args, bench)
 
 
 if __name__ == "__main__":
