@@ -14,6 +14,7 @@
 #include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -79,6 +80,16 @@ static void name_tcp(const struct open_context *context, struct listener *l)
 
 /* ---- host:port ---- */
 
+/* Requests only: a worker that accepted before the request is there would hold it, unread, while
+ * it runs another one that came meanwhile. Who sends nothing is handed over after a second. */
+static void defer_accept(const struct open_context *context, int fd)
+{
+    int defer_s = 1;
+    if (strcmp(context->option, "bind") == 0 &&
+        setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_s, sizeof defer_s) != 0)
+        log_debug("%s: connections come before their requests: %s", context->bind, strerror(errno));
+}
+
 static char *tcp_name(const struct listener *l)
 {
     return xasprintf(l->family == AF_INET6 ? "[%s]:%s" : "%s:%s", l->server_name, l->server_port);
@@ -101,6 +112,7 @@ static int try_tcp(struct open_context *context, const struct addrinfo *address)
         close(fd);
         return error;
     }
+    defer_accept(context, fd);
     start(context, fd);
     struct listener *l = add(context, fd, address->ai_family);
     name_tcp(context, l);
