@@ -16,6 +16,7 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -210,9 +211,19 @@ static void set_environment(const struct config *config)
     }
 }
 
+/* glibc gives each thread an arena, where the same objects leave other holes: with 4 threads a
+ * worker had 11.6 instead of 9.0 MB of its own. Whoever holds the interpreter allocates alone
+ * anyway. */
+static void keep_one_arena(void)
+{
+    if (!getenv("MALLOC_ARENA_MAX"))
+        (void)mallopt(M_ARENA_MAX, 1);
+}
+
 void python_start(const struct config *config)
 {
     set_environment(config);
+    keep_one_arena();
     PyImport_AppendInittab("_myserver", pymodule_create);
     start_interpreter(config->virtualenv);
     import_boot();
