@@ -22,7 +22,7 @@ enum proxy_result {
 
 struct proxy_header {
     size_t bytes;    /* of the connection, before its first request */
-    bool has_client; /* false: the balancer speaks for itself (LOCAL, UNKNOWN, unix) */
+    bool has_client; /* false: it speaks for itself (LOCAL) or does not say (UNKNOWN, unix) */
     union {
         struct sockaddr any;
         struct sockaddr_in v4;

@@ -209,6 +209,8 @@ static enum conn_step read_proxy_header(struct conn *c, size_t got)
     c->origin.proxy_due = false;
     if (header.has_client)
         conn_set_peer(c, &header.client.any); /* trusted to speak of others only if it is a proxy */
+    else
+        c->origin.peer_trusted = false; /* whoever it is, the balancer does not say */
     buf_consume(in, header.bytes);
     if (in->len > 0)
         stamp_first_byte(c);

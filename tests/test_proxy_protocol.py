@@ -100,6 +100,15 @@ def test_forwarded_headers_of_a_client(start: Start) -> None:
             assert environ["REMOTE_ADDR"] == client
 
 
+def test_forwarded_headers_of_an_unknown_client(start: Start) -> None:
+    """Nobody vouches for them."""
+    s = start("auto")
+    for header in (V1_UNKNOWN, V2_LOCAL):
+        with Wire(s) as wire:
+            environ = seen(wire.send(header), "/environ", "X-Forwarded-For: 203.0.113.9")
+            assert environ["REMOTE_ADDR"] == "127.0.0.1"
+
+
 WRONG = {
     "no header": request("GET", "/"),
     "bad address": V1.replace(b".7", b".777"),
