@@ -97,23 +97,28 @@ void exchange_note_freed(struct conn_shared *shared)
     pthread_mutex_unlock(&shared->free_lock);
 }
 
-/* Of those that nobody has used for a while. */
-static void shed_files(struct conn_shared *shared)
+/* Of those that nobody has used for so many ticks. */
+static void shed_files(struct conn_shared *shared, unsigned unused_ticks)
 {
     pthread_mutex_lock(&shared->free_lock);
-    shared->ticks++;
     for (struct exchange *e = shared->free_exchanges; e; e = e->next_free)
-        if (shared->ticks - e->freed_tick > SHED_TICKS)
+        if (shared->ticks - e->freed_tick >= unused_ticks)
             body_shed(&e->http.body);
     pthread_mutex_unlock(&shared->free_lock);
+}
+
+void exchange_shed_files(struct conn_shared *shared)
+{
+    shed_files(shared, 0);
 }
 
 /* When a flood is over. malloc keeps what was freed below anything that is still in use: 5,000
  * half heads left 50 MB behind. */
 void exchange_trim(struct conn_shared *shared)
 {
-    shed_files(shared);
+    shed_files(shared, SHED_TICKS);
     pthread_mutex_lock(&shared->free_lock);
+    shared->ticks++;
     bool over =
         shared->given_back >= FLOOD_CONNS && shared->given_back == shared->given_back_before;
     if (over)

@@ -40,8 +40,10 @@ void intake_refuse(struct conn *c, unsigned status, const char *reason)
 {
     struct exchange *e = c->exchange;
     e->end = reason;
-    if (e->http.body.error)
+    if (e->http.body.error) {
         log_error("%s: %s in %s", reason, strerror(e->http.body.error), c->shared->config->tmp_dir);
+        exchange_shed_files(c->shared);
+    }
     log_info("refused a request from %s: %u %s", e->resolved ? e->client : c->origin.peer, status,
              reason);
     answer_error(c, status);
