@@ -23,6 +23,7 @@ from harness import (
     StartFailed,
     can_connect,
     processes,
+    read_all,
     run,
     wait_for,
 )
@@ -409,12 +410,14 @@ def test_nothing_stays_on_disk(server: Start) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_term_answers_who_waits_in_the_queue(server: Start, threads: int) -> None:
     s = server("slow", workers=2, threads=threads)
-    clients = [Client(s, "/0.3") for _ in range(12)]
+    clients = [s.connect() for _ in range(12)]
+    for client in clients:
+        client.sendall(b"GET /0.3 HTTP/1.1\r\nHost: x\r\n\r\n")
     wait_for(lambda: s.log.count("sleeping") >= 2)
     assert s.stop() == 0
     for client in clients:
-        client.join()
-    assert [client.error for client in clients if client.error] == []
+        assert read_all(client).startswith(b"HTTP/1.1 200 OK\r\n")
+        client.close()
 
 
 def test_other_signals_do_nothing(server: Start) -> None:
