@@ -1,7 +1,7 @@
 """Draws what `memory.py --output` has measured: `memory_plot.py RESULT.json...`, with matplotlib.
 
 One bar for each server: the memory of all its processes after one full collection in each worker;
-a mark for what it had before. An SVG and a PNG beside each result, for light and dark pages.
+a mark for what it had before. Two SVGs beside each result, for light and dark pages.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ def main() -> None:
         result = json.loads(path.read_text())
         for name, theme in THEMES.items():
             figure = draw(result, theme)
-            for kind in ("svg", "png"):
-                figure.savefig(path.with_name(f"{path.stem}-{name}.{kind}"), dpi=110)
+            figure.savefig(path.with_name(f"{path.stem}-{name}.svg"))
             plt.close(figure)
 
 
