@@ -113,8 +113,7 @@ endif
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 DEFINES  := -D_GNU_SOURCE -DMYSERVER_VERSION='"$(VERSION)"' -DMYSERVER_PYTHON='"$(PY_VERSION)"' \
-            -DMYSERVER_PYTHON_EXECUTABLE='"$(PY_PROGRAM)"' \
-            -DMYSERVER_PACKAGE_DIR='"$(CURDIR)/python"'
+            -DMYSERVER_PYTHON_EXECUTABLE='"$(PY_PROGRAM)"'
 BASE_CFLAGS := -std=gnu17 -fPIE -iquote include -isystem $(PY_INCLUDE) $(LLHTTP_CFLAGS) $(DEFINES)
 ALL_CFLAGS  := $(BASE_CFLAGS) $(WARNINGS) $(FLAVOUR_FLAGS) $(CFLAGS)
 # Exported, so that libpython calls ours: see src/gil.c.
