@@ -21,5 +21,8 @@ struct backlog {
 void backlog_init(struct backlog *all, const struct listeners *listeners);
 /* Asks the kernel; needs no descriptor of the sockets. */
 void backlog_read(struct backlog *all, size_t count);
+/* Whether connections to these ports are on their way into a queue: the handshake, or since
+ * TCP_DEFER_ACCEPT the request, is not there yet. False also where the kernel does not tell. */
+MUST_CHECK bool backlog_has_handshakes(const struct listeners *listeners);
 
 #endif

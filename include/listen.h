@@ -44,10 +44,12 @@ void listen_pass_on(const struct listeners *all);
 /* Looks at the words only, and opens nothing: die(EXIT_CONFIG) where they are malformed. */
 void listen_check(const char *option, const struct config_list *binds);
 /* No new connection begins any more, while those whose handshake is under way complete it: who
- * accepts for LISTEN_LAST_CALL_MS more and then closes has cut off nobody. Only sockets that we
- * made: what is inherited others may go on using. */
+ * accepts for LISTEN_LAST_CALL_MS more, and until backlog_has_handshakes says that there are none,
+ * and then closes, has cut off nobody. After LISTEN_LAST_CALL_MOST_MS only the dead are left. Only
+ * sockets that we made: what is inherited others may go on using. */
 void listen_begin_close(const struct listeners *all);
-#define LISTEN_LAST_CALL_MS 100
+#define LISTEN_LAST_CALL_MS      100
+#define LISTEN_LAST_CALL_MOST_MS 1500
 /* Closes the descriptors; with `unlink_paths` also removes the unix sockets we made (only if
  * the path still is ours). Frees all. */
 void listen_close(struct listeners *all, bool unlink_paths);

@@ -16,6 +16,7 @@
 #include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -33,7 +34,8 @@ void backlog_init(struct backlog *all, const struct listeners *listeners)
     }
 }
 
-static bool ask(int netlink_fd, int family)
+/* All sockets of the family in one state; `port` of TCP, 0 for any. */
+static bool ask(int netlink_fd, int family, unsigned state, uint16_t port)
 {
     struct {
         struct nlmsghdr header;
@@ -45,13 +47,14 @@ static bool ask(int netlink_fd, int family)
         .header = {.nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
     if (family == AF_UNIX) {
         request.wish.unix_ = (struct unix_diag_req){.sdiag_family = AF_UNIX,
-                                                    .udiag_states = 1u << TCP_LISTEN,
+                                                    .udiag_states = 1u << state,
                                                     .udiag_show = UDIAG_SHOW_RQLEN};
         request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.wish.unix_);
     } else {
         request.wish.inet = (struct inet_diag_req_v2){.sdiag_family = (uint8_t)family,
                                                       .sdiag_protocol = IPPROTO_TCP,
-                                                      .idiag_states = 1u << TCP_LISTEN};
+                                                      .idiag_states = 1u << state,
+                                                      .id = {.idiag_sport = htons(port)}};
         request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.wish.inet);
     }
     ssize_t len = (ssize_t)request.header.nlmsg_len;
@@ -118,9 +121,38 @@ void backlog_read(struct backlog *all, size_t count)
             wanted[f] = wanted[f] || families[f] == all[i].family;
     }
     for (size_t f = 0; f < ARRAY_LEN(families) && netlink_fd >= 0; f++)
-        if (wanted[f] && ask(netlink_fd, families[f]))
+        if (wanted[f] && ask(netlink_fd, families[f], TCP_LISTEN, 0))
             while (take_answers(netlink_fd, all, count))
                 continue;
     if (netlink_fd >= 0)
         close(netlink_fd);
+}
+
+/* Any answer but the end. */
+static bool has_answer(int netlink_fd)
+{
+    _Alignas(struct nlmsghdr) char bytes[ANSWER_BYTES];
+    bool any = false, more = true;
+    while (more) {
+        ssize_t got = recv(netlink_fd, bytes, sizeof bytes, 0);
+        more = got >= (ssize_t)sizeof(struct nlmsghdr) &&
+               ((struct nlmsghdr *)bytes)->nlmsg_type == SOCK_DIAG_BY_FAMILY;
+        any = any || more;
+    }
+    return any;
+}
+
+bool backlog_has_handshakes(const struct listeners *listeners)
+{
+    int netlink_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    bool any = false;
+    for (size_t i = 0; i < listeners->count && netlink_fd >= 0 && !any; i++) {
+        const struct listener *l = &listeners->items[i];
+        any = l->family != AF_UNIX &&
+              ask(netlink_fd, l->family, TCP_SYN_RECV, (uint16_t)atoi(l->server_port)) &&
+              has_answer(netlink_fd);
+    }
+    if (netlink_fd >= 0)
+        close(netlink_fd);
+    return any;
 }

@@ -416,7 +416,9 @@ static void remove_path(const struct listener *l)
 
 /* Drops every packet that begins a connection, on TCP sockets: byte 13 of the segment has the
  * flags. Its sender tries again after a second, and is refused when the socket is closed by then.
- * Closing at once would reset who has got our SYN+ACK but is not in the queue yet. */
+ * Closing at once would reset who has got our SYN+ACK but is not in the queue yet: with
+ * TCP_DEFER_ACCEPT, everybody who has not sent his request. Without it, the next segment will do:
+ * the request, or the answer to our SYN+ACK, which the kernel repeats after a second. */
 static void ignore_syn(int fd)
 {
     struct sock_filter code[] = {
@@ -428,6 +430,8 @@ static void ignore_syn(int fd)
     struct sock_fprog program = {.len = ARRAY_LEN(code), .filter = code};
     if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
         log_debug("new connections cannot be held off: %s", strerror(errno));
+    int defer_s = 0;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_s, sizeof defer_s);
 }
 
 void listen_begin_close(const struct listeners *all)

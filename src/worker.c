@@ -5,6 +5,7 @@
  * is free: the kernel's queue is then the one queue of all workers. Never parses, never runs
  * Python but to stop it. */
 #include "worker.h"
+#include "backlog.h"
 #include "balance.h"
 #include "board.h"
 #include "config.h"
@@ -60,6 +61,7 @@ static struct {
     uint64_t full_quiet_until_ms;
     uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
     uint64_t retire_ms;       /* when the clock gets there; 0: never */
+    uint64_t last_call_until_ms;
 } worker;
 
 /* --- accepting ------------------------------------------------------------------------------ */
@@ -209,15 +211,19 @@ static void stop_when_drained(void)
     _exit(EXIT_OK);
 }
 
-/* Who is in the kernel's queues now would be answered by nobody else. */
+/* Who is in the kernel's queues now would be answered by nobody else. Asked before, because who
+ * comes into a queue between the two would be lost. */
 static void on_last_call(struct ev_loop *loop, ev_timer *watcher, int events)
 {
-    (void)loop;
-    (void)watcher;
     (void)events;
+    bool more = now_ms() < worker.last_call_until_ms &&
+                backlog_has_handshakes(worker.seed->listeners);
     for (size_t i = 0; i < worker.seed->listeners->count; i++)
         while (accept_one(&worker.acceptors[i]))
             continue;
+    if (more)
+        return;
+    ev_timer_stop(loop, watcher);
     close_listeners();
     stop_when_drained();
 }
@@ -232,6 +238,7 @@ static void begin_drain(const char *why, bool last)
     atomic_store(&worker.shared.last_requests, true);
     atomic_store(&worker.seed->board->worker[worker.seed->slot].state, BOARD_WORKER_DRAINING);
     set_title("draining");
+    worker.last_call_until_ms = now_ms() + LISTEN_LAST_CALL_MOST_MS;
     if (last)
         ev_timer_start(worker.shared.loop, &worker.last_call);
     else
@@ -418,7 +425,8 @@ static void watch(void)
     ev_prepare_init(&worker.before_sleep, on_before_sleep);
     ev_prepare_start(loop, &worker.before_sleep);
     ev_timer_init(&worker.accept_pause, on_accept_pause_end, ACCEPT_PAUSE_S, 0.);
-    ev_timer_init(&worker.last_call, on_last_call, LISTEN_LAST_CALL_MS / 1000., 0.);
+    ev_timer_init(&worker.last_call, on_last_call, LISTEN_LAST_CALL_MS / 1000.,
+                  LISTEN_LAST_CALL_MS / 1000.);
     balance_init(&worker.balance, &worker.shared, worker.seed);
     ev_io_init(&worker.inbox, on_inbox, worker.seed->inboxes[worker.seed->slot].read_fd, EV_READ);
     ev_io_start(loop, &worker.inbox);

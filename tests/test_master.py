@@ -420,6 +420,25 @@ def test_term_answers_who_waits_in_the_queue(server: Start, threads: int) -> Non
         client.close()
 
 
+def test_term_answers_who_has_connected_and_is_slow_to_ask(server: Start) -> None:
+    """His kernel says that he is connected; ours waits for his request to queue him."""
+    s = server("slow", workers=2)
+    wait_for_workers(s, 2)
+    clients = [s.connect() for _ in range(4)]
+    s.signal(signal.SIGTERM)
+    wait_for(lambda: s.log.count("draining: told to stop") == 2)
+    time.sleep(0.3)  # three times the last call
+    for client in clients[:2]:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    for client in clients[:2]:
+        assert read_all(client).startswith(b"HTTP/1.1 200 OK\r\n")
+    start = time.monotonic()
+    assert s.wait() == 0  # the others, who never ask, do not hold it
+    assert time.monotonic() - start < 5 * SLOWNESS
+    for client in clients:
+        client.close()
+
+
 def test_other_signals_do_nothing(server: Start) -> None:
     s = server()
     (worker,) = s.workers()
