@@ -46,9 +46,8 @@ static bool ask(int netlink_fd, int family, unsigned state, uint16_t port)
     } request = {
         .header = {.nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
     if (family == AF_UNIX) {
-        request.wish.unix_ = (struct unix_diag_req){.sdiag_family = AF_UNIX,
-                                                    .udiag_states = 1u << state,
-                                                    .udiag_show = UDIAG_SHOW_RQLEN};
+        request.wish.unix_ = (struct unix_diag_req){
+            .sdiag_family = AF_UNIX, .udiag_states = 1u << state, .udiag_show = UDIAG_SHOW_RQLEN};
         request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.wish.unix_);
     } else {
         request.wish.inet = (struct inet_diag_req_v2){.sdiag_family = (uint8_t)family,

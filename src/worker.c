@@ -216,8 +216,8 @@ static void stop_when_drained(void)
 static void on_last_call(struct ev_loop *loop, ev_timer *watcher, int events)
 {
     (void)events;
-    bool more = now_ms() < worker.last_call_until_ms &&
-                backlog_has_handshakes(worker.seed->listeners);
+    bool more =
+        now_ms() < worker.last_call_until_ms && backlog_has_handshakes(worker.seed->listeners);
     for (size_t i = 0; i < worker.seed->listeners->count; i++)
         while (accept_one(&worker.acceptors[i]))
             continue;
