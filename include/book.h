@@ -73,7 +73,6 @@ struct stranger {
 struct book {
     const struct config *config; /* borrowed */
     struct listeners listeners;
-    char *names; /* of the listeners, for the log; owned */
     struct board *board;
     struct worker_inbox *inboxes;
     struct control_sockets control;
@@ -97,6 +96,7 @@ struct book {
     struct upgrade upgrade;
     struct pidfile pidfile;
     bool announced;           /* to all who asked that they be told when we serve */
+    bool said_ready;          /* in the log, when all workers served for the first time */
     uint64_t watchdog_due_ms; /* BOOK_NEVER: nobody waits for it */
     bool reread;              /* the next mold is not the first: it reads the settings itself */
     bool reload_wanted;       /* HUP came, or a file changed */

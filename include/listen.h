@@ -37,6 +37,8 @@ void listen_open(struct listeners *all, const char *option, const struct config_
                  unsigned backlog, mode_t unix_mode);
 /* Takes what systemd passes to the program instead of `bind`. False: nothing. */
 MUST_CHECK bool listen_activated(struct listeners *all);
+/* "http://127.0.0.1:8000/, unix:/run/shop.sock", for the log. Owned by the caller. */
+MUST_CHECK char *listen_urls(const struct listeners *all);
 /* In an upgrade: the other master has them too, or has left them to us. */
 void listen_set_shared(struct listeners *all, bool shared);
 /* In a child that is about to become the next master. */

@@ -123,15 +123,11 @@ static const char *load_failure(int status)
 /* The trial of a new mold is over: its workers serve. */
 static void end_trial(struct book *b)
 {
-    const struct config *c = b->config;
     b->trial = false;
     b->mold_starts = (struct delay){0};
     book_current_mold(b)->deadline_ms = BOOK_NEVER;
     book_end_mold(book_other_mold(b), SIGTERM, now_ms() + BOOK_QUICK_MS);
-    if (!b->served)
-        log_info("ready: serving %s with %u worker%s of %u thread%s on %s", c->app, b->wanted,
-                 b->wanted == 1 ? "" : "s", c->threads, c->threads == 1 ? "" : "s", b->names);
-    else if (b->reloading)
+    if (b->served && b->reloading)
         log_info("reload: generation %u serves, replacing the workers before it", b->generation);
     b->replacing = b->replacing || b->reloading;
     b->served = true;

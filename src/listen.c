@@ -339,6 +339,22 @@ bool listen_activated(struct listeners *all)
     return take_inherited(&context);
 }
 
+char *listen_urls(const struct listeners *all)
+{
+    char *urls = xstrdup("");
+    for (size_t i = 0; i < all->count; i++) {
+        const struct listener *l = &all->items[i];
+        bool is_tcp = l->family != AF_UNIX;
+        char *name = is_tcp ? tcp_name(l) : xstrdup(l->name);
+        char *longer = xasprintf("%s%s%s%s%s", urls, i > 0 ? ", " : "", is_tcp ? "http://" : "",
+                                 name, is_tcp ? "/" : "");
+        free(name);
+        free(urls);
+        urls = longer;
+    }
+    return urls;
+}
+
 void listen_set_shared(struct listeners *all, bool shared)
 {
     for (size_t i = 0; i < all->count; i++)

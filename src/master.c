@@ -13,7 +13,6 @@
 
 #include "board.h"
 #include "book.h"
-#include "buf.h"
 #include "check.h"
 #include "config.h"
 #include "config_reload.h"
@@ -230,6 +229,17 @@ static void settle_workers(struct book *b)
     }
 }
 
+/* The last line of a good start: what is served where. */
+static void say_ready(struct book *b)
+{
+    const struct config *c = b->config;
+    char *urls = listen_urls(&b->listeners);
+    log_info("ready: %s serves %s with %u worker%s of %u thread%s", urls, c->app, b->wanted,
+             b->wanted == 1 ? "" : "s", c->threads, c->threads == 1 ? "" : "s");
+    free(urls);
+    b->said_ready = true;
+}
+
 /* A successor takes over when it can do all that its predecessor does. */
 static void settle_announcement(struct book *b)
 {
@@ -242,6 +252,8 @@ static void settle_announcement(struct book *b)
     }
     if (b->announced)
         pidfile_write(&b->pidfile);
+    if (b->announced && !b->said_ready && b->wanted > 0 && t.serving >= b->wanted)
+        say_ready(b);
 }
 
 static void settle_stop(struct book *b)
@@ -428,11 +440,6 @@ static void open_sockets(struct book *b)
         log_info("the sockets that systemd has opened take the place of bind");
     else
         listen_open(&b->listeners, "bind", &c->bind, c->backlog, c->socket_mode);
-    struct buf names = {0};
-    for (size_t i = 0; i < b->listeners.count; i++)
-        buf_printf(&names, "%s%s", i > 0 ? ", " : "", b->listeners.items[i].name);
-    b->names = xasprintf("%.*s", (int)names.len, names.data);
-    buf_fini(&names);
 }
 
 static void open_inboxes(struct book *b)
@@ -556,7 +563,6 @@ static void master_fini(struct book *b)
     close(b->signal_fd);
     free(b->inboxes);
     free(b->slots);
-    free(b->names);
     upkeep_fini(&b->upkeep);
     pidfile_close(&b->pidfile, b->upgrade.left);
     board_free(b->board);

@@ -153,7 +153,8 @@ def death_times(s: Server) -> list[float]:
 def test_start_and_titles(server: Start) -> None:
     s = server("hello:application", workers=3, threads=2)
     assert s.log_contains(r"master \(\d+\): listening on 127\.0\.0\.1:\d+$")
-    assert s.log_contains(r"ready: serving hello:application with 3 workers of 2 threads on 127")
+    line = rf"ready: {s.url}/ serves hello:application with 3 workers of 2 threads"
+    assert s.log.splitlines()[-1].endswith(line)
     workers, (mold,) = wait_for_workers(s, 3), s.molds()
     assert title_of(s, s.pid).title == "myserver: master [hello:application]"
     assert title_of(s, mold).title == "myserver: mold"

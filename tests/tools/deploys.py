@@ -9,6 +9,9 @@ those requests that ran in them.
 
     tests/tools/deploys.py                  the full counts of `make soak`
     tests/tools/deploys.py --hups 3 ...     fewer
+    tests/tools/deploys.py --pairs 20 --hups 0 ...
+                                            20 reloads with a rest before each, to hold their times
+                                            against each other's
 """
 
 from __future__ import annotations
@@ -191,11 +194,11 @@ class Clients:
         """One client."""
         asker = Asker(kind, ("127.0.0.1", self.ports[kind]), self.path)
         while not over.done():
-            used, begin = asker.writer is not None, time.monotonic()
+            used, phase, begin = asker.writer is not None, self.phase, time.monotonic()
             try:
                 await asyncio.wait_for(asker.ask(), 60)
                 self.count(kind).answered += 1
-                self.times.setdefault(f"{self.phase} {kind}", []).append(time.monotonic() - begin)
+                self.times.setdefault(f"{phase} {kind}", []).append(time.monotonic() - begin)
                 continue
             except Gone:
                 if self.phase in ("term", "end"):
@@ -377,6 +380,11 @@ class Deploys:
         time.sleep(1)
         with self.phase("quiet"):
             time.sleep(o.quiet)
+        for _ in range(o.pairs):
+            with self.phase("rest"):
+                time.sleep(o.quiet)
+            with self.phase("reload"):
+                self.reload()
         with self.phase("hups"):
             for _ in range(o.hups):
                 self.reload()
@@ -439,6 +447,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     """The counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, default in (
+        ("pairs", 0),
         ("hups", 100),
         ("broken", 50),
         ("recycled", 1000),
