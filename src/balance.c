@@ -24,7 +24,8 @@ static int find_free(const struct balance *b)
     for (unsigned i = 1; i < b->board->workers; i++) {
         unsigned slot = (b->slot + i) % b->board->workers;
         const struct board_worker *other = &b->board->worker[slot];
-        if (serves(other) && atomic_load_explicit(&other->free_threads, memory_order_relaxed) > 0)
+        if (serves(other) && atomic_load_explicit(&other->free_threads, memory_order_relaxed) > 0 &&
+            atomic_load_explicit(&other->backlog_ns, memory_order_relaxed) == 0)
             return (int)slot;
     }
     return -1;

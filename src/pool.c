@@ -293,6 +293,7 @@ static void take_over(struct pool *pool)
     lead_as_standby(pool);
     pthread_mutex_lock(&pool->lock);
     pool->led = pool->led_by_standby = false;
+    pool->looked_ns = 0; /* it has accepted nobody: the next leader looks who wants to come in */
     pool->unled_since_ns = now_ns();
     (void)appoint(pool);
     publish_free(pool);

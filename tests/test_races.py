@@ -74,14 +74,15 @@ def test_accepts_again_as_soon_as_a_thread_is_free(server: Callable[..., Server]
     assert sorted(took)[5] < 0.1 * SLOWNESS, took
 
 
-def test_new_clients_get_in_beside_busy_ones(server: Callable[..., Server]) -> None:
+@pytest.mark.parametrize("ms", [5, 25])  # with 25 the standby leads in between
+def test_new_clients_get_in_beside_busy_ones(server: Callable[..., Server], ms: int) -> None:
     s = server(APP)
     over = threading.Event()
 
     def keep_busy() -> None:
         with Line(s) as line:
             while not over.is_set():
-                line.ask("/sleep?ms=5")
+                line.ask(f"/sleep?ms={ms}")
 
     clients = [threading.Thread(target=keep_busy) for _ in range(16)]
     for client in clients:
@@ -92,6 +93,32 @@ def test_new_clients_get_in_beside_busy_ones(server: Callable[..., Server]) -> N
     for client in clients:
         client.join()
     assert max(took) < 0.5 * SLOWNESS, took
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_busy_clients_wait_in_turn(server: Callable[..., Server], workers: int) -> None:
+    """Also when workers give each other connections, nobody goes to the end of a queue again."""
+    s = server(APP, workers=workers)
+    over = threading.Event()
+    answers = [0] * 20
+
+    def keep_asking(i: int) -> None:
+        with Line(s) as line:
+            while not over.is_set():
+                line.ask("/sleep?ms=20")
+                answers[i] += 1
+
+    clients = [threading.Thread(target=keep_asking, args=(i,)) for i in range(len(answers))]
+    for client in clients:
+        client.start()
+    wait_for(lambda: sum(answers) >= 100)
+    before = list(answers)
+    wait_for(lambda: sum(answers) - sum(before) >= 200, 20)
+    served = sorted(after - earlier for after, earlier in zip(answers, before))
+    over.set()
+    for client in clients:
+        client.join()
+    assert served[-1] <= 2 * served[0], served
 
 
 def test_a_whole_upload_meets_a_thread_that_becomes_free(server: Callable[..., Server]) -> None:
