@@ -3,6 +3,7 @@
 #   PYTHON=python3.13 make      against another interpreter (CPython >= 3.11, shared library)
 #   FLAVOUR=asan make           release (default), asan or tsan
 #   CC=clang make               another compiler; WERROR= for one with new warnings
+#   LLHTTP_DIR=~/llhttp-9 make  an unpacked release of llhttp instead of the system's
 #
 # Each flavour and interpreter has its own directory under build/; build/myserver is a link to the
 # program of the last `make`. Targets that may run on a bare machine (help, deps, test, run) need no
@@ -15,6 +16,7 @@ DESTDIR ?=
 WERROR  ?= -Werror
 FUZZ_S  ?= 60
 SOAK_S  ?= 600
+LLHTTP_DIR ?=
 T       ?=
 
 VERSION := 0.1.0
@@ -99,9 +101,13 @@ ifeq ($(FLAVOUR_FLAGS),)
 $(error FLAVOUR=$(FLAVOUR) is none of release, asan, tsan)
 endif
 
-# llhttp: the system's library, else Debian's node-llhttp, which is its C source. 8.1.0 is strict by
-# this define only; 9 ignores it.
-ifeq ($(shell pkg-config --exists libllhttp 2>/dev/null && echo yes),yes)
+# llhttp: LLHTTP_DIR=, an unpacked release of it; else the system's library; else Debian's
+# node-llhttp, which is its C source. 8.1.0 is strict by this define only; 9 ignores it.
+ifneq ($(LLHTTP_DIR),)
+LLHTTP_CFLAGS  := -isystem $(LLHTTP_DIR) -isystem $(LLHTTP_DIR)/include -DLLHTTP_STRICT_MODE=1
+LLHTTP_LIBS    :=
+LLHTTP_SOURCES := $(or $(wildcard $(LLHTTP_DIR)/*.c),$(wildcard $(LLHTTP_DIR)/src/*.c))
+else ifeq ($(shell pkg-config --exists libllhttp 2>/dev/null && echo yes),yes)
 LLHTTP_CFLAGS  := $(shell pkg-config --cflags libllhttp)
 LLHTTP_LIBS    := $(shell pkg-config --libs libllhttp)
 LLHTTP_SOURCES :=
@@ -129,7 +135,7 @@ HEADERS      := $(wildcard include/*.h)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 OBJECTS      := $(SOURCES:src/%.c=$(BUILD)/%.o) \
-                $(LLHTTP_SOURCES:/usr/share/llhttp/%.c=$(BUILD)/llhttp/%.o)
+                $(patsubst %.c,$(BUILD)/llhttp/%.o,$(notdir $(LLHTTP_SOURCES)))
 
 .PHONY: all
 all: $(BIN) ## build the program: build/myserver
@@ -141,7 +147,7 @@ $(BIN): $(OBJECTS) $(BUILD)/flags
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c $(BUILD)/flags
+$(BUILD)/llhttp/%.o: $(dir $(firstword $(LLHTTP_SOURCES)))%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) -std=gnu17 -fPIE -w $(LLHTTP_CFLAGS) $(FLAVOUR_FLAGS) -c -o $@ $<
 
