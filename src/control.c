@@ -31,6 +31,7 @@
 #define CLIENTS_MAX    64
 #define CLIENT_MS      5000 /* for a whole conversation */
 #define LINGER_MS      1000 /* for the client to close, after the answer is with the kernel */
+#define PAUSE_MS       100  /* when there are no descriptors */
 #define USAGE_AGE_MS   3000
 #define SOCKET_BACKLOG 256
 #define SOCKET_MODE    0600
@@ -331,12 +332,35 @@ static struct client *find_free(void)
     return NULL;
 }
 
+/* The mode of a unix socket may have been changed since, or its directory shared. */
+static bool may_ask(const struct listener *listener, int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    if (listener->family != AF_UNIX)
+        return true;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
+        return false;
+    if (peer.uid == 0 || peer.uid == geteuid())
+        return true;
+    log_info("%s: user %u may not ask", listener->name, (unsigned)peer.uid);
+    return false;
+}
+
 static void accept_client(const struct listener *listener, bool speaks_http)
 {
     struct client *client = find_free();
-    int fd = client ? accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -1;
+    if (!client)
+        return;
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        (void)poll(NULL, 0, PAUSE_MS); /* whoever waits still waits: no spinning */
     if (fd < 0)
         return;
+    if (!may_ask(listener, fd)) {
+        close(fd);
+        return;
+    }
     client->fd = fd;
     client->deadline_ms = now_ms() + CLIENT_MS;
     client->state = CLIENT_READING;

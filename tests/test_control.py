@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -83,6 +84,26 @@ def test_query_is_ignored(server: Start) -> None:
     """Probes may add a query."""
     s = server(control="unix:control.sock")
     assert ask(s, "/livez?verbose=1").status == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_other_users_may_not_ask(server: Start) -> None:
+    """Not even where the modes would let them: the kernel says who is at the other end."""
+    s = server(control="unix:control.sock", stats="unix:stats.sock")
+    s.dir.chmod(0o755)
+    for name in ("control.sock", "stats.sock"):
+        (s.dir / name).chmod(0o666)
+        other = socket.socket(socket.AF_UNIX)
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            other.connect(str(s.dir / name))
+        finally:
+            os.seteuid(0)
+        with other:
+            other.settimeout(5 * SLOWNESS)
+            assert read_all(other) == b""
+        assert s.log_contains(rf"{name}: user \d+ may not ask")
+    assert ask(s, "/livez").status == 200
 
 
 def test_over_tcp(server: Start) -> None:
