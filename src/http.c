@@ -24,6 +24,8 @@ enum stage { STAGE_START, STAGE_FIELDS, STAGE_BODY, STAGE_READY, STAGE_REFUSED }
 
 /* RFC 9112 2.2 asks to bear at least one empty line before the request line. */
 #define EMPTY_LINES_MAX    2
+/* The first byte of a client that was told https (RFC 8446 5.1). */
+#define TLS_HANDSHAKE      0x16
 /* CVE-2024-22019: sizes, extensions and trailers of a chunked body have no limit in llhttp.
  * One run of them between two pieces of payload, and how far all may exceed the payload:
  * chunks of five bytes and more pass for ever. */
@@ -169,6 +171,13 @@ static bool check_last_line(struct http *h)
     return !h->chunked || before == '\r' || http_refuse(h, 400, "the body does not end in CRLF");
 }
 
+/* What ended the parsing has not looked at the bytes before it, as it would have, had they come
+ * earlier: llhttp itself, or a chunk size above the limit. */
+static bool may_be_malformed(const struct http *h)
+{
+    return h->stage != STAGE_REFUSED || h->refusal_status == 413;
+}
+
 static void parse_body(struct http *h)
 {
     llhttp_t *p = parser_of(h);
@@ -186,7 +195,7 @@ static void parse_body(struct http *h)
         if (check_last_line(h)) {
             check_gap(h, h->window_offset + taken);
         }
-    } else if (h->stage == STAGE_REFUSED ||
+    } else if (!may_be_malformed(h) ||
                check_gap(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
         refuse_parsed(h, error);
     }
@@ -235,7 +244,9 @@ static bool check_line(struct http *h, size_t end)
         size_t line_max = h->limits->request_line_bytes;
         char first = len > 0 ? h->in.data[h->line_start] : '\r';
         if (first != '\r' && !http_head_may_begin(first)) {
-            return http_refuse(h, 400, "malformed request line");
+            return http_refuse(h, 400,
+                               first == TLS_HANDSHAKE ? "TLS where plain HTTP is spoken"
+                                                      : "malformed request line");
         }
         /* The CR may be among the bytes. */
         return len <= (line_max < head_max ? line_max : head_max) + 1 ||
