@@ -137,6 +137,8 @@ void conn_close(struct conn *c, const char *why);
 /* For intake.c. All of them: leader. */
 void conn_dequeue(struct conn *c);
 void conn_unwatch(struct conn *c);
+/* The loop sends the rest of a whole answer, then ends the request. */
+void conn_write(struct conn *c);
 /* Answered: shuts our side, and discards what still comes for a while. */
 void conn_linger(struct conn *c);
 /* Where the client is, by the socket or by a PROXY header. NULL: a unix socket. */

@@ -245,6 +245,7 @@ enum conn_next conn_end_request(struct conn *c)
     bool answered = e->answered;
     bool keep = e->response.keep_alive && !e->aborted;
     bool torn = e->aborted && e->response.framing == RESPONSE_TO_CLOSE;
+    bool refused = e->end && !e->aborted; /* its body may be on its way */
     c->requests++;
     atomic_fetch_add_explicit(&board->sent_bytes, e->output.total_bytes, memory_order_relaxed);
     if (!answered)
@@ -256,7 +257,7 @@ enum conn_next conn_end_request(struct conn *c)
         return e->http.in.len > 0 ? CONN_NEXT_INPUT : CONN_NEXT_IDLE;
     if (torn)
         return CONN_NEXT_RESET;
-    return e->http.in.len > 0 ? CONN_NEXT_LINGER : CONN_NEXT_CLOSE;
+    return refused || e->http.in.len > 0 ? CONN_NEXT_LINGER : CONN_NEXT_CLOSE;
 }
 
 static bool has_unread(const struct conn *c)
@@ -271,6 +272,13 @@ static void reset(struct conn *c)
     struct linger none = {.l_onoff = 1, .l_linger = 0};
     (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
     conn_close(c, "answer torn");
+}
+
+void conn_write(struct conn *c)
+{
+    c->state = CONN_WRITING;
+    c->deadline_ms = conn_deadline(c->shared->config->send_timeout_ms);
+    ev_io_start(c->shared->loop, &c->writer);
 }
 
 static void resume(struct conn *c, enum conn_next next)
@@ -288,9 +296,7 @@ static void resume(struct conn *c, enum conn_next next)
             enqueue(c, &c->shared->readable);
         break;
     case CONN_NEXT_WRITE:
-        c->state = CONN_WRITING;
-        c->deadline_ms = conn_deadline(c->shared->config->send_timeout_ms);
-        ev_io_start(c->shared->loop, &c->writer);
+        conn_write(c);
         break;
     case CONN_NEXT_LINGER:
         conn_linger(c);

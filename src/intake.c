@@ -30,8 +30,16 @@ static void answer_error(struct conn *c, unsigned status)
     response_error(&e->response, status, &facts);
     struct iovec page = {e->response.head.data, e->response.head.len};
     e->first_byte_ns = now_ns();
-    if (output_send(&e->output, c->fd, &page, 1) == OUTPUT_GONE)
+    switch (output_send(&e->output, c->fd, &page, 1)) {
+    case OUTPUT_BLOCKED: /* it has not taken the answer before this one yet */
+        conn_write(c);
+        return;
+    case OUTPUT_GONE:
         e->aborted = true;
+        break;
+    case OUTPUT_DONE:
+        break;
+    }
     conn_end_request(c);
     conn_linger(c);
 }

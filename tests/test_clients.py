@@ -294,6 +294,31 @@ def test_refused_while_sending(server: Start, bind: str, chunks: bool) -> None:
     assert [entry["status"] for entry in access_lines(s)] == [413, 200]
 
 
+def test_tls_is_told_apart(server: Start) -> None:
+    """Whoever has configured https in front of a plain port finds it in the log."""
+    s = server("cases")
+    hello = (Path(__file__).parent / "requests/invalid/tls-client-hello.http").read_bytes()
+    with Wire(s) as wire:
+        assert wire.send(hello).answer().status == 400
+        assert wire.is_closed()
+    assert s.log_contains("refused a request from 127.0.0.1: 400 TLS where plain HTTP is spoken")
+
+
+def test_refused_behind_a_full_buffer(server: Start) -> None:
+    """The refusal is whole although the answer before it has left no room, or little, for it."""
+    s = server("cases", binds=["unix:app.sock"])
+    buffered = int(Path("/proc/sys/net/core/wmem_default").read_text())
+    for size in range(buffered - 8192, buffered + 16384, 512):
+        with Wire(s) as wire:
+            wire.send(request("GET", f"/big?{size}") + b"nonsense\r\n\r\n")
+            for _ in range(2):  # what came before these has been answered, as far as it can
+                assert ask(s, "/").text == "hello"
+            for status in (200, 400):
+                answer = wire.answer()
+                assert (answer.status, answer.complete) == (status, True), size
+            assert wire.is_closed()
+
+
 def test_refused_is_the_end(server: Start) -> None:
     """What follows a refused request is never parsed."""
     s = server("cases", **logged())
