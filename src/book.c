@@ -76,6 +76,15 @@ void book_drain_slot(struct slot *s, int number, uint64_t limit_ms)
     kill(s->pid, number);
 }
 
+bool book_call_off_slot(struct book *b, struct slot *s)
+{
+    uint32_t starting = BOARD_WORKER_STARTING;
+    if (!atomic_compare_exchange_strong(&book_shown(b, s)->state, &starting, BOARD_WORKER_DRAINING))
+        return false;
+    book_drain_slot(s, SIGKILL, BOOK_QUICK_MS);
+    return true;
+}
+
 void book_clear_slot(struct book *b, struct slot *s)
 {
     struct board_worker *shown = book_shown(b, s);
@@ -86,6 +95,7 @@ void book_clear_slot(struct book *b, struct slot *s)
     atomic_store(&shown->max_memory_bytes, 0);
     atomic_store(&shown->free_threads, 0);
     atomic_store(&shown->connections, 0);
+    atomic_store(&shown->backlog_ns, 0);
     for (unsigned i = 0; i < b->board->threads; i++)
         atomic_store(&board_thread(b->board, (unsigned)(s - b->slots), i)->phase, BOARD_IDLE);
 }

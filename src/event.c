@@ -47,7 +47,8 @@ static void begin_stop(struct book *b)
     /* Before any worker is told to leave: it reads there whether others will go on. */
     atomic_store(&b->board->stopping, true);
     upgrade_call_off(b);
-    if (!b->upgrade.left) {
+    /* While two masters serve, the other one answers who waits, and the service goes on. */
+    if (!b->upgrade.left && b->upgrade.predecessor == 0) {
         notify_send("STOPPING=1");
         atomic_store(&b->board->last_call, true);
         listen_begin_close(&b->listeners);

@@ -221,7 +221,7 @@ static void settle_workers(struct book *b)
         book_drain_slot(pick_superfluous(b), SIGTERM, b->config->graceful_timeout_ms);
     for (unsigned i = 0; i < b->board->workers && !b->trial; i++)
         if (b->slots[i].state == SLOT_STARTING && book_is_older(b, &b->slots[i]))
-            book_drain_slot(&b->slots[i], SIGKILL, BOOK_QUICK_MS);
+            (void)!book_call_off_slot(b, &b->slots[i]); /* else it is drained when we know it */
     if (b->replacing && !b->trial && t.older == 0) {
         log_info("reloaded: all workers are of generation %u", b->generation);
         b->replacing = false;
@@ -244,7 +244,6 @@ static void say_ready(struct book *b)
 static void settle_announcement(struct book *b)
 {
     struct book_tally t = book_count(b);
-    notify_status("%u of %u workers serve, generation %u", t.serving, b->wanted, b->generation);
     if (b->served && !b->announced && (b->upgrade.predecessor == 0 || t.serving >= b->wanted)) {
         b->announced = true;
         upgrade_take_over(b);
@@ -254,6 +253,8 @@ static void settle_announcement(struct book *b)
         pidfile_write(&b->pidfile);
     if (b->announced && !b->said_ready && b->wanted > 0 && t.serving >= b->wanted)
         say_ready(b);
+    if (b->upgrade.predecessor == 0)
+        notify_status("%u of %u workers serve, generation %u", t.serving, b->wanted, b->generation);
 }
 
 static void settle_stop(struct book *b)
@@ -261,6 +262,8 @@ static void settle_stop(struct book *b)
     bool quick = b->stop == STOP_QUICK;
     for (unsigned i = 0; i < b->board->workers; i++) {
         struct slot *s = &b->slots[i];
+        if (s->state == SLOT_STARTING && book_call_off_slot(b, s))
+            continue;
         if (s->state == SLOT_STARTING || s->state == SLOT_SERVING)
             book_drain_slot(s, quick ? SIGQUIT : SIGTERM,
                             quick ? BOOK_QUICK_MS : b->config->graceful_timeout_ms);

@@ -53,14 +53,25 @@ static NORETURN void become_successor(const struct book *b, pid_t predecessor, i
     process_start_again();
 }
 
+/* Why there can be no upgrade; NULL: there can. */
+static const char *find_obstacle(const struct book *b)
+{
+    if (b->upgrade.successor > 0 || b->upgrade.predecessor > 0)
+        return "one is under way";
+    if (!b->served || b->stop != STOP_NOT)
+        return "the server does not serve";
+    if (getpid() == 1)
+        return "this is process 1, and its container would end with it; start another container";
+    return NULL;
+}
+
 void upgrade_begin(struct book *b)
 {
     struct upgrade *u = &b->upgrade;
     int fds[2];
-    if (u->successor > 0 || u->predecessor > 0 || !b->served || b->stop != STOP_NOT) {
-        log_warning("no upgrade now: %s", u->successor > 0 || u->predecessor > 0
-                                              ? "one is under way"
-                                              : "the server does not serve");
+    const char *obstacle = find_obstacle(b);
+    if (obstacle != NULL) {
+        log_warning("no upgrade now: %s", obstacle);
         return;
     }
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {

@@ -505,7 +505,9 @@ void worker_main(const struct worker_seed *seed)
     watch();
     watch_start(&worker.pool, seed->config, seed->board, seed->slot);
     process_restore_signals();
-    atomic_store(&board->state, BOARD_WORKER_SERVING);
+    uint32_t starting = BOARD_WORKER_STARTING;
+    if (!atomic_compare_exchange_strong(&board->state, &starting, BOARD_WORKER_SERVING))
+        _exit(EXIT_OK); /* called off */
     board_ring(seed->board);
     set_title("serving");
 

@@ -400,6 +400,19 @@ def test_stop_while_the_first_mold_loads(server: Start) -> None:
     assert s.wait() == 0
 
 
+def test_stop_while_a_worker_starts(server: Start) -> None:
+    """It has nothing to finish."""
+    s = versioned(server, "one", workers=2)
+    hangs = "import myserver\n@myserver.postfork\ndef hang():\n"
+    hangs += "    print('hangs')\n    time.sleep(60)\n"
+    write_app(s, "two", hangs)
+    s.signal(signal.SIGHUP)
+    assert s.log_contains("hangs")
+    start = time.monotonic()
+    assert s.stop() == 0
+    assert time.monotonic() - start < 5 * SLOWNESS
+
+
 def test_nothing_stays_on_disk(server: Start) -> None:
     s = server(binds=["unix:app.sock", "127.0.0.1:0"])
     before = {path.name for path in s.dir.iterdir()}

@@ -148,6 +148,22 @@ def test_upgrade_changes_the_main_pid(server: Start, manager: Manager) -> None:
     manager.wait_for("STOPPING=1")
 
 
+def test_upgrade_that_is_called_off_is_no_news(server: Start, manager: Manager) -> None:
+    """With NotifyAccess=all the manager would believe the new master that the service stops."""
+    s = versioned(server, "one", env={"NOTIFY_SOCKET": manager.name})
+    manager.wait_for("READY=1", "STATUS=1 of 1 workers serve, generation 1")
+    write_app(s, "two", "time.sleep(60)")
+    s.signal(signal.SIGUSR2)
+    found = s.log_contains(r"upgrading: the new master is pid (\d+)")
+    assert found
+    wait_for(lambda: len(s.molds()) == 2)
+    os.kill(int(found[1]), signal.SIGTERM)
+    assert s.log_contains(r"upgrade failed")
+    assert manager.listen() == []
+    s.stop()
+    manager.wait_for("STOPPING=1")
+
+
 def test_application_does_not_see_the_manager(server: Start, manager: Manager) -> None:
     env = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000"}
     before = "import os; seen = sorted(n for n in os.environ if n.startswith(('NOTI', 'WATCH')))"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BINARY, Server, wait_for
+from harness import BINARY, FLAVOUR, Server, StartFailed, wait_for
 from test_master import begin_slow, load, versioned, write_app
 
 Start = Callable[..., Server]
@@ -135,6 +135,46 @@ def test_back_out(server: Start) -> None:
     s.signal(signal.SIGHUP)
     assert s.log_contains(r"reloaded: ")
     assert s.get("/").text == "three"
+
+
+def test_back_out_when_some_of_its_workers_serve(server: Start) -> None:
+    """Who was connected to the new ones is answered, and nobody waits for the old ones."""
+    s = versioned(server, "one", workers=2)
+    hangs = "import myserver\n@myserver.postfork\ndef hang():\n"
+    hangs += "    if myserver.worker_id() == 2:\n        time.sleep(60)\n"
+    write_app(s, "second", hangs)
+    with load(s) as requests:
+        s.signal(signal.SIGUSR2)
+        found = s.log_contains(r"upgrading: the new master is pid (\d+)")
+        assert found
+        wait_for(lambda: "second" in requests.bodies, 10)
+        os.kill(int(found[1]), signal.SIGTERM)
+        wait_for(lambda: master_pids(s) == [s.pid], 10)
+        asked = len(requests.bodies)
+        wait_for(lambda: len(requests.bodies) > asked + 20)
+    assert requests.errors == []
+    assert set(requests.bodies[asked + 10 :]) == {"one"}
+    assert s.log_contains(r"upgrade failed: .*exit status 0; this one goes on")
+
+
+def test_not_as_the_first_process_of_a_container(server: Start, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or FLAVOUR != "release":
+        pytest.skip("needs root for another name space of processes")
+    contained = tmp_path / "contained"
+    contained.write_text(f'#!/bin/sh\nexec unshare --pid --fork --kill-child {BINARY} "$@"\n')
+    contained.chmod(0o755)
+    s = server("slow", binary=contained, start=False)
+    try:
+        s.start()
+    except StartFailed as error:
+        if "unshare" in str(error.log):
+            pytest.skip("no name spaces here")
+        raise
+    (master,) = master_pids(s)
+    os.kill(master, signal.SIGUSR2)
+    assert s.log_contains(r"no upgrade now: this is process 1, and its container would end with it")
+    assert s.get("/").status == 200
+    end(s, master)
 
 
 def test_stop_during_an_upgrade_stops_both(server: Start) -> None:
