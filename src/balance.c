@@ -135,19 +135,35 @@ void balance_level(struct balance *b, uint64_t service_ns)
     publish(b, shared->waiting * service_ns);
 }
 
+/* To the next in turn that takes it. */
+static void give_to_any(struct balance *b, struct conn *c, unsigned *turn)
+{
+    for (unsigned tried = 0; tried < b->board->workers; tried++) {
+        unsigned slot = (*turn)++ % b->board->workers;
+        if (slot != b->slot && serves(&b->board->worker[slot]) && give_to(b, c, (int)slot))
+            return;
+    }
+}
+
+static void drain_queue(struct balance *b, struct conn_queue *queue, unsigned *turn)
+{
+    struct conn *c, *next;
+    for (c = TAILQ_FIRST(queue); c; c = next) {
+        next = TAILQ_NEXT(c, link);
+        give_to_any(b, c, turn);
+    }
+}
+
+/* Who has waited longest first: the others queue them as they come. */
 void balance_drain(struct balance *b)
 {
-    unsigned target = 0;
+    unsigned turn = 0;
     struct conn *c, *next;
+    drain_queue(b, &b->shared->parked, &turn);
+    drain_queue(b, &b->shared->readable, &turn);
     for (c = TAILQ_FIRST(&b->shared->all); c; c = next) {
         next = TAILQ_NEXT(c, all);
-        if (atomic_load(&c->owner) != CONN_LOOP || c->state != CONN_IDLE || c->exchange)
-            continue;
-        for (unsigned tried = 0; tried < b->board->workers; tried++) {
-            unsigned slot = target++ % b->board->workers;
-            if (slot != b->slot && serves(&b->board->worker[slot]) &&
-                inbox_give(c, b->inboxes[slot].write_fd))
-                break;
-        }
+        if (atomic_load(&c->owner) == CONN_LOOP)
+            give_to_any(b, c, &turn);
     }
 }
