@@ -28,6 +28,7 @@ enum board_retire {
     BOARD_RETIRE_REQUESTS, /* max-requests */
     BOARD_RETIRE_LIFETIME, /* max-worker-lifetime */
     BOARD_RETIRE_MEMORY,   /* max-worker-memory */
+    BOARD_RETIRE_REFORK,   /* refork-after: to become the mold */
     BOARD_RETIRE_STUCK,    /* accepts no more: drained at once, its replacement comes at once */
 };
 
@@ -38,6 +39,7 @@ enum board_end {
     BOARD_END_REQUESTS, /* as enum board_retire */
     BOARD_END_LIFETIME,
     BOARD_END_MEMORY,
+    BOARD_END_REFORK,
     BOARD_END_STUCK,
     BOARD_END_STOP, /* fewer were wanted, or none */
     BOARD_END_COUNT

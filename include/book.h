@@ -44,6 +44,7 @@ struct slot {
 enum mold_state {
     MOLD_NONE,
     MOLD_LOADING,
+    MOLD_DRAINING, /* still a worker, that drains to become it; see refork.h */
     MOLD_READY,
     MOLD_ENDING, /* told to leave, or killed */
 };
@@ -101,6 +102,8 @@ struct book {
     bool reread;              /* the next mold is not the first: it reads the settings itself */
     bool reload_wanted;       /* HUP came, or a file changed */
     bool reloading;           /* the mold that loads, or is on trial, is a reload */
+    bool reforking;           /* that reload is a refork */
+    uint32_t refork_refused;  /* the generation of which no worker can become the mold */
     bool replacing;           /* a reload succeeded, and outdated workers are still there */
     bool served;              /* some worker has: the start was good */
     enum stop stop;
@@ -139,8 +142,11 @@ bool book_knows(const struct book *b, pid_t pid);
 /* Puts the next try off: not at all, 0.1 s, 0.2 s, ... 10 s. */
 void book_count_failure(struct delay *d);
 
-/* Sends the signal, notes that the mold was told to leave and when it is late. No mold: nothing. */
+/* Sends the signal, notes that the mold was told to leave and when it is late. No mold: nothing.
+ * One that is still a worker is forgotten. */
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms);
+/* It is gone. */
+void book_clear_mold(struct mold *mold);
 /* The same for a worker that was forked. */
 void book_drain_slot(struct slot *s, int number, uint64_t limit_ms);
 /* Ends a worker that has not begun to serve, and then never will. False: it has. */

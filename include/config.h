@@ -73,6 +73,8 @@ extern const struct config_action_row config_actions[CONFIG_ACTION_COUNT];
  * of it), then argv; the later wins. Any error: one sentence on stderr, exit status 2. `c` is
  * then complete and valid (but for CONFIG_PRINTED); the caller owns it. */
 MUST_CHECK enum config_verb config_read(struct config *c, int argc, char **argv);
+/* The number at `index` (from 0) of "N[,N...]"; 0 when there are fewer, or `counts` is NULL. */
+unsigned config_count_at(const char *counts, unsigned index);
 /* Frees what `c` owns, not `c` itself. */
 void config_free(struct config *c);
 

@@ -48,6 +48,8 @@ void exchange_reset(struct conn *c);
 void exchange_drop(struct conn *c);
 /* Closes the files that are kept for large bodies: they fill the disk. Leader. */
 void exchange_shed_files(struct conn_shared *shared);
+/* At the end: all that are kept. Nobody has one any more. */
+void exchange_free_all(struct conn_shared *shared);
 /* Another allocation of a connection was freed. */
 void exchange_note_freed(struct conn_shared *shared);
 /* When a flood is over, its memory goes back to the system. Leader, every tick. */

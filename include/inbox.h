@@ -8,10 +8,15 @@
 /* Sends an idle connection to the worker behind `write_fd` and closes it here; false when that
  * inbox is full: nothing has changed then. Leader, state CONN_IDLE. */
 MUST_CHECK bool inbox_give(struct conn *c, int write_fd);
-/* Takes in what others gave, until the inbox is empty. Leader. */
-void inbox_adopt_all(struct conn_shared *shared, int read_fd);
+/* Takes in what others gave, until the inbox is empty; what the master gave goes to `promotion`.
+ * Leader. */
+void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion);
 /* In the master: moves what lies in an inbox that nobody reads to another. What does not go in
  * there goes back. */
 void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to);
+
+/* In the master: tells the worker to become the mold of `generation` when it has drained; its
+ * orders will come through `order_fd`, which it gets a copy of. False when the inbox is full. */
+MUST_CHECK bool inbox_promote(const struct worker_inbox *to, uint32_t generation, int order_fd);
 
 #endif

@@ -80,6 +80,8 @@ void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worke
 /* Serves, on the calling thread (thread 0, the interpreter's main thread, GIL held) and on the
  * others it starts, until pool_stop; then those have ended and the caller holds the GIL again. */
 void pool_serve(struct pool *pool);
+/* Frees it, after pool_serve. GIL held. */
+void pool_fini(struct pool *pool);
 /* Lets pool_serve return when the running requests are done. From the leader only. */
 void pool_stop(struct pool *pool);
 

@@ -35,9 +35,10 @@ void python_begin_warmup(void);
 MUST_CHECK bool python_warmup_left(char *out, size_t size);
 /* In the mold, when the application is loaded and warmed: prefork hooks, connections closed, what
  * will not survive a fork named in the log, all objects out of the collector's sight and, with
- * `immortal`, without reference counts. `sockets_before` is what python_start left open. Returns
- * 0, or -1 after the traceback went to the log. GIL held. */
-MUST_CHECK int python_prepare_fork(const struct config *config);
+ * `immortal`, without reference counts. Or in a worker
+ * that has drained and is to be a mold (`has_served`): then other threads than the caller are an
+ * error. Returns 0, or -1 after the traceback went to the log. GIL held. */
+MUST_CHECK int python_prepare_fork(const struct config *config, bool has_served);
 /* In a worker: collector on, stacks can be dumped, postfork hooks. 0 or -1 as above. GIL held. */
 MUST_CHECK int python_begin_worker(void);
 /* Logs modules that were imported since the fork, naming the request that caused it: they belong

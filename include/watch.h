@@ -28,9 +28,11 @@ struct watch_turn {
     _Atomic int fd;            /* the client's */
 };
 
-/* Starts the thread. Once per process; borrows all. */
+/* Starts the thread; borrows all. */
 void watch_start(struct pool *pool, const struct config *config, struct board *board,
                  unsigned slot);
+/* Ends it. No request runs any more. */
+void watch_stop(void);
 /* Ends the process at this time if it has not ended by then: a drain must not last for ever when
  * no master is left to end it. */
 void watch_leave_by(uint64_t deadline_ns);

@@ -16,6 +16,12 @@ struct worker_inbox {
     int write_fd;
 };
 
+/* What makes a worker that has drained the mold of `generation`. */
+struct worker_promotion {
+    int order_fd;        /* owned */
+    uint32_t generation; /* 0: none */
+};
+
 /* All that a worker inherits; everything is borrowed and lives as long as the process. */
 struct worker_seed {
     const struct config *config;
@@ -24,12 +30,16 @@ struct worker_seed {
     struct worker_inbox *inboxes; /* [board->workers] */
     unsigned slot;                /* from 0; the log and titles say slot + 1 */
     unsigned generation;
-    int lifeline_fd; /* reads EOF when the master is gone: drain and leave */
+    unsigned promotions; /* of workers to molds since the application was loaded */
+    int lifeline_fd;     /* reads EOF when the master is gone: drain and leave */
 };
 
 /* Runs the worker in a process just forked from the mold, with the application ready to run (see
  * wsgi_init), GIL held, signal mask still blocked. Sets its board slot to SERVING and rings when it
- * accepts. SIGTERM drains, SIGQUIT leaves at once; both end with _exit(0). */
-NORETURN void worker_main(const struct worker_seed *seed);
+ * accepts. SIGTERM drains, SIGQUIT leaves at once; both end with _exit(0).
+ *
+ * Returns only after a promotion, drained: nothing of the worker is left but the application, one
+ * thread, which holds the GIL, and the listeners. */
+struct worker_promotion worker_main(const struct worker_seed *seed);
 
 #endif

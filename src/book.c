@@ -56,10 +56,21 @@ void book_count_failure(struct delay *d)
     d->not_before_ms = now_ms() + wait_ms;
 }
 
+void book_clear_mold(struct mold *mold)
+{
+    if (mold->order_fd >= 0)
+        close(mold->order_fd);
+    *mold = (struct mold){.state = MOLD_NONE, .order_fd = -1, .deadline_ms = BOOK_NEVER};
+}
+
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)
 {
     if (mold->state == MOLD_NONE)
         return;
+    if (mold->state == MOLD_DRAINING) {
+        book_clear_mold(mold);
+        return;
+    }
     if (mold->order_fd >= 0)
         close(mold->order_fd);
     mold->order_fd = -1;

@@ -21,6 +21,17 @@ static void check_log(const char *option, const char *where)
         die(EXIT_CONFIG, "%s: %s", option, wrong);
 }
 
+/* "N[,N...]", each from 1 to 999999999. */
+static void check_counts(const char *option, const char *counts)
+{
+    for (const char *at = counts; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        size_t digits = strspn(at, "0123456789");
+        if (digits == 0 || digits > 9 || at[0] == '0' || (at[digits] && at[digits] != ','))
+            die(EXIT_CONFIG, "%s: \"%s\" is not right; write numbers such as 1000 or 500,2000",
+                option, counts);
+    }
+}
+
 void check_words(const struct config *config)
 {
     struct privilege privilege;
@@ -41,6 +52,10 @@ void check_words(const struct config *config)
             "such as 127.0.0.1,::1,10.0.0.0/8, or *",
             (int)strcspn(wrong, ","), wrong);
     forwarded_fini(&trust);
+    check_counts("refork-after", config->refork_after);
+    if (config->refork_after && !config->preload)
+        die(EXIT_CONFIG, "refork-after: without preload there is nothing that workers could share; "
+                         "leave out one of the two");
     listen_check("bind", &config->bind);
     control_check(config);
     privilege_init(&privilege, config);

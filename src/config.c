@@ -543,3 +543,12 @@ void config_free(struct config *c)
     free(c->ini_path);
     c->ini_path = NULL;
 }
+
+unsigned config_count_at(const char *counts, unsigned index)
+{
+    for (; counts && index > 0; index--) {
+        counts = strchr(counts, ',');
+        counts = counts ? counts + 1 : NULL;
+    }
+    return counts ? (unsigned)strtoul(counts, NULL, 10) : 0;
+}

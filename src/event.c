@@ -15,6 +15,7 @@
 #include "listen.h"
 #include "log.h"
 #include "notify.h"
+#include "refork.h"
 #include "report.h"
 
 #include <signal.h>
@@ -129,10 +130,11 @@ static void end_trial(struct book *b)
     book_current_mold(b)->deadline_ms = BOOK_NEVER;
     book_end_mold(book_other_mold(b), SIGTERM, now_ms() + BOOK_QUICK_MS);
     if (b->served && b->reloading)
-        log_info("reload: generation %u serves, replacing the workers before it", b->generation);
+        log_info("%s: generation %u serves, replacing the workers before it",
+                 b->reforking ? "refork" : "reload", b->generation);
     b->replacing = b->replacing || b->reloading;
     b->served = true;
-    b->reloading = false;
+    b->reloading = b->reforking = false;
 }
 
 /* A mold or its first worker failed before the trial was over. */
@@ -142,11 +144,14 @@ static void fail_trial(struct book *b, const char *why)
     if (!b->served)
         refuse_to_start(b, EXIT_APP, why);
     else
-        log_error("reload failed: %s; generation %u goes on", why, b->generation - 1);
+        log_error("%s failed: %s; generation %u goes on", b->reforking ? "refork" : "reload", why,
+                  b->generation - 1);
     b->generation--;
+    if (b->reforking)
+        b->refork_refused = b->generation;
     b->oldest = b->oldest_before;
     b->trial = false;
-    b->reloading = false;
+    b->reloading = b->reforking = false;
     b->orders = (struct delay){0};
     notify_reloaded();
 }
@@ -222,6 +227,8 @@ static enum board_end end_of(const struct book *b, const struct slot *s, bool le
         return left ? BOARD_END_LIFETIME : BOARD_END_CRASH;
     case BOARD_RETIRE_MEMORY:
         return left ? BOARD_END_MEMORY : BOARD_END_CRASH;
+    case BOARD_RETIRE_REFORK:
+        return left ? BOARD_END_REFORK : BOARD_END_CRASH;
     case BOARD_RETIRE_STUCK:
         return BOARD_END_STUCK;
     }
@@ -265,13 +272,8 @@ static void on_mold_exit(struct book *b, struct mold *mold, int status)
     enum mold_state before = mold->state;
     bool current = mold == book_current_mold(b);
     pid_t pid = mold->pid;
-    if (mold->order_fd >= 0)
-        close(mold->order_fd);
     give_up_orders(b, mold->generation);
-    mold->state = MOLD_NONE;
-    mold->pid = 0;
-    mold->order_fd = -1;
-    mold->deadline_ms = BOOK_NEVER;
+    book_clear_mold(mold);
     if (before == MOLD_ENDING)
         return;
     if (before == MOLD_LOADING) {
@@ -302,6 +304,7 @@ static void on_child_exit(struct book *b, pid_t pid, int status)
         on_control_exit(b, status);
         return;
     }
+    refork_on_exit(b, pid);
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         if (b->molds[i].pid == pid) {
             on_mold_exit(b, &b->molds[i], status);
@@ -385,6 +388,8 @@ static const char *retire_text(enum board_retire reason)
         return "it has reached max-worker-lifetime";
     case BOARD_RETIRE_MEMORY:
         return "it has more private memory than max-worker-memory";
+    case BOARD_RETIRE_REFORK:
+        return "it is to become the mold";
     case BOARD_RETIRE_STUCK:
         return "a request is stuck";
     }
@@ -396,6 +401,8 @@ void event_retire(struct book *b, struct slot *s, enum board_retire reason)
     const char *text = retire_text(reason);
     if (text == NULL || s->state != SLOT_SERVING || s->retire != BOARD_RETIRE_NOT)
         return;
+    if (reason == BOARD_RETIRE_REFORK && !refork_may_begin(b, s))
+        return;
     log_info("replacing worker %u (pid %d): %s", book_number(b, s), s->pid, text);
     s->retire = reason;
     if (reason == BOARD_RETIRE_STUCK)
@@ -406,9 +413,13 @@ void event_retire(struct book *b, struct slot *s, enum board_retire reason)
 void event_read_board(struct book *b)
 {
     struct mold *loading = book_other_mold(b);
-    if (loading->state == MOLD_LOADING &&
-        atomic_load(&b->board->molds[loading->generation % 2].state) == BOARD_MOLD_READY)
+    bool may_be_ready = loading->state == MOLD_LOADING || loading->state == MOLD_DRAINING;
+    if (may_be_ready &&
+        atomic_load(&b->board->molds[loading->generation % 2].state) == BOARD_MOLD_READY) {
+        if (loading->state == MOLD_DRAINING)
+            refork_adopt(b, loading);
         adopt_mold(b, loading);
+    }
     for (unsigned i = 0; i < b->board->workers; i++) {
         struct slot *s = &b->slots[i];
         if (s->state == SLOT_ORDERED)
@@ -464,6 +475,7 @@ static void mold_is_late(struct book *b, struct mold *mold)
     mold->deadline_ms = BOOK_NEVER;
     switch (mold->state) {
     case MOLD_NONE:
+    case MOLD_DRAINING: /* its slot has a deadline */
         break;
     case MOLD_LOADING:
         log_error("the application is not loaded within the startup-timeout: killing the mold");

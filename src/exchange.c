@@ -44,6 +44,15 @@ static void free_exchange(struct conn_shared *shared, struct exchange *e)
     free(e);
 }
 
+void exchange_free_all(struct conn_shared *shared)
+{
+    while (shared->free_exchanges) {
+        struct exchange *e = shared->free_exchanges;
+        shared->free_exchanges = e->next_free;
+        free_exchange(shared, e);
+    }
+}
+
 /* Last-in first-out, so that few of them are warm in the cache and used by all. */
 void exchange_put(struct conn *c)
 {

@@ -18,9 +18,14 @@ union control {
     char room[CMSG_SPACE(sizeof(int))];
 };
 
-static bool send_one(int write_fd, const struct conn_origin *origin, int fd)
+struct letter {
+    uint32_t generation; /* 0: a connection; else the pipe for orders to the mold of it */
+    struct conn_origin origin;
+};
+
+static bool send_one(int write_fd, const struct letter *letter, int fd)
 {
-    struct iovec piece = {(void *)origin, sizeof(*origin)};
+    struct iovec piece = {(void *)letter, sizeof(*letter)};
     union control control = {0};
     struct msghdr message = {.msg_iov = &piece,
                              .msg_iovlen = 1,
@@ -38,7 +43,8 @@ static bool send_one(int write_fd, const struct conn_origin *origin, int fd)
 bool inbox_give(struct conn *c, int write_fd)
 {
     assert(c->state == CONN_IDLE && !c->exchange);
-    if (!send_one(write_fd, &c->origin, c->fd))
+    const struct letter letter = {.origin = c->origin};
+    if (!send_one(write_fd, &letter, c->fd))
         return false;
     /* Our epoll watches the open file, which lives on over there: closing alone would leave it
      * watched for ever (epoll(7), Q6). libev has no call for this. */
@@ -48,9 +54,9 @@ bool inbox_give(struct conn *c, int write_fd)
 }
 
 /* One datagram; -1: the inbox is empty. */
-static int take_one(int read_fd, struct conn_origin *origin)
+static int take_one(int read_fd, struct letter *letter)
 {
-    struct iovec piece = {origin, sizeof(*origin)};
+    struct iovec piece = {letter, sizeof(*letter)};
     union control control;
     struct msghdr message = {.msg_iov = &piece,
                              .msg_iovlen = 1,
@@ -61,30 +67,41 @@ static int take_one(int read_fd, struct conn_origin *origin)
     if (got < 0)
         return -1;
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (got == (ssize_t)sizeof(*origin) && header && header->cmsg_type == SCM_RIGHTS)
+    if (got == (ssize_t)sizeof(*letter) && header && header->cmsg_type == SCM_RIGHTS)
         memcpy(&fd, CMSG_DATA(header), sizeof(int));
     else
         log_error("a connection given by another worker was lost: no descriptor is free");
     return fd;
 }
 
-void inbox_adopt_all(struct conn_shared *shared, int read_fd)
+void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion)
 {
-    struct conn_origin origin;
+    struct letter letter;
     int fd;
-    while ((fd = take_one(read_fd, &origin)) >= 0)
-        conn_adopt(shared, fd, &origin);
+    while ((fd = take_one(read_fd, &letter)) >= 0) {
+        if (letter.generation)
+            *promotion = (struct worker_promotion){fd, letter.generation};
+        else
+            conn_adopt(shared, fd, &letter.origin);
+    }
 }
 
 void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to)
 {
-    struct conn_origin origin;
+    struct letter letter;
     bool forwarded = true;
     int fd;
-    while (forwarded && (fd = take_one(from->read_fd, &origin)) >= 0) {
-        forwarded = send_one(to->write_fd, &origin, fd);
-        if (!forwarded && !send_one(from->write_fd, &origin, fd))
+    while (forwarded && (fd = take_one(from->read_fd, &letter)) >= 0) {
+        /* A promotion was for the worker that has gone. */
+        forwarded = letter.generation || send_one(to->write_fd, &letter, fd);
+        if (!forwarded && !send_one(from->write_fd, &letter, fd))
             log_error("a connection given to a worker that is gone was lost: %s", strerror(errno));
         close(fd);
     }
+}
+
+bool inbox_promote(const struct worker_inbox *to, uint32_t generation, int order_fd)
+{
+    const struct letter letter = {.generation = generation};
+    return send_one(to->write_fd, &letter, order_fd);
 }

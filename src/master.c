@@ -26,6 +26,7 @@
 #include "notify.h"
 #include "privilege.h"
 #include "process.h"
+#include "refork.h"
 #include "wedge.h"
 #include "worker.h"
 
@@ -120,6 +121,7 @@ static void start_mold(struct book *b)
 
 static void settle_molds(struct book *b)
 {
+    /* One that is still a worker has requests: it is waited for. */
     if (b->reload_wanted && book_other_mold(b)->state == MOLD_LOADING)
         book_end_mold(book_other_mold(b), SIGKILL,
                       BOOK_NEVER); /* it may have read the code before the last change */
@@ -212,13 +214,20 @@ static struct slot *pick_superfluous(struct book *b)
     return pick;
 }
 
+static void drain_superfluous(struct book *b)
+{
+    struct slot *s = pick_superfluous(b);
+    if (s->retire != BOARD_RETIRE_REFORK || !refork_begin(b, s))
+        book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
+}
+
 static void settle_workers(struct book *b)
 {
     struct book_tally t = book_count(b);
     for (; may_order(b, &t) && order_worker(b); t = book_count(b))
         continue;
     for (; t.serving > b->wanted; t = book_count(b))
-        book_drain_slot(pick_superfluous(b), SIGTERM, b->config->graceful_timeout_ms);
+        drain_superfluous(b);
     for (unsigned i = 0; i < b->board->workers && !b->trial; i++)
         if (b->slots[i].state == SLOT_STARTING && book_is_older(b, &b->slots[i]))
             (void)!book_call_off_slot(b, &b->slots[i]); /* else it is drained when we know it */

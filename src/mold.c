@@ -5,6 +5,9 @@
  * worker and exits, so that the worker becomes the child of the master, the nearest
  * subreaper. A slot's pid is claimed once: 0 means ordered, -1 that the order was given up.
  *
+ * A worker that was promoted (refork-after) comes back here when it has drained, and is a mold from
+ * then on.
+ *
  * Never serves a request, never decides how many workers there are, never waits for one.
  * mold_main runs in a child of the master, mold_check in the first process. */
 #include "mold.h"
@@ -68,6 +71,9 @@ static void begin_application(const struct worker_seed *seed)
         warm_worker(seed->config);
 }
 
+static NORETURN void become_mold(const struct worker_seed *worker,
+                                 const struct worker_promotion *promotion);
+
 static NORETURN void become_worker(const struct fork_job *job)
 {
     const struct worker_seed *seed = &job->seed;
@@ -80,7 +86,8 @@ static NORETURN void become_worker(const struct fork_job *job)
     log_set_process("worker %u", seed->slot + 1);
     process_set_title("myserver: worker %u [%s] starting", seed->slot + 1, seed->config->app);
     begin_application(seed);
-    worker_main(seed);
+    struct worker_promotion promotion = worker_main(seed);
+    become_mold(seed, &promotion);
 }
 
 static NORETURN void run_middle(const struct fork_job *job)
@@ -160,7 +167,35 @@ static int fill_mold(const struct worker_seed *seed)
         return 0; /* each worker for itself */
     if (ready_application(seed->config, seed->listeners) < 0)
         return -1;
-    return python_prepare_fork(seed->config);
+    return python_prepare_fork(seed->config, false);
+}
+
+/* Until the master wants no more. */
+static NORETURN void take_orders(const struct worker_seed *seed, int order_fd)
+{
+    struct fork_job job = {.seed = *seed, .order_fd = order_fd};
+    struct mold_order order;
+    announce(seed, BOARD_MOLD_READY);
+    while (read_order(order_fd, &order)) {
+        assert(order.slot < seed->board->workers);
+        job.seed.slot = order.slot;
+        fork_worker(&job);
+    }
+    _exit(EXIT_OK);
+}
+
+/* The other way into this file: the master takes the end of the process for the worker's. */
+static NORETURN void become_mold(const struct worker_seed *worker,
+                                 const struct worker_promotion *promotion)
+{
+    struct worker_seed seed = *worker;
+    seed.generation = promotion->generation;
+    seed.promotions++;
+    if (python_prepare_fork(seed.config, true) < 0)
+        _exit(EXIT_OK);
+    log_set_process("mold");
+    process_set_title("myserver: mold");
+    take_orders(&seed, promotion->order_fd);
 }
 
 void mold_main(const struct worker_seed *seed, int order_fd)
@@ -170,20 +205,11 @@ void mold_main(const struct worker_seed *seed, int order_fd)
     leave_with_master(seed);
     process_restore_signals();
 
-    struct fork_job job = {.seed = *seed, .order_fd = order_fd};
     if (fill_mold(seed) < 0) {
         announce(seed, BOARD_MOLD_FAILED);
         _exit(EXIT_APP);
     }
-    announce(seed, BOARD_MOLD_READY);
-
-    struct mold_order order;
-    while (read_order(order_fd, &order)) {
-        assert(order.slot < seed->board->workers);
-        job.seed.slot = order.slot;
-        fork_worker(&job);
-    }
-    _exit(EXIT_OK);
+    take_orders(seed, order_fd);
 }
 
 int mold_check(const struct config *config)
@@ -191,7 +217,7 @@ int mold_check(const struct config *config)
     struct listener nowhere = {.fd = -1, .server_name = "localhost", .server_port = "80"};
     struct listeners listeners = {.items = &nowhere, .count = 1};
     if (ready_application(config, &listeners) < 0 ||
-        (config->preload && python_prepare_fork(config) < 0))
+        (config->preload && python_prepare_fork(config, false) < 0))
         return EXIT_APP;
     printf("the configuration and the application %s are fine\n", config->app);
     return EXIT_OK;

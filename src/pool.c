@@ -368,6 +368,17 @@ void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worke
     }
 }
 
+void pool_fini(struct pool *pool)
+{
+    pool_drop_garbage(pool);
+    for (unsigned i = 0; i < pool->count; i++)
+        pthread_cond_destroy(&pool->threads[i].wake);
+    pthread_cond_destroy(&pool->standby_wake);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->garbage);
+    free(pool->threads);
+}
+
 void pool_serve(struct pool *pool)
 {
     pool->threads[0].pthread = pthread_self();

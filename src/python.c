@@ -276,11 +276,13 @@ static void log_warnings(PyObject *warnings)
     PyErr_Clear();
 }
 
-int python_prepare_fork(const struct config *config)
+int python_prepare_fork(const struct config *config, bool has_served)
 {
-    PyObject *warnings = call_boot("before_fork", "(OO)", sockets_before, sockets_loaded);
+    PyObject *warnings = call_boot("before_fork", "(OOO)", sockets_before, sockets_loaded,
+                                   has_served ? Py_True : Py_False);
     if (!warnings) {
-        python_log_exception(LOG_ERROR, "the application cannot be made ready to fork");
+        python_log_exception(has_served ? LOG_WARNING : LOG_ERROR,
+                             "the application cannot be made ready to fork");
         return -1;
     }
     log_warnings(warnings);
@@ -299,8 +301,10 @@ int python_prepare_fork(const struct config *config)
 
 int python_begin_worker(void)
 {
+    if (stacks_fd >= 0)
+        close(stacks_fd); /* of the worker that has become our mold */
     stacks_fd = memfd_create("stacks", MFD_CLOEXEC);
-    timeout_type = call_boot("watch", "(ii)", stacks_fd, STACKS_SIGNAL);
+    Py_XSETREF(timeout_type, call_boot("watch", "(ii)", stacks_fd, STACKS_SIGNAL));
     PyObject *done = timeout_type ? call_boot("after_fork", "()") : NULL;
     if (!done)
         python_log_exception(LOG_ERROR, "the worker cannot begin");

@@ -42,7 +42,7 @@ static const char *const end_names[BOARD_END_COUNT] = {
     [BOARD_END_CRASH] = "crash",       [BOARD_END_RELOAD] = "reload",
     [BOARD_END_REQUESTS] = "requests", [BOARD_END_LIFETIME] = "lifetime",
     [BOARD_END_MEMORY] = "memory",     [BOARD_END_STUCK] = "stuck",
-    [BOARD_END_STOP] = "stop",
+    [BOARD_END_REFORK] = "refork",     [BOARD_END_STOP] = "stop",
 };
 
 /* ---- reading the board ---- */

@@ -46,7 +46,7 @@ static struct {
     unsigned slot;
     pthread_t thread;
     sem_t wake;
-    _Atomic bool dump_wanted;
+    _Atomic bool dump_wanted, stopping;
     _Atomic uint64_t loop_seen_ns, leave_by_ns;
     pthread_mutex_t lock; /* held while a connection is used that belongs to a thread */
 } watch;
@@ -481,9 +481,9 @@ static void leave_if_late(uint64_t now)
     _exit(EXIT_CRASH);
 }
 
-static NORETURN void keep_watch(struct expiry *expired)
+static void keep_watch(struct expiry *expired)
 {
-    for (;;) {
+    while (!atomic_load(&watch.stopping)) {
         uint64_t before = now_ns(), next = next_look(before);
         (void)wait_semaphore(&watch.wake, next);
         uint64_t now = now_ns();
@@ -502,7 +502,10 @@ static void *watch_main(void *arg)
 {
     (void)arg;
     pthread_setname_np(pthread_self(), "watch");
-    keep_watch(xcalloc(watch.pool->count, sizeof(struct expiry)));
+    struct expiry *expired = xcalloc(watch.pool->count, sizeof(*expired));
+    keep_watch(expired);
+    free(expired);
+    return NULL;
 }
 
 /* --- life ----------------------------------------------------------------------------------- */
@@ -518,6 +521,7 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
 {
     struct sigaction dump = {.sa_handler = on_dump_signal, .sa_flags = SA_RESTART};
     sigset_t all, before;
+    memset(&watch, 0, sizeof(watch)); /* a mold that was a worker has left its own */
     watch.pool = pool;
     watch.config = config;
     watch.board = board;
@@ -534,6 +538,17 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
         log_critical("a thread cannot be started: %s", strerror(error));
         _exit(EXIT_CRASH);
     }
+}
+
+void watch_stop(void)
+{
+    atomic_store(&watch.stopping, true);
+    sem_post(&watch.wake);
+    pthread_join(watch.thread, NULL);
+    signal(SIGUSR2, SIG_DFL);
+    sem_destroy(&watch.wake);
+    pthread_mutex_destroy(&watch.lock);
+    atomic_store(&watch.board->worker[watch.slot].deadline_ns, 0);
 }
 
 void watch_note_loop(void)

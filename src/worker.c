@@ -58,10 +58,12 @@ static struct {
     bool accepting;
     bool turned_away; /* by the standby: a thread that leads again accepts at once */
     bool listening;   /* the listeners are open */
+    struct worker_promotion promotion;
     uint64_t full_quiet_until_ms;
     uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
     uint64_t retire_ms;       /* when the clock gets there; 0: never */
     uint64_t last_call_until_ms;
+    uint64_t refork_requests; /* as retire_requests */
 } worker;
 
 /* --- accepting ------------------------------------------------------------------------------ */
@@ -169,7 +171,14 @@ static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
     (void)loop;
     (void)events;
     if (!worker.pool.stopping) /* else our successor takes them */
-        inbox_adopt_all(&worker.shared, watcher->fd);
+        inbox_adopt_all(&worker.shared, watcher->fd, &worker.promotion);
+}
+
+/* Now, not when the loop comes to it. */
+static void read_inbox(void)
+{
+    inbox_adopt_all(&worker.shared, worker.seed->inboxes[worker.seed->slot].read_fd,
+                    &worker.promotion);
 }
 
 /* --- stopping ------------------------------------------------------------------------------- */
@@ -181,7 +190,7 @@ static void set_title(const char *state)
 }
 
 /* The open socket lives on in the others: closed alone, it would stay in our epoll, and libev make
- * itself a new one whose number inbox.c does not know. */
+ * itself a new one whose number inbox.c does not know. A mold keeps it for its workers. */
 static void close_listeners(void)
 {
     set_accepting(false);
@@ -189,7 +198,8 @@ static void close_listeners(void)
     for (size_t i = 0; i < worker.seed->listeners->count; i++) {
         int fd = worker.seed->listeners->items[i].fd;
         (void)epoll_ctl(worker.shared.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-        close(fd);
+        if (worker.promotion.generation == 0)
+            close(fd);
     }
     worker.listening = false;
 }
@@ -198,8 +208,7 @@ static void stop_when_drained(void)
 {
     if (!worker.shared.draining || worker.listening || worker.pool.stopping)
         return;
-    /* What others gave before they knew. */
-    inbox_adopt_all(&worker.shared, worker.seed->inboxes[worker.seed->slot].read_fd);
+    read_inbox(); /* what others gave before they knew */
     unsigned stuck = watch_given_up();
     if (worker.shared.count > stuck || pool_is_busy(&worker.pool, stuck))
         return;
@@ -233,6 +242,7 @@ static void begin_drain(const char *why, bool last)
 {
     if (worker.shared.draining)
         return;
+    read_inbox(); /* a promotion comes before the signal to drain */
     log_info("draining: %s", why);
     worker.shared.draining = true;
     atomic_store(&worker.shared.last_requests, true);
@@ -295,24 +305,37 @@ static void set_age_limits(const struct config *config)
         worker.retire_requests = atomic_load(&board->requests) + requests + up_to(jitter);
     if (lifetime_ms)
         worker.retire_ms = now_ms() + lifetime_ms + up_to(lifetime_ms / 10);
+    unsigned refork_after = config_count_at(config->refork_after, worker.seed->promotions);
+    if (refork_after)
+        worker.refork_requests = atomic_load(&board->requests) + refork_after;
     atomic_store(&board->max_memory_bytes, config->max_worker_memory_bytes);
 }
 
 /* Asks for a replacement; until the master sends SIGTERM, this worker goes on serving. */
 static void ask_to_retire(enum board_retire reason)
 {
-    worker.retire_requests = worker.retire_ms = 0;
+    worker.retire_requests = worker.retire_ms = worker.refork_requests = 0;
     atomic_store(&worker.shared.board->retire, (uint32_t)reason);
+    board_ring(worker.seed->board);
+}
+
+/* The first of the workers gets its way; the others may go on asking. */
+static void ask_to_refork(void)
+{
+    worker.refork_requests = 0;
+    atomic_store(&worker.shared.board->retire, BOARD_RETIRE_REFORK);
     board_ring(worker.seed->board);
 }
 
 static void look_at_age(void)
 {
-    if (worker.retire_requests &&
-        atomic_load(&worker.shared.board->requests) >= worker.retire_requests)
+    uint64_t requests = atomic_load(&worker.shared.board->requests);
+    if (worker.retire_requests && requests >= worker.retire_requests)
         ask_to_retire(BOARD_RETIRE_REQUESTS);
     else if (worker.retire_ms && now_ms() >= worker.retire_ms)
         ask_to_retire(BOARD_RETIRE_LIFETIME);
+    else if (worker.refork_requests && requests >= worker.refork_requests)
+        ask_to_refork();
 }
 
 /* --- the loop ------------------------------------------------------------------------------- */
@@ -411,6 +434,14 @@ static void after_fork_in_child(void)
     after_fork();
 }
 
+static void follow_forks(void)
+{
+    static bool follows; /* for life: a promoted worker's workers have it from there */
+    if (!follows)
+        pthread_atfork(before_fork, after_fork, after_fork_in_child);
+    follows = true;
+}
+
 static void watch(void)
 {
     struct ev_loop *loop = worker.shared.loop;
@@ -433,7 +464,7 @@ static void watch(void)
     ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
     ev_io_start(loop, &worker.lifeline);
     watch_listeners();
-    pthread_atfork(before_fork, after_fork, after_fork_in_child);
+    follow_forks();
 }
 
 static struct access_format *compile_access_format(const struct config *config)
@@ -491,9 +522,31 @@ static void set_shared(const struct config *config)
     set_age_limits(config);
 }
 
-void worker_main(const struct worker_seed *seed)
+static NORETURN void leave(void)
+{
+    python_stop();
+    log_info("stopped");
+    _exit(EXIT_OK);
+}
+
+/* Takes apart what worker_main has built: a mold has none of it. */
+static void take_apart(void)
+{
+    ev_signal_stop(worker.shared.loop, &worker.on_term);
+    ev_signal_stop(worker.shared.loop, &worker.on_quit);
+    watch_stop();
+    exchange_free_all(&worker.shared);
+    pool_fini(&worker.pool);
+    ev_loop_destroy(worker.shared.loop);
+    free(worker.acceptors);
+    access_free(worker.shared.access);
+    forwarded_fini(&worker.shared.trust);
+}
+
+struct worker_promotion worker_main(const struct worker_seed *seed)
 {
     struct board_worker *board = &seed->board->worker[seed->slot];
+    memset(&worker, 0, sizeof(worker)); /* a promoted worker's workers find what it has left */
     worker.seed = seed;
     set_shared(seed->config);
     open_loop();
@@ -513,7 +566,8 @@ void worker_main(const struct worker_seed *seed)
 
     pool_serve(&worker.pool);
     assert(worker.shared.count == 0);
-    python_stop();
-    log_info("stopped");
-    _exit(EXIT_OK);
+    if (worker.promotion.generation == 0 || atomic_load(&seed->board->stopping))
+        leave();
+    take_apart();
+    return worker.promotion;
 }

@@ -121,3 +121,19 @@ def test_concurrent_orders(server, options, query):
     at_once(8, shop.url, visit)
     assert query(stock) == 0
     assert query("SELECT count(*) FROM orders_order") == orders + 5
+
+
+def test_refork(server, options, query):
+    """A worker that becomes the mold has closed its connections, and its workers open their own."""
+    shop = server(workers=2, threads=4, refork_after="40", **options)
+
+    def visit(client: Client) -> None:
+        while not shop.log_contains("reloaded: all workers are of generation 2", 0):
+            assert client.get("/").status == 200
+            assert client.get("/diagnostics/wait?ms=5").status == 200
+            assert "refork failed" not in shop.log
+        for number in range(1, 6):
+            assert client.get(f"/api/products?page={number}").json()["page"] == number
+
+    at_once(8, shop.url, visit)
+    assert query(f"SELECT count(*) {CONNECTIONS}") <= 8

@@ -135,11 +135,16 @@ def test_gauges(server: Start) -> None:
 
 
 def test_listen_queue(server: Start) -> None:
-    """Connections that nobody accepts are counted, on every kind of listener."""
+    """Connections that nobody accepts are counted, on every kind of listener.
+
+    The kernel queues TCP connections when their first bytes are there.
+    """
     s = server(binds=["127.0.0.1:0", "[::1]:0", "unix:http.sock"], backlog=7, **OPTIONS)
     for pid in s.workers():
         os.kill(pid, signal.SIGSTOP)
     waiting = [s.connect(name=name) for name in s.names for _ in range(3)]
+    for c in waiting:
+        c.sendall(b"GET ")
     try:
         metrics = samples(s)
         for name in s.names:
@@ -227,8 +232,8 @@ def test_uwsgi_schema(server: Start) -> None:
     s.get("/shop/")
 
     def settled(workers: Any) -> bool:
-        spawned = [w["last_spawn"] for w in workers if w["last_spawn"]]
-        return len(spawned) == 2 and sum(w["requests"] for w in workers) == 1
+        serving = [w for w in workers if w["last_spawn"] and w["accepting"]]
+        return len(serving) == 2 and sum(w["requests"] for w in workers) == 1
 
     d = wait_for(lambda: d if settled((d := uwsgi_stats(s))["workers"]) else None)
     assert set(d) == TOP_KEYS

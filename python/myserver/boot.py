@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType, ModuleType, TracebackType
@@ -20,6 +21,10 @@ class LoadError(Exception):
 
 class WarmupError(Exception):
     """The warm-up has left something that workers must not share."""
+
+
+class ReforkError(Exception):
+    """A worker has something that keeps it from being the next mold."""
 
 
 def prepare(pythonpath: list[str]) -> None:
@@ -165,19 +170,26 @@ def _end_loading() -> None:
     _thread_origins.clear()
 
 
-def before_fork(sockets_before: list[int], sockets_loaded: list[int]) -> list[str]:
+def before_fork(
+    sockets_before: list[int], sockets_loaded: list[int], has_served: bool
+) -> list[str]:
     """Leaves the mold in a state that workers can share; returns warnings for the log.
 
     Runs the application's prefork hooks, closes connections that workers must not share, names
     threads and sockets that will not survive. A connection that the warm-up has opened and that is
-    still open is an error: what two processes write to the same one is broken for both.
+    still open is an error: what two processes write to the same one is broken for both. `has_served`:
+    the process was a worker, and gives up being a mold rather than lose a thread.
     """
     import myserver
 
     for hook in myserver._prefork_hooks:
         hook()
     _close_connections()
+    if has_served:
+        gc.collect()  # what the threads that have ended kept for themselves: connections, in cycles
     left = _find_connections(sockets_loaded)
+    if has_served:
+        _refuse_refork(left)
     if left:
         raise WarmupError(
             f"prewarm has opened a connection that all workers would share, to {left}: close it in a "
@@ -191,6 +203,32 @@ def before_fork(sockets_before: list[int], sockets_loaded: list[int]) -> list[st
     gc.disable()
     gc.unfreeze()  # all objects are looked at once more, to be made immortal
     return warnings
+
+
+def _refuse_refork(connections: str) -> None:
+    """Raises ReforkError if the process has open connections, or more than one thread."""
+    if connections:
+        raise ReforkError(
+            f"no refork: requests have left a connection open, to {connections}: close it in a "
+            f"function decorated with @myserver.prefork"
+        )
+    threads = _other_threads()
+    if threads:
+        raise ReforkError(
+            f"no refork: the application has threads of its own ({', '.join(threads)}): end them in a "
+            f"function decorated with @myserver.prefork and start them in @myserver.postfork"
+        )
+
+
+def _other_threads() -> list[str]:
+    """Names of all threads but the caller's, also of those that Python does not know."""
+    names = {t.native_id: t.name for t in threading.enumerate()}
+    for _ in range(1000):  # a thread that was joined a moment ago may still be listed
+        tids = [int(name) for name in os.listdir("/proc/self/task") if int(name) != os.getpid()]
+        if not tids:
+            return []
+        time.sleep(0.001)
+    return [names.get(tid, f"thread {tid}") for tid in tids]
 
 
 def freeze() -> None:

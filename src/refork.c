@@ -1,0 +1,82 @@
+/* refork.c: a worker becomes the mold of the next generation.
+ *
+ * Owns no state: the book is master.c's. Between refork_begin and refork_adopt one process has two
+ * entries in the book, a slot that drains and a mold in MOLD_DRAINING; what happens to it meanwhile
+ * happens to the slot, and the mold is forgotten. Runs in the master only. */
+#include "refork.h"
+
+#include "board.h"
+#include "book.h"
+#include "config.h"
+#include "inbox.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool is_quiet(struct book *b)
+{
+    return b->stop == STOP_NOT && b->wanted > 0 && !b->trial && !b->reload_wanted &&
+           !b->replacing && book_current_mold(b)->state == MOLD_READY &&
+           book_other_mold(b)->state == MOLD_NONE;
+}
+
+static bool one_is_chosen(const struct book *b)
+{
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].retire == BOARD_RETIRE_REFORK)
+            return true;
+    return false;
+}
+
+bool refork_may_begin(struct book *b, const struct slot *s)
+{
+    return is_quiet(b) && s->generation == b->generation && b->refork_refused != b->generation &&
+           !one_is_chosen(b);
+}
+
+bool refork_begin(struct book *b, struct slot *s)
+{
+    int order_fds[2];
+    uint32_t generation = b->generation + 1;
+    if (!is_quiet(b) || pipe2(order_fds, O_CLOEXEC) != 0)
+        return false;
+    fcntl(order_fds[1], F_SETFL, O_NONBLOCK);
+    bool sent = inbox_promote(&b->inboxes[s - b->slots], generation, order_fds[0]);
+    close(order_fds[0]);
+    if (!sent) {
+        close(order_fds[1]);
+        return false;
+    }
+    log_info("refork: worker %u (pid %d) drains to become the mold", book_number(b, s), s->pid);
+    atomic_store(&b->board->molds[generation % 2].state, BOARD_MOLD_LOADING);
+    *book_other_mold(b) =
+        (struct mold){MOLD_DRAINING, s->pid, order_fds[1], generation, BOOK_NEVER};
+    book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
+    return true;
+}
+
+void refork_adopt(struct book *b, struct mold *mold)
+{
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].pid == mold->pid) {
+            log_info("refork: worker %u (pid %d) is the mold", i + 1, mold->pid);
+            book_clear_slot(b, &b->slots[i]);
+        }
+    atomic_fetch_add(&b->board->ends[BOARD_END_REFORK], 1);
+    mold->deadline_ms = now_ms() + b->config->startup_timeout_ms;
+    b->reloading = b->reforking = true;
+}
+
+void refork_on_exit(struct book *b, pid_t pid)
+{
+    struct mold *mold = book_other_mold(b);
+    if (mold->state != MOLD_DRAINING || mold->pid != pid)
+        return;
+    log_warning("refork failed: generation %u goes on and will not try again", b->generation);
+    b->refork_refused = b->generation;
+    book_clear_mold(mold);
+}
