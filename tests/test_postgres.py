@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from harness import wait_for
+from harness import FLAVOUR, wait_for
 from shop_client import (
     PRODUCTS,
     Client,
@@ -123,6 +123,7 @@ def test_concurrent_orders(server, options, query):
     assert query("SELECT count(*) FROM orders_order") == orders + 5
 
 
+@pytest.mark.skipif(FLAVOUR == "tsan", reason="the sanitizer has a thread of its own")
 def test_refork(server, options, query):
     """A worker that becomes the mold has closed its connections, and its workers open their own."""
     shop = server(workers=2, threads=4, refork_after="40", **options)

@@ -11,10 +11,13 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import Server, StartFailed, run, wait_for
+from harness import FLAVOUR, Server, StartFailed, run, wait_for
 from test_master import load, wait_for_workers
 
 Start = Callable[..., Server]
+pytestmark = pytest.mark.skipif(
+    FLAVOUR == "tsan", reason="the sanitizer has a thread of its own: no worker may become the mold"
+)
 
 IS_MOLD = r"refork: worker \d+ \(pid (\d+)\) is the mold"
 
