@@ -111,11 +111,11 @@ def granian(bench: Bench, workers: int, port: int) -> list[str]:
     ]
 
 
-def ours(*arguments: str, warm: bool = False) -> Command:
-    """The program of this project."""
+def ours(*arguments: str, warm: int = 0) -> Command:
+    """The program of this project; it warms up with the first `warm` of the pages."""
 
     def command(bench: Bench, workers: int, port: int) -> list[str]:
-        paths = [f"--prewarm={path}" for path in bench.pages] if warm else []
+        paths = [f"--prewarm={path}" for path in bench.pages[:warm]]
         rounds = bench.rounds if warm else 0
         return [str(bench.binary), f"--workers={workers}", f"--bind=127.0.0.1:{port}"] + [
             f"--virtualenv={bench.venv}",
@@ -139,8 +139,12 @@ SERVERS: dict[str, Command] = {
     "granian": granian,
     "no-preload": ours("--no-preload"),
     "preload": ours(),
-    "prewarm": ours(warm=True),
+    "partial": ours(warm=1),
+    "partial-refork": ours("--refork-after=100", warm=1),
+    "prewarm": ours(warm=9),
+    "prewarm-refork": ours("--refork-after=100", warm=9),
 }
+REFORKED = "all workers are of generation 2"
 QUICK = ("uwsgi-prewarm", "gunicorn-freeze", "preload", "prewarm")
 
 
@@ -158,8 +162,9 @@ class Running:
         env = os.environ | {"WARM": ",".join(bench.pages), "WARM_ROUNDS": str(bench.rounds)}
         env |= {"PYTHONPATH": str(bench.project), "PYTHONDONTWRITEBYTECODE": "1"} | bench.env
         self.started = time.monotonic()
+        self.arguments = command(bench, workers, self.port)
         self.process = subprocess.Popen(
-            command(bench, workers, self.port),
+            self.arguments,
             cwd=bench.project,
             env=env,
             stdout=self.log,
@@ -205,21 +210,32 @@ class Running:
                 return
             except (ConnectionError, http.client.HTTPException):
                 if self.process.poll() is not None or time.monotonic() > self.started + 60:
-                    self.log.seek(0)
-                    raise RuntimeError(self.log.read().decode()[-3000:]) from None
+                    raise RuntimeError(self.said()[-3000:]) from None
                 time.sleep(0.005)
 
     def wait_for_rest(self) -> None:
         """Until it uses no processor time."""
         while not _is_listening(self.port):
             if self.process.poll() is not None:
-                self.log.seek(0)
-                raise RuntimeError(self.log.read().decode()[-3000:])
+                raise RuntimeError(self.said()[-3000:])
             time.sleep(0.05)
         before = -1
         while (now := memory_proc.cpu_ticks(self.pids())) != before:
             before = now
             time.sleep(0.4)
+
+    def settle(self) -> None:
+        """With `refork-after`: until that is over."""
+        deadline = time.monotonic() + 60
+        while "refork-after" in " ".join(self.arguments) and REFORKED not in self.said():
+            for path in self.bench.pages:
+                self.drive(path, self.workers)
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no refork:\n{self.said()[-3000:]}")
+
+    def said(self) -> str:
+        """Its log so far."""
+        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
 
     def drive(self, path: str, requests: int) -> Counter[int]:
         """Makes requests, as many at once as there are workers, until each has had its share."""
@@ -277,6 +293,7 @@ def measure_memory(bench: Bench, command: Command, workers: int) -> dict[str, An
         server.wait_for_answer(bench.pages[0])
         server.wait_for_rest()
         idle = memory_proc.total_pss(server.pids())
+        server.settle()
         seen: Counter[int] = Counter()
         for page in bench.pages:
             seen += server.drive(page, requests)
