@@ -3,6 +3,7 @@
 #   PYTHON=python3.13 make      against another interpreter (CPython >= 3.11, shared library)
 #   FLAVOUR=asan make           release (default), asan or tsan
 #   CC=clang make               another compiler; WERROR= for one with new warnings
+#   V=1 make                    shows the commands
 #   LLHTTP_DIR=~/llhttp-9 make  an unpacked release of llhttp instead of the system's
 #
 # Each flavour and interpreter has its own directory under build/; build/myserver is a link to the
@@ -22,6 +23,9 @@ T       ?=
 VERSION := 0.1.0
 JOBS    := -j$(shell nproc)
 AGAIN   := $(MAKE) --no-print-directory
+# Says what is made instead of how.
+Q       := $(if $(V),,@)
+SAY     := $(if $(V),@:,@printf '  %-4s %s\n')
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -142,14 +146,17 @@ all: $(BIN) ## build the program: build/myserver
 	@$(if $(filter release,$(FLAVOUR)),ln -sfn $(BIN:build/%=%) build/myserver)
 
 $(BIN): $(OBJECTS) $(BUILD)/flags
-	$(CC) $(ALL_LDFLAGS) -o $@ $(OBJECTS) $(LIBS)
+	$(SAY) LD $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(OBJECTS) $(LIBS)
 
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(SAY) CC $<
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/llhttp/%.o: $(dir $(firstword $(LLHTTP_SOURCES)))%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 -fPIE -w $(LLHTTP_CFLAGS) $(FLAVOUR_FLAGS) -c -o $@ $<
+	$(SAY) CC $<
+	$(Q)$(CC) -std=gnu17 -fPIE -w $(LLHTTP_CFLAGS) $(FLAVOUR_FLAGS) -c -o $@ $<
 
 # Changes when the compiler, a flag or the interpreter does: everything is then built anew.
 $(BUILD)/flags: FORCE
@@ -178,10 +185,12 @@ $(BUILD)/parts.a: $(filter-out $(BUILD)/main.o,$(OBJECTS))
 # What tests/test_reference.py compares with its model.
 RESULTS_BIN := $(BUILD)/unit/http_results
 $(RESULTS_BIN): tests/tools/http_results.c $(BUILD)/parts.a $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(BUILD)/parts.a -linih $(LLHTTP_LIBS) -lpthread
+	$(SAY) LD $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(BUILD)/parts.a -linih $(LLHTTP_LIBS) -lpthread
 
 $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/parts.a $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) -iquote src -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(BUILD)/parts.a \
+	$(SAY) LD $@
+	$(Q)$(CC) $(ALL_CFLAGS) -iquote src -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(BUILD)/parts.a \
 	    -lcmocka -linih $(LLHTTP_LIBS) -lpthread
 
 .PHONY: unit
