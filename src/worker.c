@@ -204,8 +204,20 @@ static void close_listeners(void)
     worker.listening = false;
 }
 
+/* The whole server stops: no listener may outlive its siblings here. */
+static void forgo_promotion(void)
+{
+    if (worker.promotion.generation == 0 || !atomic_load(&worker.seed->board->stopping))
+        return;
+    worker.promotion.generation = 0;
+    close(worker.promotion.order_fd);
+    for (size_t i = 0; i < worker.seed->listeners->count && !worker.listening; i++)
+        close(worker.seed->listeners->items[i].fd);
+}
+
 static void stop_when_drained(void)
 {
+    forgo_promotion();
     if (!worker.shared.draining || worker.listening || worker.pool.stopping)
         return;
     read_inbox(); /* what others gave before they knew */
@@ -566,7 +578,7 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
 
     pool_serve(&worker.pool);
     assert(worker.shared.count == 0);
-    if (worker.promotion.generation == 0 || atomic_load(&seed->board->stopping))
+    if (worker.promotion.generation == 0)
         leave();
     take_apart();
     return worker.promotion;
