@@ -179,8 +179,9 @@ def read_fields(reader: Reader, request: Request) -> dict[bytes, bytes]:
         if small in ONCE and small in seen:
             raise Refused(400)
         note_field(request, small, value)
-        # RFC 9110 5.5 allows a HTAB behind the number; not everybody takes it.
-        reader.result.may_refuse |= small == b"content-length" and b"\t" in line
+        # RFC 9110 5.5 allows a HTAB behind the number or the coding; not everybody takes it.
+        framing = small in (b"content-length", b"transfer-encoding")
+        reader.result.may_refuse |= framing and b"\t" in line
         if small == b"connection" and small in seen:
             seen[small] += b"," + value
         else:
