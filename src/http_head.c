@@ -342,7 +342,8 @@ static bool note_field(struct http *h, enum http_field field, const char *value,
 {
     const unsigned once = 1u << HTTP_FIELD_CONTENT_LENGTH | 1u << HTTP_FIELD_TRANSFER_ENCODING |
                           1u << HTTP_FIELD_HOST | 1u << HTTP_FIELD_CONTENT_TYPE;
-    if (h->seen & once & 1u << field) {
+    bool repeated = (h->seen & 1u << field) != 0;
+    if (repeated && once & 1u << field) {
         return http_refuse(h, 400, "a field that may stand once is repeated");
     }
     h->seen |= 1u << field;
@@ -353,7 +354,7 @@ static bool note_field(struct http *h, enum http_field field, const char *value,
     } else if (field == HTTP_FIELD_TRANSFER_ENCODING) {
         h->coding = text_of(h, value, len);
     } else if (field == HTTP_FIELD_EXPECT) {
-        h->asks_continue = IS(value, len, "100-continue");
+        h->asks_continue = IS(value, len, "100-continue") && (!repeated || h->asks_continue);
     } else if (field == HTTP_FIELD_HOST) {
         if (len > 0 && !is_authority(value, len)) {
             return http_refuse(h, 400, "malformed Host");

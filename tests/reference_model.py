@@ -28,6 +28,7 @@ METHODS = set(
     " MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SOURCE"
     " SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE".encode().split()
 )
+CONTINUE = b"100-continue"
 ONCE = {b"content-length", b"content-type", b"host", b"transfer-encoding"}
 
 LINE_BYTES = 300
@@ -184,8 +185,8 @@ def read_fields(reader: Reader, request: Request) -> dict[bytes, bytes]:
         reader.result.may_refuse |= framing and b"\t" in line
         if small == b"connection" and small in seen:
             seen[small] += b"," + value
-        else:
-            seen[small] = value
+        elif small != b"expect" or seen.get(small, CONTINUE).lower() == CONTINUE:
+            seen[small] = value  # an unknown expectation stays
         if b"_" not in name:
             replaced = small == b"host" and not request.target.startswith((b"/", b"*"))
             request.headers.append((name, request.host if replaced else value))
@@ -222,7 +223,7 @@ def check_head(request: Request, seen: dict[bytes, bytes]) -> int:
     if length > BODY_BYTES:
         raise Refused(413)
     if request.minor == 1 and b"expect" in seen:
-        if seen[b"expect"].lower() != b"100-continue":
+        if seen[b"expect"].lower() != CONTINUE:
             raise Refused(417)
         request.expects_continue = request.chunked or length > 0
     return -1 if request.chunked else length
