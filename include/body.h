@@ -6,21 +6,33 @@
 #include "base.h"
 #include "buf.h"
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 enum body_result { BODY_OK, BODY_FAILED };
 
-struct body {
-    struct buf memory;   /* the whole body while fd is -1 */
-    int fd;              /* temporary file that holds the whole body, or -1; owned */
-    int spare_fd;        /* file of an earlier body, for the next; or -1; owned */
-    uint64_t length;     /* bytes appended so far */
-    int error;           /* errno of the failure after BODY_FAILED */
-    size_t memory_bytes; /* bound of `memory` */
-    const char *tmp_dir; /* borrowed */
+/* What the bodies of a process have together. */
+struct body_budget {
+    _Atomic unsigned files;      /* open, spare ones included */
+    _Atomic size_t memory_bytes; /* allocated */
+    size_t memory_max_bytes;     /* beyond it, bodies above 64 KiB go to files */
 };
 
-void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir);
+struct body {
+    struct buf memory;          /* the whole body while fd is -1 */
+    int fd;                     /* temporary file that holds the whole body, or -1; owned */
+    int spare_fd;               /* file of an earlier body, for the next; or -1; owned */
+    uint64_t length;            /* bytes appended so far */
+    int error;                  /* errno of the failure after BODY_FAILED */
+    size_t memory_bytes;        /* bound of `memory` */
+    const char *tmp_dir;        /* borrowed */
+    struct body_budget *budget; /* borrowed; NULL: none */
+    unsigned noted_files;       /* this one's part of the budget */
+    size_t noted_bytes;
+};
+
+void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir,
+               struct body_budget *budget);
 /* Forgets the content. Keeps at most 64 KiB of memory, and a file of up to 16 MiB for the next
  * large body, until body_shed. */
 void body_reset(struct body *b);

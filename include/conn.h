@@ -98,7 +98,10 @@ struct conn_shared {
     unsigned waiting;           /* leader: how many are in these two */
     unsigned count;             /* leader */
     unsigned limit;             /* of count */
-    pthread_mutex_t free_lock;  /* of the next three */
+    unsigned room;              /* of descriptors, for connections and their files */
+    struct body_budget bodies;
+    _Atomic unsigned sent_files; /* that slow clients are being sent */
+    pthread_mutex_t free_lock;   /* of the next three */
     struct exchange *free_exchanges;
     unsigned free_count;
     unsigned ticks;             /* of the worker's tick, under free_lock */
@@ -114,6 +117,8 @@ void conn_open(struct conn_shared *shared, int fd, unsigned listener, const stru
 void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin);
 /* Whether there is room for one more: at the limit, an idle connection makes room. Leader. */
 MUST_CHECK bool conn_make_room(struct conn_shared *shared);
+/* The same for the file of a body, which is open already. Leader. */
+MUST_CHECK bool conn_make_room_for_file(struct conn_shared *shared);
 /* The answer is with the kernel (or cannot be): logs and counts the request, makes the connection
  * ready for the next, and says what it wants now. Whoever owns the connection. */
 enum conn_next conn_end_request(struct conn *c);

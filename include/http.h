@@ -18,13 +18,14 @@
 #include <stdbool.h>
 
 struct http_limits {
-    size_t request_line_bytes; /* longer: 414 */
-    size_t field_bytes;        /* one header line longer: 431 */
-    size_t head_bytes;         /* whole head longer: 431 */
-    unsigned fields;           /* more header lines: 431; at most HTTP_MAX_FIELDS */
-    uint64_t body_bytes;       /* larger: 413 */
-    size_t body_memory_bytes;  /* see body.h */
-    const char *tmp_dir;       /* borrowed */
+    size_t request_line_bytes;  /* longer: 414 */
+    size_t field_bytes;         /* one header line longer: 431 */
+    size_t head_bytes;          /* whole head longer: 431 */
+    unsigned fields;            /* more header lines: 431; at most HTTP_MAX_FIELDS */
+    uint64_t body_bytes;        /* larger: 413 */
+    size_t body_memory_bytes;   /* see body.h */
+    const char *tmp_dir;        /* borrowed */
+    struct body_budget *bodies; /* borrowed; see body.h; NULL: none */
 };
 
 #define HTTP_MAX_FIELDS 256

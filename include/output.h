@@ -6,6 +6,7 @@
 #include "base.h"
 #include "buf.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/uio.h>
 
@@ -23,12 +24,13 @@ struct output {
     size_t tail_len;
     int file_fd; /* owned; -1: none */
     uint64_t file_offset, file_bytes;
-    uint64_t total_bytes; /* given to the kernel since output_reset */
+    uint64_t total_bytes;    /* given to the kernel since output_reset */
+    _Atomic unsigned *files; /* borrowed: counts the files that are open in all outputs */
 };
 
 #define OUTPUT_MAX_PIECES 4
 
-void output_init(struct output *o);
+void output_init(struct output *o, _Atomic unsigned *files);
 /* Forgets what is left and closes the file; keeps at most 16 KiB of memory. */
 void output_reset(struct output *o);
 void output_fini(struct output *o);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,9 +17,26 @@
  * of making and dropping them (10 MB: 2.7 ms against 7.7 on ext4). */
 #define KEPT_FILE_BYTES   (16 * 1024 * 1024)
 
-void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir)
+void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir, struct body_budget *budget)
 {
-    *b = (struct body){.fd = -1, .spare_fd = -1, .memory_bytes = memory_bytes, .tmp_dir = tmp_dir};
+    *b = (struct body){.fd = -1,
+                       .spare_fd = -1,
+                       .memory_bytes = memory_bytes,
+                       .tmp_dir = tmp_dir,
+                       .budget = budget};
+}
+
+/* Differences of unsigned numbers: they may be less than nothing. */
+static void note(struct body *b)
+{
+    unsigned files = (b->fd >= 0) + (b->spare_fd >= 0);
+    if (!b->budget || (files == b->noted_files && b->memory.cap == b->noted_bytes))
+        return;
+    atomic_fetch_add_explicit(&b->budget->files, files - b->noted_files, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->budget->memory_bytes, b->memory.cap - b->noted_bytes,
+                              memory_order_relaxed);
+    b->noted_files = files;
+    b->noted_bytes = b->memory.cap;
 }
 
 static void close_file(struct body *b)
@@ -35,6 +53,7 @@ void body_shed(struct body *b)
         close(b->spare_fd);
         b->spare_fd = -1;
     }
+    note(b);
 }
 
 void body_reset(struct body *b)
@@ -50,13 +69,14 @@ void body_reset(struct body *b)
     buf_reset(&b->memory);
     b->length = 0;
     b->error = 0;
+    note(b);
 }
 
 void body_fini(struct body *b)
 {
     close_file(b);
-    body_shed(b);
     buf_fini(&b->memory);
+    body_shed(b);
 }
 
 static int open_named(const char *dir)
@@ -123,10 +143,19 @@ static enum body_result spill(struct body *b)
     return BODY_OK;
 }
 
-enum body_result body_append(struct body *b, const char *data, size_t len)
+/* Many clients with a body that is just small enough would have all memory. */
+static bool is_too_large(const struct body *b, size_t len)
 {
-    assert(b->error == 0);
-    if (b->fd < 0 && len > b->memory_bytes - b->memory.len && spill(b) != BODY_OK) {
+    const struct body_budget *budget = b->budget;
+    return len > b->memory_bytes - b->memory.len ||
+           (budget && b->memory.len + len > KEPT_MEMORY_BYTES &&
+            atomic_load_explicit(&budget->memory_bytes, memory_order_relaxed) + len >
+                budget->memory_max_bytes);
+}
+
+static enum body_result append(struct body *b, const char *data, size_t len)
+{
+    if (b->fd < 0 && is_too_large(b, len) && spill(b) != BODY_OK) {
         return BODY_FAILED;
     }
     if (b->fd < 0) {
@@ -136,6 +165,14 @@ enum body_result body_append(struct body *b, const char *data, size_t len)
     }
     b->length += len;
     return BODY_OK;
+}
+
+enum body_result body_append(struct body *b, const char *data, size_t len)
+{
+    assert(b->error == 0);
+    enum body_result result = append(b, data, len);
+    note(b);
+    return result;
 }
 
 ssize_t body_read(const struct body *b, uint64_t offset, char *out, size_t len)

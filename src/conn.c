@@ -21,8 +21,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LINGER_MS     5000
-#define DRAIN_IDLE_MS 1000
+#define LINGER_MS        5000
+#define DRAIN_IDLE_MS    1000
+/* Of the descriptors, a quarter at most: slow uploads alone must not keep new clients out. */
+#define BODY_FILES_SHARE 4
 
 /* --- queues and watchers -------------------------------------------------------------------- */
 
@@ -387,16 +389,34 @@ static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state
     return NULL;
 }
 
-bool conn_make_room(struct conn_shared *shared)
+static unsigned count_descriptors(const struct conn_shared *shared)
 {
-    if (shared->count < shared->limit)
-        return true;
+    return shared->count + atomic_load_explicit(&shared->bodies.files, memory_order_relaxed) +
+           atomic_load_explicit(&shared->sent_files, memory_order_relaxed);
+}
+
+static bool close_quiet(struct conn_shared *shared)
+{
     struct conn *c = find_quiet(shared, CONN_IDLE);
     if (!c)
         c = find_quiet(shared, CONN_LINGERING); /* answered, and the client had a moment */
     if (c)
         conn_close(c, "made room");
     return c != NULL;
+}
+
+bool conn_make_room(struct conn_shared *shared)
+{
+    return (shared->count < shared->limit && count_descriptors(shared) < shared->room) ||
+           close_quiet(shared);
+}
+
+bool conn_make_room_for_file(struct conn_shared *shared)
+{
+    unsigned files = atomic_load_explicit(&shared->bodies.files, memory_order_relaxed);
+    if (files > shared->room / BODY_FILES_SHARE)
+        return false;
+    return count_descriptors(shared) <= shared->room || close_quiet(shared);
 }
 
 /* A connection whose deadline has passed. Where bytes are there, we are late and not the client

@@ -28,7 +28,7 @@ struct exchange *exchange_take(struct conn_shared *shared)
         return e;
     e = xcalloc(1, sizeof(*e));
     http_init(&e->http, &shared->limits);
-    output_init(&e->output);
+    output_init(&e->output, &shared->sent_files);
     return e;
 }
 

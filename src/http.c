@@ -297,7 +297,7 @@ void http_init(struct http *h, const struct http_limits *limits)
 {
     h->limits = limits;
     h->in = (struct buf){0};
-    body_init(&h->body, limits->body_memory_bytes, limits->tmp_dir);
+    body_init(&h->body, limits->body_memory_bytes, limits->tmp_dir, limits->bodies);
     begin_request(h);
 }
 

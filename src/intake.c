@@ -171,6 +171,19 @@ static enum conn_step on_result(struct conn *c, enum http_result result)
     return CONN_WAITS;
 }
 
+/* Without a room for it, a body in a file would take a descriptor of the application's. */
+static enum conn_step feed(struct conn *c, size_t got)
+{
+    struct http *http = &c->exchange->http;
+    bool was_in_file = http->body.fd >= 0;
+    enum http_result result = http_feed(http, got);
+    if (http->body.fd >= 0 && !was_in_file && !conn_make_room_for_file(c->shared)) {
+        intake_refuse(c, 503, "no descriptor is left for a body in a file");
+        return CONN_WAITS;
+    }
+    return on_result(c, result);
+}
+
 /* The client sends no more. Half a request is nobody's; its line in the access log is. */
 static void on_end(struct conn *c, const char *why)
 {
@@ -224,7 +237,7 @@ static enum conn_step read_proxy_header(struct conn *c, size_t got)
     buf_consume(in, header.bytes);
     if (in->len > 0)
         stamp_first_byte(c);
-    return on_result(c, http_feed(&c->exchange->http, 0));
+    return feed(c, 0);
 }
 
 /* One read; *more says that another may bring something. */
@@ -240,7 +253,7 @@ static enum conn_step read_once(struct conn *c, bool *more)
     if (got > 0) {
         if (!e->accepted_ns)
             stamp_first_byte(c);
-        return on_result(c, http_feed(&e->http, (size_t)got));
+        return feed(c, (size_t)got);
     }
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         await_more(c);
@@ -266,7 +279,7 @@ enum conn_step intake_read(struct conn *c)
     if (c->has_input) {
         c->has_input = false;
         stamp_first_byte(c); /* pipelined: it is here already */
-        return on_result(c, http_feed(&c->exchange->http, 0));
+        return feed(c, 0);
     }
     bool more = true;
     enum conn_step step = CONN_WAITS;

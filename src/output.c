@@ -15,19 +15,27 @@
 #define SENDS_MAX       4
 #define FILE_STEP_BYTES (1024 * 1024)
 
-void output_init(struct output *o)
+void output_init(struct output *o, _Atomic unsigned *files)
 {
-    *o = (struct output){.file_fd = -1};
+    *o = (struct output){.file_fd = -1, .files = files};
+}
+
+static void close_file(struct output *o)
+{
+    if (o->file_fd < 0)
+        return;
+    close(o->file_fd);
+    o->file_fd = -1;
+    atomic_fetch_sub_explicit(o->files, 1, memory_order_relaxed);
 }
 
 void output_reset(struct output *o)
 {
-    if (o->file_fd >= 0)
-        close(o->file_fd);
+    close_file(o);
     if (o->bytes.cap > KEPT_BYTES)
         buf_fini(&o->bytes);
     struct buf bytes = o->bytes;
-    output_init(o);
+    output_init(o, o->files);
     o->bytes = bytes;
     buf_reset(&o->bytes);
 }
@@ -123,9 +131,7 @@ static enum output_result flush_file(struct output *o, int fd)
         o->file_offset += (size_t)sent;
         o->file_bytes -= (size_t)sent;
     }
-    if (o->file_fd >= 0)
-        close(o->file_fd);
-    o->file_fd = -1;
+    close_file(o);
     return OUTPUT_DONE;
 }
 
@@ -176,6 +182,7 @@ enum output_result output_send_file(struct output *o, int fd, struct iovec head,
 {
     buf_append(&o->bytes, head.iov_base, head.iov_len);
     o->file_fd = file_fd;
+    atomic_fetch_add_explicit(o->files, 1, memory_order_relaxed);
     o->file_offset = offset;
     o->file_bytes = bytes;
     return output_flush(o, fd);

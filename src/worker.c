@@ -32,12 +32,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TICK_S         0.2
-#define ACCEPT_PAUSE_S 0.2   /* after the descriptors ran out */
-#define FULL_QUIET_MS  10000 /* between two warnings about one flood */
+#define TICK_S              0.2
+#define ACCEPT_PAUSE_S      0.2   /* after the descriptors ran out */
+#define FULL_QUIET_MS       10000 /* between two warnings about one flood */
 /* Descriptors that no connection gets: for the application, its database, bodies in files. */
-#define RESERVED_MIN   64
-#define RESERVED_MAX   1024
+#define RESERVED_MIN        64
+#define RESERVED_MAX        1024
+/* Of all bodies together, but always four of the largest that may be in memory. */
+#define BODIES_MEMORY_BYTES (64 * 1024 * 1024)
 
 struct acceptor {
     ev_io watcher;
@@ -101,7 +103,10 @@ static void on_accept_error(int error)
 {
     if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
         return; /* the client gave up, or a sibling was first */
-    log_warning("no connection is accepted for a moment: %s", strerror(error));
+    uint64_t now = now_ms();
+    if (now >= worker.full_quiet_until_ms)
+        log_warning("no connection is accepted for a moment: %s", strerror(error));
+    worker.full_quiet_until_ms = now + FULL_QUIET_MS;
     set_accepting(false);
     ev_timer_set(&worker.accept_pause, ACCEPT_PAUSE_S, 0.);
     ev_timer_start(worker.shared.loop, &worker.accept_pause);
@@ -489,19 +494,23 @@ static struct access_format *compile_access_format(const struct config *config)
     return format;
 }
 
-/* Never as many as there may be descriptors: an accept that fails for want of one leaves the client
- * in the queue, and the loop would spin on it. */
-static unsigned connection_limit(const struct config *config)
+/* How many descriptors clients may have. Never all: an accept that fails for want of one leaves the
+ * client in the queue, and the application needs some. */
+static unsigned descriptor_limit(const struct config *config)
 {
     struct rlimit files;
-    unsigned wanted = config->worker_connections;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur > UINT_MAX / 2)
-        return wanted ? wanted : UINT_MAX;
+        return UINT_MAX;
     unsigned have = (unsigned)files.rlim_cur;
     unsigned reserved = have / 8 + config->threads;
     reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved;
     reserved = reserved > RESERVED_MAX ? RESERVED_MAX : reserved;
-    unsigned room = have > 2 * reserved ? have - reserved : have / 2;
+    return have > 2 * reserved ? have - reserved : have / 2;
+}
+
+static unsigned connection_limit(const struct config *config, unsigned room)
+{
+    unsigned wanted = config->worker_connections;
     if (wanted > room)
         log_warning("worker-connections is %u, but RLIMIT_NOFILE leaves room for %u", wanted, room);
     return wanted && wanted < room ? wanted : room;
@@ -519,9 +528,14 @@ static void set_shared(const struct config *config)
         .body_bytes = config->limit_request_body_bytes,
         .body_memory_bytes = config->body_buffer_bytes,
         .tmp_dir = config->tmp_dir,
+        .bodies = &shared->bodies,
     };
     shared->worker = worker.seed->slot + 1;
-    shared->limit = connection_limit(config);
+    shared->room = descriptor_limit(config);
+    shared->limit = connection_limit(config, shared->room);
+    shared->bodies.memory_max_bytes = 4 * config->body_buffer_bytes > BODIES_MEMORY_BYTES
+                                          ? 4 * config->body_buffer_bytes
+                                          : BODIES_MEMORY_BYTES;
     shared->board = &worker.seed->board->worker[worker.seed->slot];
     shared->pool = &worker.pool;
     TAILQ_INIT(&shared->all);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import socket
 import threading
 import time
@@ -153,14 +154,60 @@ def test_answered_ones_make_room(twenty: Server) -> None:
         assert ask(twenty, "/").text == "hello"
 
 
-def test_limit_by_descriptors(server: Start) -> None:
-    """Without a number it is what RLIMIT_NOFILE has room for, and accept never fails."""
+@contextmanager
+def few_descriptors(count: int) -> Iterator[None]:
+    """What is started inside has so many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
     try:
-        s = server("cases", header_timeout="60s", log_level="debug")
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_stalled_uploads_leave_descriptors(server: Start) -> None:
+    """Their files are a quarter of what clients may have; the rest is refused, others are served."""
+    with few_descriptors(256):
+        s = server("cases", body_buffer="4k", log_level="debug")
+    (pid,) = s.workers()
+    start = request("POST", "/echo")[:-2] + b"Content-Length: 99999\r\n\r\n" + b"x" * 9000
+    with everything_returns(s, 2500), ExitStack() as stack:
+        wires = [stack.enter_context(Wire(s)).send(start) for _ in range(120)]
+        assert stack.enter_context(Wire(s)).ask("/").text == "hello"
+        assert s.log_contains("503 no descriptor is left for a body in a file")
+        for _ in range(50):
+            assert ask(s, "/").text == "hello"
+        assert open_files(pid) < 256 - 32
+        refused = [wire for wire in wires if select.select([wire.socket], [], [], 0)[0]]
+        assert 60 <= len(refused) <= 75
+        for wire in refused:
+            assert wire.answer().status == 503
+    assert "Too many open files" not in s.log
+
+
+def test_deaf_downloads_leave_descriptors(server: Start) -> None:
+    """Files that slow clients are sent count like connections: new ones wait, none is lost."""
+    size = 8 << 20
+    with few_descriptors(256):
+        s = server("cases", log_level="debug")
+    (s.dir / "large").write_bytes(bytes(size))
+    (pid,) = s.workers()
+    with everything_returns(s, 2500), ExitStack() as stack:
+        target = "/file_named?large"
+        wires = [stack.enter_context(Wire(s, 30)).request("GET", target) for _ in range(130)]
+        assert s.log_contains("none of them idle")
+        assert 150 < open_files(pid) < 256 - 32
+        for wire in wires:
+            answer = wire.answer()
+            assert (answer.status, answer.complete, len(answer.body)) == (200, True, size)
+            wire.close()
+    assert "Too many open files" not in s.log
+
+
+def test_limit_by_descriptors(server: Start) -> None:
+    """Without a number it is what RLIMIT_NOFILE has room for, and accept never fails."""
+    with few_descriptors(256):
+        s = server("cases", header_timeout="60s", log_level="debug")
     (pid,) = s.workers()
     with ExitStack() as stack:
         for _ in range(300):
@@ -171,12 +218,8 @@ def test_limit_by_descriptors(server: Start) -> None:
 
 def test_a_limit_that_cannot_be_kept(server: Start) -> None:
     """It says so, and takes what it can."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    try:
+    with few_descriptors(256):
         s = server("cases", worker_connections=5000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert s.log_contains("worker-connections is 5000, but RLIMIT_NOFILE leaves room for 1")
 
 
@@ -224,6 +267,19 @@ def test_memory_of_a_flood_returns(server: Start) -> None:
             for data in (HALF_HEAD, half_body, b"\0\r\n\r\n", GET):
                 stack.enter_context(Wire(s)).send(data)
         assert ask(s, "/").text == "hello"
+
+
+def test_memory_of_stalled_bodies(server: Start) -> None:
+    """Each is small enough to stay in memory; all together they have 64 MB and what is being read."""
+    s = server("cases", body_buffer="512k")
+    size = 400_000
+    start = request("POST", "/echo")[:-2] + b"Content-Length: %d\r\n\r\n" % (size + 1)
+    with everything_returns(s, 4000), memory_bounded(s, 110_000), ExitStack() as stack:
+        wires = [stack.enter_context(Wire(s)).send(start + b"x" * size) for _ in range(180)]
+        for _ in range(50):
+            assert ask(s, "/").text == "hello"
+        for wire in wires:
+            assert wire.send(b"y").answer().text == "POST  " + "x" * size + "y"
 
 
 def test_nothing_grows(server: Start) -> None:

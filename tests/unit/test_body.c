@@ -27,7 +27,7 @@ static void test_small_body_stays_in_memory(void **state)
     (void)state;
     struct body b;
     char out[4];
-    body_init(&b, 10, "/nonexistent");
+    body_init(&b, 10, "/nonexistent", NULL);
     assert_int_equal(body_read(&b, 0, out, sizeof(out)), 0);
     assert_int_equal(body_append(&b, "hello", 5), BODY_OK);
     assert_int_equal(body_append(&b, "", 0), BODY_OK);
@@ -42,7 +42,7 @@ static void test_body_moves_to_a_file_without_a_name(void **state)
     (void)state;
     struct body b;
     struct stat st;
-    body_init(&b, 10, "/tmp");
+    body_init(&b, 10, "/tmp", NULL);
     assert_int_equal(body_append(&b, "hello", 5), BODY_OK);
     assert_int_equal(body_append(&b, " world", 6), BODY_OK);
     assert_true(b.fd >= 0);
@@ -77,7 +77,7 @@ static void test_reset_forgets_and_gives_memory_back(void **state)
     static char large[KEPT_MEMORY_BYTES + 1];
     struct body b;
     char out[4];
-    body_init(&b, 1u << 20, "/tmp");
+    body_init(&b, 1u << 20, "/tmp", NULL);
     assert_int_equal(body_append(&b, "secret", 6), BODY_OK);
     const char *kept = b.memory.data;
     body_reset(&b);
@@ -93,7 +93,7 @@ static void test_missing_directory_is_a_failure(void **state)
 {
     (void)state;
     struct body b;
-    body_init(&b, 3, "/nonexistent");
+    body_init(&b, 3, "/nonexistent", NULL);
     assert_int_equal(body_append(&b, "abc", 3), BODY_OK);
     assert_int_equal(body_append(&b, "d", 1), BODY_FAILED);
     assert_int_equal(b.error, ENOENT);
@@ -112,7 +112,7 @@ static void test_full_disk_is_a_failure(void **state)
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     small = old;
     small.rlim_cur = 100;
-    body_init(&b, 10, "/tmp");
+    body_init(&b, 10, "/tmp", NULL);
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &small);
     enum body_result result = BODY_OK;
@@ -131,13 +131,40 @@ static void test_file_that_cannot_be_read(void **state)
     (void)state;
     struct body b;
     char out[4];
-    body_init(&b, 1, "/tmp");
+    body_init(&b, 1, "/tmp", NULL);
     assert_int_equal(body_append(&b, "hello", 5), BODY_OK);
     close(b.fd);
     b.fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_int_equal(body_read(&b, 0, out, sizeof(out)), -1);
     assert_int_equal(errno, EISDIR);
     body_fini(&b);
+}
+
+static void test_a_budget_is_kept_and_given_back(void **state)
+{
+    (void)state;
+    enum { PIECE = 50000 };
+    static char piece[PIECE];
+    struct body_budget budget = {.memory_max_bytes = 200000};
+    struct body bodies[4];
+    for (unsigned i = 0; i < 4; i++) {
+        body_init(&bodies[i], 1u << 20, "/tmp", &budget);
+        assert_int_equal(body_append(&bodies[i], piece, PIECE), BODY_OK);
+        assert_int_equal(bodies[i].fd, -1); /* each is small enough to stay */
+    }
+    assert_in_range(budget.memory_bytes, 4 * PIECE, 8 * PIECE);
+    assert_int_equal(body_append(&bodies[3], piece, PIECE), BODY_OK);
+    assert_true(bodies[3].fd >= 0);
+    assert_int_equal(bodies[3].length, 2 * PIECE);
+    assert_int_equal(budget.files, 1);
+    assert_in_range(budget.memory_bytes, 3 * PIECE, 6 * PIECE);
+    body_reset(&bodies[3]);
+    assert_int_equal(budget.files, 1); /* kept for the next */
+    for (unsigned i = 0; i < 4; i++) {
+        body_fini(&bodies[i]);
+    }
+    assert_int_equal(budget.files, 0);
+    assert_int_equal(budget.memory_bytes, 0);
 }
 
 int main(void)
@@ -150,6 +177,7 @@ int main(void)
         cmocka_unit_test(test_missing_directory_is_a_failure),
         cmocka_unit_test(test_full_disk_is_a_failure),
         cmocka_unit_test(test_file_that_cannot_be_read),
+        cmocka_unit_test(test_a_budget_is_kept_and_given_back),
     };
     return cmocka_run_group_tests_name("body", tests, NULL, NULL);
 }
