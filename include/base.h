@@ -28,6 +28,8 @@ enum exit_status {
 /* Writes "myserver: <sentence>" to stderr and exits with `status`. Only for the
  * time before the first worker serves. */
 NORETURN PRINTF_LIKE(2, 3) void die(enum exit_status status, const char *format, ...);
+/* Its sentence goes to `report` from now on, where it went to stderr. Inherited over fork. */
+void die_through(void (*report)(const char *sentence));
 
 /* Memory. They never return NULL: out of memory ends the process with a message,
  * and the master replaces it. The caller owns what they return, free() frees it. */

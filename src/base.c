@@ -1,7 +1,7 @@
 /* base.c: fatal errors, memory that is there or ends the process, clocks.
  *
- * Owns nothing and keeps no state. Never logs: it is below the log, and what ends the process
- * here must get out even when nothing else works any more. */
+ * Owns nothing but the way that the last sentence takes. Never logs by itself: it is below the
+ * log, and what ends the process here must get out even when nothing else works any more. */
 #include "base.h"
 
 #include <stdarg.h>
@@ -11,6 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
+static void (*tell)(const char *sentence); /* NULL: stderr */
+
+void die_through(void (*report)(const char *sentence))
+{
+    tell = report;
+}
+
 void die(enum exit_status status, const char *format, ...)
 {
     va_list args;
@@ -18,8 +25,11 @@ void die(enum exit_status status, const char *format, ...)
     va_start(args, format);
     int length = vasprintf(&sentence, format, args);
     va_end(args);
-    /* One write(2): stderr is shared with the other processes. */
-    dprintf(STDERR_FILENO, "myserver: %s\n", length < 0 ? format : sentence);
+    const char *text = length < 0 ? format : sentence;
+    if (tell)
+        tell(text);
+    else /* one write(2): stderr is shared with the other processes */
+        dprintf(STDERR_FILENO, "myserver: %s\n", text);
     exit(status);
 }
 

@@ -190,7 +190,9 @@ static void on_load_failed(struct book *b, int status)
 
 static void on_start_failure(struct book *b, uint32_t generation)
 {
-    book_count_failure(&b->orders);
+    /* Many that die together fail once: one delay follows. */
+    if (now_ms() >= b->orders.not_before_ms)
+        book_count_failure(&b->orders);
     if (!b->trial || generation != b->generation)
         return;
     if (b->reloading)
@@ -214,6 +216,13 @@ static void log_with_requests(struct book *b, const struct slot *s, enum log_lev
     log_block(level, running.data, running.len, "worker %u (pid %d) %s%s", book_number(b, s),
               s->pid, what, running.len > 0 ? "; it was running" : "");
     buf_fini(&running);
+}
+
+/* We kill no worker that serves. */
+static const char *origin(const struct slot *s, int status)
+{
+    bool foreign = s->state == SLOT_SERVING && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    return foreign ? ", which the kernel sends when memory runs out (dmesg tells)" : "";
 }
 
 static enum board_end end_of(const struct book *b, const struct slot *s, bool left)
@@ -249,7 +258,7 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
     if (left)
         log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
     else
-        log_with_requests(b, s, LOG_ERROR, "died: %s", status_text(status));
+        log_with_requests(b, s, LOG_ERROR, "died: %s%s", status_text(status), origin(s, status));
     book_clear_slot(b, s);
     if (failed && b->stop == STOP_NOT)
         on_start_failure(b, generation);

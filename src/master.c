@@ -60,6 +60,12 @@ static void close_own(const struct book *b)
             close(b->molds[i].order_fd);
 }
 
+/* Who looks for the reason of a failed reload looks into the log. */
+static void log_last_words(const char *sentence)
+{
+    log_error("%s", sentence);
+}
+
 static NORETURN void become_mold(const struct book *b, uint32_t generation, int order_fd)
 {
     struct control_sockets control = b->control;
@@ -67,8 +73,9 @@ static NORETURN void become_mold(const struct book *b, uint32_t generation, int 
     listen_close(&control.http, false);
     listen_close(&control.stats, false);
     static struct config fresh; /* for life: the workers have it too */
+    log_set_process("mold");
+    die_through(log_last_words);
     if (b->reread) {
-        log_set_process("mold");
         config_reload_read(&fresh, b->config);
         check_words(&fresh);
     }

@@ -200,7 +200,6 @@ static NORETURN void become_mold(const struct worker_seed *worker,
 
 void mold_main(const struct worker_seed *seed, int order_fd)
 {
-    log_set_process("mold");
     process_set_title("myserver: mold");
     leave_with_master(seed);
     process_restore_signals();

@@ -38,9 +38,10 @@ static void kill_wedged(struct book *b, struct slot *s)
     report_kernel(&text, s->pid, s->pid);
     buf_append_str(&text, "\n");
     report_running(&text, b->board, book_number(b, s) - 1, REPORT_ALL, s->pid);
-    log_block(LOG_CRITICAL, text.data, text.len,
-              "worker %u (pid %d) does nothing about its deadlines: killing it", book_number(b, s),
-              s->pid);
+    log_block(
+        LOG_CRITICAL, text.data, text.len,
+        "worker %u (pid %d) is stopped or hangs, and does nothing about its deadlines: killing it",
+        book_number(b, s), s->pid);
     buf_fini(&text);
     book_drain_slot(s, SIGKILL, BOOK_QUICK_MS);
 }

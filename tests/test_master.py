@@ -265,6 +265,27 @@ def test_worker_that_dies_at_start_is_retried_ever_later(server: Start) -> None:
     assert s.get("/").status == 200
 
 
+def test_fork_bomb_of_crashing_workers(server: Start) -> None:
+    """Many that die soon after they serve: ever slower, and all is well when they stop dying."""
+    bomb = "import myserver, os, threading\n@myserver.postfork\ndef explode():\n"
+    bomb += "    if os.path.exists('bomb'):\n"
+    bomb += "        threading.Timer(0.05, os._exit, [9]).start()\n"
+    s = versioned(server, "one", bomb, workers=8, expect_deaths=True)
+    (s.dir / "bomb").touch()
+    for pid in wait_for_workers(s, 8):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(death_times(s)) >= 32, 20, "a fourth death of each")
+    times = death_times(s)
+    assert times[31] - times[7] >= 0.5, times  # 0.1, 0.2, 0.4 s between them
+    assert s.status is None and len(s.molds()) == 1
+    (s.dir / "bomb").unlink()
+    wait_for(lambda: len(s.workers()) == 8, 30, "8 workers")
+    assert s.get("/").text == "one"
+    seen = len(death_times(s))
+    time.sleep(1)
+    assert len(death_times(s)) == seen
+
+
 def test_killed_mold_is_replaced_and_workers_go_on(server: Start) -> None:
     s = server("crash", workers=2, expect_deaths=True)
     workers, (mold,) = wait_for_workers(s, 2), s.molds()
@@ -328,7 +349,7 @@ def test_log_names_what_a_dead_worker_was_running(server: Start) -> None:
     clients = [begin_slow(s, "/30"), begin_slow(s, "/31")]
     wait_for(lambda: s.log.count("sleeping") == 2)
     os.kill(s.workers()[0], signal.SIGKILL)
-    assert s.log_contains(r"died: signal 9 \(SIGKILL\); it was running$")
+    assert s.log_contains(r"died: signal 9 \(SIGKILL\), which the kernel .*; it was running$")
     for path in ("/30", "/31"):
         assert s.log_contains(rf"^  thread [12]: GET {path}, running \d\.\d s, client 127")
     for client in clients:
@@ -539,6 +560,19 @@ def test_reload_that_takes_too_long_keeps_the_old(server: Start) -> None:
     assert s.molds() == [mold]
 
 
+def test_reload_whose_worker_hangs_keeps_the_old(server: Start) -> None:
+    s = versioned(server, "one", startup_timeout=f"{2 * SLOWNESS}s", expect_deaths=True)
+    workers, molds = s.workers(), s.molds()
+    hangs = "import myserver\n@myserver.postfork\ndef hang():\n    time.sleep(60)\n"
+    write_app(s, "two", hangs)
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(
+        r"reload failed: no worker serves within the startup-timeout; generation 1 goes on", 8
+    )
+    wait_for(lambda: (s.workers(), s.molds()) == (workers, molds), 5, "the old ones alone")
+    assert s.get("/").text == "one"
+
+
 def test_reload_during_a_reload_takes_the_last_code(server: Start) -> None:
     s = versioned(server, "one", workers=2)
     write_app(s, "two", "time.sleep(60)")
@@ -627,6 +661,38 @@ def test_stopped_master_kills_nobody_for_being_late(server: Start) -> None:
     assert client.error is None
     assert s.log_contains(r"all deadlines are put off")
     assert "did not finish" not in s.log
+
+
+def test_the_master_keeps_no_descriptor_of_what_has_ended(server: Start) -> None:
+    s = versioned(server, "one", workers=2, expect_deaths=True, control="unix:control.sock")
+
+    def held() -> list[str]:
+        found = []
+        for fd in Path(f"/proc/{s.pid}/fd").iterdir():
+            found.append(re.sub(r"\[\d+\]", "", os.readlink(fd)))
+        return sorted(found)
+
+    def settled() -> bool:
+        return len(wait_for_workers(s, 2)) == 2 and len(s.molds()) == 1 and held() == before
+
+    wait_for_workers(s, 2)
+    before = held()
+    for generation in (2, 3):
+        s.signal(signal.SIGHUP)
+        assert s.log_contains(rf"reloaded: all workers are of generation {generation}$", 10)
+    write_app(s, "two", "1 / 0")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains("reload failed")
+    s.signal(signal.SIGUSR2)
+    assert s.log_contains("upgrade failed", 10)
+    write_app(s, "one")
+    os.kill(s.workers()[0], signal.SIGKILL)
+    os.kill(s.molds()[0], signal.SIGKILL)
+    s.signal(signal.SIGTTIN)
+    wait_for_workers(s, 3)
+    s.signal(signal.SIGTTOU)
+    s.signal(signal.SIGUSR1)
+    wait_for(settled, 10, f"no more than {before}, but {held()}")
 
 
 def test_no_descriptor_is_inherited_that_should_not_be(server: Start) -> None:

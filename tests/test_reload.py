@@ -82,7 +82,7 @@ def test_broken_settings_keep_the_old_generation(server: Start) -> None:
     for count, (text, sentence) in enumerate(cases, 1):
         write_ini(s, text)
         s.signal(signal.SIGHUP)
-        assert s.log_contains(rf"^myserver: {sentence}"), s.log
+        assert s.log_contains(rf"\[error\] mold \(\d+\): {sentence}"), s.log
         wait_for(lambda: s.log.count("reload failed") == count and len(s.molds()) == 1)  # noqa: B023
     (s.dir / "it.ini").unlink()
     s.signal(signal.SIGHUP)
