@@ -224,6 +224,7 @@ static struct slot *pick_superfluous(struct book *b)
 static void drain_superfluous(struct book *b)
 {
     struct slot *s = pick_superfluous(b);
+    assert(s); /* more serve than are wanted */
     if (s->retire != BOARD_RETIRE_REFORK || !refork_begin(b, s))
         book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
 }
