@@ -5,8 +5,8 @@ from __future__ import annotations
 import deploys
 import pytest
 
-SMALL = "--hups=3 --broken=2 --recycled=6 --scales=1 --kills=4 --quiet=1 --connections=10"
-SMALL += " --max-requests=60"
+SMALL = "--hups=3 --broken=2 --recycled=6 --scales=1 --kills=4 --quiet=1 --stopped=6"
+SMALL += " --connections=10 --max-requests=60"
 
 
 @pytest.mark.parametrize("more", ["--threads=1", "--threads=4", "--shop --hups=2 --recycled=0"])

@@ -3,9 +3,9 @@
 Three kinds of clients, as many connections each, ask without a pause: one opens a connection for
 every request, one keeps its connections, one goes through nginx. Meanwhile: reloads, recycled
 workers, more and fewer workers, deploys of code that does not import, killed workers, an upgrade
-of the program, and TERM at the end. Every request is accounted for: answered whole, or failed with
-a reason. Only a connection that is refused after TERM does not count, and while workers are killed
-those requests that ran in them.
+of the program, a master that is stopped for a while, and TERM at the end. Every request is
+accounted for: answered whole, or failed with a reason. Only a connection that is refused after TERM
+does not count, and while workers are killed those requests that ran in them.
 
     tests/tools/deploys.py                  the full counts of `make soak`
     tests/tools/deploys.py --hups 3 ...     fewer
@@ -365,6 +365,15 @@ class Deploys:
 
         self.master = wait_for(find_new, 60, "the new master alone")
 
+    def stop_master(self, seconds: float) -> None:
+        """SIGSTOP; when it goes on, it blames nobody for the time."""
+        workers = self.server.workers()
+        self.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.signal(signal.SIGCONT)
+        time.sleep(min(seconds, 5))
+        assert self.server.workers() == workers, "a worker was killed for the master's stop"
+
     def kill(self) -> None:
         """SIGKILL for a worker, and its replacement."""
         pid = random.choice(self.server.workers())
@@ -401,6 +410,8 @@ class Deploys:
         with self.phase("upgrades"):
             for _ in range(o.upgrades):
                 self.upgrade()
+        with self.phase("stopped"):
+            self.stop_master(o.stopped)
         with self.phase("kills"):
             for _ in range(o.kills):
                 self.kill()
@@ -461,6 +472,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--quiet", type=float, default=5.0, help="seconds of load alone")
+    parser.add_argument("--stopped", type=float, default=30.0, help="seconds of SIGSTOP")
     parser.add_argument("--shop", action="store_true", help="the Django project, not a plain page")
     parser.add_argument("--path", default="/")
     parser.add_argument("--log", help="keep the server's log in this file")
