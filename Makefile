@@ -243,9 +243,12 @@ soak: $(BIN) venv ## deploys, then SOAK_S=600 seconds of chaos under load; every
 	$(TEST_ENV) $(VENV)/bin/python tests/tools/deploys.py --shop $(SOAK_ARGS)
 	$(TEST_ENV) $(VENV)/bin/python tests/tools/soak.py --seconds $(SOAK_S)
 
-# The unit tests of what reads foreign bytes, then the raw requests over a socket. No immortal objects:
+# The unit tests of what reads foreign bytes, then raw requests, the protocol of applications, and some
+# lives of workers, over a socket. No immortal objects:
 # valgrind must see each freed.
 MEMCHECK := valgrind --quiet --suppressions=$(CURDIR)/tests/tools/valgrind.supp --error-exitcode=99
+LIFECYCLE := hooks_and_threads or sys_exit or slow_request_survives or new_settings or term_finishes \
+             or reload_waits or loses_no_request or killed_worker or ttin_and
 CHECKED  := access body buf config forwarded http log options proxy response
 .PHONY: valgrind
 valgrind: $(BIN) $(CHECKED:%=$(BUILD)/unit/test_%) venv ## the protocol's tests under valgrind
@@ -257,7 +260,10 @@ valgrind: $(BIN) $(CHECKED:%=$(BUILD)/unit/test_%) venv ## the protocol's tests 
 	    '$(MEMCHECK)' '$(CURDIR)/$(BIN)' >$(BUILD)/valgrind/myserver
 	@chmod +x $(BUILD)/valgrind/myserver
 	$(TEST_ENV) MYSERVER_BIN=$(CURDIR)/$(BUILD)/valgrind/myserver MYSERVER_FLAVOUR=tsan \
-	    $(VENV)/bin/python -m pytest tests/test_requests.py
+	    $(VENV)/bin/python -m pytest tests/test_requests.py tests/test_wsgi.py
+	$(TEST_ENV) MYSERVER_BIN=$(CURDIR)/$(BUILD)/valgrind/myserver MYSERVER_FLAVOUR=tsan \
+	    $(VENV)/bin/python -m pytest tests/test_shutdown.py tests/test_reload.py tests/test_master.py \
+	    -k '$(LIFECYCLE)'
 
 # The corpus grows in build/fuzz and starts from the raw requests of the tests.
 .PHONY: fuzz fuzz-run

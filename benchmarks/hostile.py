@@ -19,6 +19,7 @@ import os
 import resource
 import select
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -108,12 +109,22 @@ def half_closed(address: Address, over: Event) -> None:
             connection.close()
 
 
+def comers_and_goers(address: Address, over: Event) -> None:
+    """Connections that begin a request and are reset, as many as there can be."""
+    now = struct.pack("ii", 1, 0)
+    while not over.wait(PAUSE_S):
+        for connection in connections(address, 50, b"GET"):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+            connection.close()
+
+
 FLOODS: dict[str, Callable[[Address, Event], None]] = {
     "silent": holders(b""),
     "slow heads": holders(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"x"),
     "slow bodies": holders(LENGTH + b"x" * 1000, b"x" * 10),
     "deaf": holders(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n", count=50),
     "half-closed": half_closed,
+    "connections": comers_and_goers,
     "pipelining": senders(b"", GET * 20, count=5),
     "headers": senders(b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 300),
     "chunk extensions": senders(CHUNKED, b"1;" + b"x" * 2000 + b"\r\nx\r\n"),
