@@ -9,6 +9,7 @@
 #include "board.h"
 #include "client.h"
 #include "config.h"
+#include "garbage.h"
 #include "log.h"
 #include "pool.h"
 #include "python.h"
@@ -347,6 +348,7 @@ static void call_application(struct turn *turn)
     leave_if_copy(turn);
     python_end_request(&turn->thread->python);
     python_report_imports(turn->thread->slot->method, turn->thread->slot->path);
+    garbage_collect();
     if (e->call.exceptions > 0)
         atomic_fetch_add_explicit(&turn->conn->shared->board->exceptions, e->call.exceptions,
                                   memory_order_relaxed);

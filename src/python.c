@@ -7,7 +7,9 @@
 #include <Python.h>
 
 #include "buf.h"
+#include "codes.h"
 #include "config.h"
+#include "garbage.h"
 #include "holes.h"
 #include "immortal.h"
 #include "log.h"
@@ -255,6 +257,14 @@ void python_begin_warmup(void)
     PyErr_Clear();
 }
 
+void python_before_last_round(void)
+{
+    PyObject *done = call_boot("close_connections", "()");
+    PyErr_Clear();
+    Py_XDECREF(done);
+    codes_note();
+}
+
 bool python_warmup_left(char *out, size_t size)
 {
     PyObject *left = sockets_loaded ? call_boot("warmup_leftovers", "(O)", sockets_loaded) : NULL;
@@ -287,13 +297,13 @@ int python_prepare_fork(const struct config *config, bool has_served)
     }
     log_warnings(warnings);
     Py_DECREF(warnings);
+    size_t moved = codes_gather();
     size_t made = config->immortal ? immortal_make_all() : 0;
     PyObject *done = call_boot("freeze", "()");
     if (!done)
         python_log_exception(LOG_ERROR, "the collector cannot be frozen");
     Py_XDECREF(done);
-    if (made > 0)
-        log_debug("%zu objects are immortal", made);
+    log_debug("%zu code objects lie together, %zu objects are immortal", moved, made);
     modules_known = PyDict_Size(PyImport_GetModuleDict());
     holes_fill();
     return done ? 0 : -1;
@@ -309,6 +319,7 @@ int python_begin_worker(void)
     if (!done)
         python_log_exception(LOG_ERROR, "the worker cannot begin");
     Py_XDECREF(done);
+    garbage_init();
     return done ? 0 : -1;
 }
 

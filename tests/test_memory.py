@@ -62,6 +62,13 @@ def mold_mb(server: Server) -> float:
     return (usage.private + usage.shared) / MB
 
 
+def skip_before_312() -> None:
+    """Where reference counts write to every page anyway."""
+    minor = re.search(r"Python 3\.(\d+)", harness.run("--version").stdout)
+    if minor and int(minor[1]) < 12:
+        pytest.skip("before CPython 3.12 reference counts are always written")
+
+
 # ---- sharing
 
 
@@ -93,14 +100,31 @@ def test_requests_leave_nothing(server: Start, immortal: bool) -> None:
 @only_release
 def test_immortal_objects_may_be_read(server: Start) -> None:
     """Reading writes no reference counts where CPython lets us, and little is copied then."""
-    version = harness.run("--version").stdout
-    minor = int(re.search(r"Python 3\.(\d+)", version)[1])  # type: ignore[index]
-    if minor < 12:
-        pytest.skip("before CPython 3.12 reference counts are always written")
+    skip_before_312()
     s = server("heap", workers=1)
     ask_often(s, "/read", 20)
     assert private_mb(s.workers()[0]) < 0.2 * mold_mb(s)
 
+
+@only_release
+def test_code_that_never_settles_lies_together(server: Start) -> None:
+    """1,500 functions, each on a page of its own and written by every call: a worker copies the few
+    pages that they were moved to, not 1,500."""
+    skip_before_312()
+    s = server("codes", workers=1, prewarm=["/"])
+    ask_often(s, "/", 50)
+    assert private_mb(s.workers()[0]) < 0.8 * 1500 * 4096 / MB
+
+
+def test_code_that_was_moved_is_the_same(server: Start) -> None:
+    """For tracebacks, closures, generators, weak references and those who compare it."""
+    s = server("codes", workers=2, prewarm=["/", "/facts"], log_level="debug")
+    moved = s.log_contains(r"(\d+) code objects lie together")
+    assert moved and int(moved[1]) >= 1500
+    answers = {s.get("/").text.split()[0] for _ in range(10)}
+    assert len(answers) == 1
+    for _ in range(4):
+        assert "False" not in s.get("/facts").text
 
 def test_no_preload_loads_in_every_worker(server: Start) -> None:
     """Slower and larger, and nothing of it in the mold."""
@@ -110,6 +134,23 @@ def test_no_preload_loads_in_every_worker(server: Start) -> None:
     assert loaded == set(s.workers())
     assert s.get("/").text == "ab"
     assert "asked GET / localhost , no key; 0." in s.log, "each warms itself up"
+
+
+# ---- the collector
+
+
+def test_cycles_are_collected_between_requests(server: Start) -> None:
+    """A request does not find what the one before it has left; by itself the collector comes in the
+    middle of one, and some is always left."""
+    s = server("litter", prewarm_rounds=0)
+    s.get("/")
+    wait_for(lambda: s.get("/").text == "0", what="a collection")
+
+
+def test_application_without_collector(server: Start) -> None:
+    """It has said so: nobody collects."""
+    s = server("litter", prewarm_rounds=0, env={"COLLECTOR": "off"})
+    assert [s.get("/").text for _ in range(20)] == [str(300 * n) for n in range(20)]
 
 
 # ---- the report

@@ -184,7 +184,7 @@ def before_fork(
 
     for hook in myserver._prefork_hooks:
         hook()
-    _close_connections()
+    close_connections()
     if has_served:
         gc.collect()  # what the threads that have ended kept for themselves: connections, in cycles
     left = _find_connections(sockets_loaded)
@@ -261,7 +261,7 @@ def new_modules() -> str:
     return ", ".join(names)
 
 
-def _close_connections() -> None:
+def close_connections() -> None:
     """Database and cache connections: on the server's side too, before anybody inherits them."""
     for name, close in (
         ("django.db", _close_django_databases),
@@ -332,7 +332,7 @@ def warmup_leftovers(loaded: list[int]) -> str:
     """
     import myserver
 
-    _close_connections()
+    close_connections()
     left = _find_connections(loaded)
     if left:
         for hook in myserver._prefork_hooks:

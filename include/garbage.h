@@ -1,0 +1,13 @@
+/* garbage.h: cycles of objects are collected between requests. Layer 3; GIL held. */
+#ifndef MYSERVER_GARBAGE_H
+#define MYSERVER_GARBAGE_H
+
+/* Once in a process that runs requests, when the application is loaded. Does nothing for an
+ * application that has switched the collector off, or changed how often it runs. */
+void garbage_init(void);
+
+/* After a request: one full collection, if it pays. What was loaded before the fork is not looked
+ * at. */
+void garbage_collect(void);
+
+#endif

@@ -1,0 +1,256 @@
+/* codes.c: code objects that are written when they run, side by side.
+ *
+ * Owns: the pages that it moves them to, and what it notes meanwhile. CPython keeps its inline
+ * caches in the code objects. Where an instruction does not become specialized, or not for long, a
+ * counter in it is written each time it runs; before 3.12 each call also writes the reference count
+ * of the code. Such objects lie scattered, one or two on a page, and every worker copies each of
+ * these pages. Which they are is found by looking: they are those that one more round of a long
+ * warm-up still changes.
+ *
+ * A code object is moved by a copy, bytes for bytes, that takes its place in the functions and in
+ * the constants of other code. Neither of the two is ever freed, so what they both hold is held for
+ * ever. One that somebody may know by its address stays: a debugger's or a tracer's, or one with
+ * weak references. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "codes.h"
+
+#ifndef Py_GIL_DISABLED
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ALIGN_BYTES 16
+
+struct entry {
+    PyCodeObject *code, *copy; /* borrowed: a function or other code has it; NULL: stays */
+    uint64_t sum;
+};
+
+struct table {
+    struct entry *entries; /* by address */
+    size_t count, room;
+};
+
+static struct table noted;
+
+static size_t code_bytes(const PyCodeObject *code)
+{
+    return offsetof(PyCodeObject, co_code_adaptive) +
+           (size_t)Py_SIZE(code) * (size_t)PyCode_Type.tp_itemsize;
+}
+
+/* Of the instructions with their caches: FNV-1a over words of 16 bits. */
+static uint64_t code_sum(const PyCodeObject *code)
+{
+    const char *at = (const char *)code + offsetof(PyCodeObject, co_code_adaptive);
+    uint64_t sum = 14695981039346656037u;
+    for (const char *end = (const char *)code + code_bytes(code); at < end; at += 2) {
+        uint16_t unit;
+        memcpy(&unit, at, sizeof unit);
+        sum = (sum ^ unit) * 1099511628211u;
+    }
+    return sum;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    uintptr_t x = (uintptr_t)((const struct entry *)a)->code;
+    uintptr_t y = (uintptr_t)((const struct entry *)b)->code;
+    return (x > y) - (x < y);
+}
+
+static struct entry *find(const struct table *table, PyObject *code)
+{
+    struct entry key = {.code = (PyCodeObject *)code};
+    if (table->count == 0)
+        return NULL;
+    return bsearch(&key, table->entries, table->count, sizeof key, by_address);
+}
+
+/* ---------------------------------------------------------------- all code of all functions */
+
+static void add_code(struct table *table, PyObject *object)
+{
+    if (table->count == table->room) {
+        table->room = table->room ? 2 * table->room : 4096;
+        table->entries = xrealloc(table->entries, table->room * sizeof *table->entries);
+    }
+    PyCodeObject *code = (PyCodeObject *)object;
+    table->entries[table->count++] = (struct entry){.code = code, .sum = code_sum(code)};
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++)
+        if (PyCode_Check(PyTuple_GET_ITEM(code->co_consts, i)))
+            add_code(table, PyTuple_GET_ITEM(code->co_consts, i));
+}
+
+static void sort(struct table *table)
+{
+    size_t kept = 0;
+    qsort(table->entries, table->count, sizeof *table->entries, by_address);
+    for (size_t i = 0; i < table->count; i++)
+        if (kept == 0 || table->entries[kept - 1].code != table->entries[i].code)
+            table->entries[kept++] = table->entries[i];
+    table->count = kept;
+}
+
+static struct table all_codes(PyObject *objects)
+{
+    struct table table = {0};
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(objects); i++) {
+        PyObject *object = PyList_GET_ITEM(objects, i);
+        if (PyFunction_Check(object))
+            add_code(&table, PyFunction_GET_CODE(object));
+    }
+    if (table.count > 0)
+        sort(&table);
+    return table;
+}
+
+/* ---------------------------------------------------------------- what to move */
+
+static bool may_move(const PyCodeObject *code)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    if (code->_co_monitoring)
+        return false;
+#endif
+    return !code->co_weakreflist && !code->co_extra;
+}
+
+/* Before 3.12 code is written whenever it is called; it counts its first eight calls. */
+static bool has_run(const PyCodeObject *code)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    return code->co_warmup > -8;
+#else
+    (void)code;
+    return false;
+#endif
+}
+
+static bool is_unsettled(const struct entry *entry)
+{
+    const struct entry *before = find(&noted, (PyObject *)entry->code);
+    return !before || before->sum != entry->sum;
+}
+
+/* ---------------------------------------------------------------- moving */
+
+static void move(struct entry *entry, char **at)
+{
+    size_t size = code_bytes(entry->code);
+    entry->copy = (PyCodeObject *)*at;
+    memcpy(entry->copy, entry->code, size);
+    Py_INCREF(entry->copy);
+    *at += (size + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
+static void replace(const struct table *table, PyObject **place)
+{
+    const struct entry *entry = PyCode_Check(*place) ? find(table, *place) : NULL;
+    if (entry && entry->copy)
+        *place = (PyObject *)entry->copy;
+}
+
+static void replace_all(const struct table *table, PyObject *objects)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        PyTupleObject *consts = (PyTupleObject *)table->entries[i].code->co_consts;
+        for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(consts); j++)
+            replace(table, &consts->ob_item[j]);
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(objects); i++) {
+        PyObject *object = PyList_GET_ITEM(objects, i);
+        if (PyFunction_Check(object))
+            replace(table, &((PyFunctionObject *)object)->func_code);
+    }
+}
+
+static char *make_room(const struct table *table)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < table->count; i++)
+        most += code_bytes(table->entries[i].code) + ALIGN_BYTES;
+    void *room = mmap(NULL, most, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return room == MAP_FAILED ? NULL : room;
+}
+
+/* Those that change with each request first: they share their pages with none that rests. */
+static size_t move_all(struct table *table)
+{
+    size_t moved = 0;
+    char *at = make_room(table);
+    for (int pass = 0; at && pass < 2; pass++) {
+        for (size_t i = 0; i < table->count; i++) {
+            struct entry *entry = &table->entries[i];
+            bool wanted = pass == 0 ? is_unsettled(entry) : has_run(entry->code);
+            if (!wanted || entry->copy || !may_move(entry->code))
+                continue;
+            move(entry, &at);
+            moved++;
+        }
+    }
+    return moved;
+}
+
+/* New reference; NULL with an exception set. */
+static PyObject *call_gc(PyObject *gc, const char *method)
+{
+    return PyObject_CallMethod(gc, method, NULL);
+}
+
+void codes_note(void)
+{
+    PyObject *gc = PyImport_ImportModule("gc"), *objects = NULL;
+    free(noted.entries);
+    noted = (struct table){0};
+    /* The litter must not be frozen with the rest. */
+    Py_XDECREF(gc ? call_gc(gc, "collect") : NULL);
+    Py_XDECREF(gc ? call_gc(gc, "unfreeze") : NULL);
+    objects = gc ? call_gc(gc, "get_objects") : NULL;
+    if (objects)
+        noted = all_codes(objects);
+    Py_XDECREF(objects);
+    Py_XDECREF(gc ? call_gc(gc, "freeze") : NULL);
+    Py_XDECREF(gc);
+    PyErr_Clear();
+}
+
+size_t codes_gather(void)
+{
+    size_t moved = 0;
+    if (noted.count == 0)
+        return 0;
+    PyObject *gc = PyImport_ImportModule("gc");
+    PyObject *objects = gc ? call_gc(gc, "get_objects") : NULL;
+    if (objects) {
+        struct table table = all_codes(objects);
+        moved = move_all(&table);
+        replace_all(&table, objects);
+        free(table.entries);
+    }
+    Py_XDECREF(objects);
+    Py_XDECREF(gc);
+    PyErr_Clear();
+    free(noted.entries);
+    noted = (struct table){0};
+    return moved;
+}
+
+#else
+
+void codes_note(void)
+{
+}
+
+size_t codes_gather(void)
+{
+    return 0;
+}
+
+#endif

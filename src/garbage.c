@@ -1,0 +1,56 @@
+/* garbage.c: when the collector runs.
+ *
+ * Owns: the time of the next collection. By itself the collector runs in the middle of a request,
+ * when so and so many objects have been made. What the request still uses then counts as older
+ * garbage later, and stays for many requests: a Django page leaves its context in a cycle, and with
+ * it all the rows it has shown. Between requests all of that is free. A full collection is cheap
+ * then: the worker's own objects are few, and those of the mold are frozen. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base.h"
+#include "garbage.h"
+
+#define DUE_PART 10 /* of the number at which the collector would run by itself */
+#define REST_TIMES                                                                                 \
+    50 /* as long as a collection has taken, until the next: at most 2 % of the time */
+
+static PyObject *get_count; /* NULL: the collector is left alone */
+static long due_count;
+static uint64_t next_ns;
+
+/* The first of the numbers that a function of the module gc returns; -1 when there is none. */
+static long first_of(PyObject *function)
+{
+    PyObject *numbers = function ? PyObject_CallNoArgs(function) : NULL;
+    long first = -1;
+    if (numbers && PyTuple_Check(numbers) && PyTuple_GET_SIZE(numbers) > 0)
+        first = PyLong_AsLong(PyTuple_GET_ITEM(numbers, 0));
+    Py_XDECREF(numbers);
+    PyErr_Clear();
+    return first;
+}
+
+void garbage_init(void)
+{
+    PyObject *gc = PyImport_ImportModule("gc");
+    PyObject *threshold = gc ? PyObject_GetAttrString(gc, "get_threshold") : NULL;
+    due_count = first_of(threshold) / DUE_PART;
+    if (gc && due_count > 0 && PyGC_IsEnabled())
+        Py_XSETREF(get_count, PyObject_GetAttrString(gc, "get_count"));
+    Py_XDECREF(threshold);
+    Py_XDECREF(gc);
+    PyErr_Clear();
+}
+
+void garbage_collect(void)
+{
+    if (!get_count)
+        return;
+    uint64_t now = now_ns();
+    if (now < next_ns || first_of(get_count) < due_count)
+        return;
+    (void)PyGC_Collect();
+    uint64_t end = now_ns();
+    next_ns = end + REST_TIMES * (end - now);
+}
