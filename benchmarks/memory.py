@@ -68,6 +68,17 @@ class Bench:
     extra: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
 
+    def warm_up(self) -> list[str]:
+        """The requests before the fork, for all servers: the pages as they are asked for later, and
+        the one that is part of the measuring."""
+        return [f"{page}?hold=0" for page in self.pages] + ["/collect/"]
+
+    def environ(self) -> dict[str, str]:
+        """The environment of all servers."""
+        wanted = {"WARM": ",".join(self.warm_up()), "WARM_ROUNDS": str(self.rounds)}
+        paths = {"PYTHONPATH": str(self.project), "PYTHONDONTWRITEBYTECODE": "1"}
+        return os.environ | wanted | paths | self.env
+
     def program(self, name: str) -> str:
         """A program of the virtualenv."""
         return str(self.venv / "bin" / name)
@@ -115,7 +126,7 @@ def ours(*arguments: str, warm: int = 0) -> Command:
     """The program of this project; it warms up with the first `warm` of the pages."""
 
     def command(bench: Bench, workers: int, port: int) -> list[str]:
-        paths = [f"--prewarm={path}" for path in bench.pages[:warm]]
+        paths = [f"--prewarm={path}" for path in bench.warm_up()[:warm]]
         rounds = bench.rounds if warm else 0
         return [str(bench.binary), f"--workers={workers}", f"--bind=127.0.0.1:{port}"] + [
             f"--virtualenv={bench.venv}",
@@ -159,14 +170,12 @@ class Running:
         self.workers = workers
         self.port = _free_port()
         self.log = tempfile.TemporaryFile()
-        env = os.environ | {"WARM": ",".join(bench.pages), "WARM_ROUNDS": str(bench.rounds)}
-        env |= {"PYTHONPATH": str(bench.project), "PYTHONDONTWRITEBYTECODE": "1"} | bench.env
         self.started = time.monotonic()
         self.arguments = command(bench, workers, self.port)
         self.process = subprocess.Popen(
             self.arguments,
             cwd=bench.project,
-            env=env,
+            env=bench.environ(),
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,
@@ -331,13 +340,11 @@ def measure_first(bench: Bench, command: Command, repeats: int) -> dict[str, flo
 
 def measure_start(bench: Bench, command: Command, repeats: int) -> dict[str, float]:
     """From the start to the first answer, against `python -c` doing the same work, in s."""
-    env = os.environ | {"WARM": ",".join(bench.pages), "WARM_ROUNDS": str(bench.rounds)}
-    env |= {"PYTHONPATH": str(bench.project), "PYTHONDONTWRITEBYTECODE": "1"} | bench.env
     code = f"import project.warm as w; w.request({bench.pages[0]!r})"
     plain, served = [], []
     for _ in range(repeats):
         start = time.monotonic()
-        subprocess.run([bench.program("python"), "-c", code], env=env, check=True)
+        subprocess.run([bench.program("python"), "-c", code], env=bench.environ(), check=True)
         plain.append(time.monotonic() - start)
         with Running(bench, command, 1) as server:
             server.wait_for_answer(bench.pages[0])
@@ -452,6 +459,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--binary", type=Path, help="our program, if not the one of `make`")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--requests", type=int, default=500, help="of each page")
+    parser.add_argument("--rounds", type=int, default=25, help="of the warm-up")
     parser.add_argument("--repeats", type=int, default=5, help="of timings; 0: none")
     parser.add_argument("--small", action="store_true", help="hello and one page, on PostgreSQL")
     parser.add_argument("--quick", action="store_true", help="few servers, 8 workers, no timings")
@@ -490,6 +498,7 @@ def prepare(args: argparse.Namespace, directory: Path, database_url: str | None)
         requests=args.requests,
         most_workers=max(args.workers),
         rest_s=2 if args.quick else 5,
+        rounds=args.rounds,
         extra=tuple(f"--{option}" for option in args.option),
         env={"DATABASE_URL": database_url} if database_url else {},
     )
