@@ -94,7 +94,12 @@ HARDENING := -fstack-protector-strong $(if $(IS_X86),-fcf-protection)
 # Debian's crt1.o does not say that it can do it, and would take the mark from the whole program.
 CET_MARKS := $(if $(IS_X86),-Wl$(comma)-z$(comma)ibt$(comma)-z$(comma)shstk)
 
-FLAGS_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(HARDENING)
+# Of clang the linker needs a plugin for link-time optimization that not every machine has.
+LTO := $(if $(findstring clang,$(CC)),,-flto=auto)
+
+# -O3 and LTO: 7 % fewer instructions for a request of hello than -O2 without. A profile
+# (-fprofile-use) changes that by -2 to +2 %, as what it was trained with: not worth a second build.
+FLAGS_release := -O3 $(LTO) -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(HARDENING)
 FLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                  -fno-sanitize-recover=undefined
 FLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
@@ -180,7 +185,7 @@ TEST_ENV  := MYSERVER_BIN=$(CURDIR)/$(BIN) MYSERVER_FLAVOUR=$(FLAVOUR) \
 # used, so that a test of the lower layers needs no loop and no Python.
 $(BUILD)/parts.a: $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	@rm -f $@
-	@ar rcs $@ $^
+	@$(if $(LTO),gcc-ar,ar) rcs $@ $^
 
 # What tests/test_reference.py compares with its model.
 RESULTS_BIN := $(BUILD)/unit/http_results
@@ -283,15 +288,18 @@ $(BUILD)/%.fuzz: tests/fuzz/%.c $(BUILD)/parts.a $(BUILD)/flags
 
 ## ---------------------------------------------------------------- benchmarks
 
-DEPS_BENCH = wrk nginx-light postgresql apache2-dev apache2-bin libpcre2-dev
+DEPS_BENCH = wrk nginx-light postgresql apache2-dev apache2-bin libpcre2-dev valgrind
 HOST      ?= http://127.0.0.1:8000
 
-.PHONY: bench bench-deps locust
+.PHONY: bench bench-deps instructions locust
 bench-deps: apt-lists
 	@$(call install_missing,$(DEPS_BUILD) $(DEPS_BENCH))
 bench: bench-deps ## measure beside other servers, under 30 minutes; QUICK=1: about 5
 	$(AGAIN) $(JOBS) all
 	$(PYTHON) benchmarks/run.py all $(if $(QUICK),--quick) $(BENCH_ARGS)
+	$(AGAIN) instructions
+instructions: $(BIN) ## count the instructions of a request, and fail when there are more than there were
+	$(PYTHON) benchmarks/instructions.py --program $(BIN) --check
 locust: ## watch the requests of the benchmarks: HOST=http://127.0.0.1:8000
 	$(PYTHON) benchmarks/install.py
 	.venv-bench/bin/locust -f benchmarks/locustfile.py --host $(HOST)
