@@ -404,7 +404,7 @@ run-installed: all venv
 # Where Debian has llhttp as a library, that one.
 DEPS_BUILD = build-essential pkg-config python3-dev python3-venv libev-dev libinih-dev \
              $(or $(shell apt-cache pkgnames libllhttp-dev 2>/dev/null),node-llhttp)
-DEPS_TEST  = libcmocka-dev clang clang-format clang-tidy cppcheck nginx-light haproxy valgrind curl wrk \
+DEPS_TEST  = libcmocka-dev clang clang-format clang-tidy cppcheck nginx-light haproxy valgrind strace curl wrk \
              apache2-utils postgresql \
              $(shell apt-cache depends clang 2>/dev/null | sed -n 's/.*: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p')
 

@@ -3,9 +3,9 @@
 
 Unlike time, the count is the same on a busy machine: two runs that differ only in their number of
 requests are subtracted, so that starting and warming cancel out. `--check` compares with
-benchmarks/results/instructions.json and fails when a request costs over 2 % more; `--save` writes it.
-The interpreter's and the C library's instructions are among them: a check with other versions of those
-than the file's says so, and compares nothing.
+benchmarks/results/instructions.json and fails when a request costs over 2 % more; `--save` writes
+it. The interpreter's and the C library's instructions are among them: a check with other versions
+of those than the file's says so, and compares nothing.
 """
 
 import argparse
@@ -110,7 +110,8 @@ def built_with(program: Path) -> str:
     )
     found = re.search(r"GCC: .*", compiler.stdout)
     libc = " ".join(platform.libc_ver())
-    return f"{said.strip()}, {found[0] if found else 'another compiler'}, {libc}, {platform.machine()}"
+    gcc = found[0] if found else "another compiler"
+    return f"{said.strip()}, {gcc}, {libc}, {platform.machine()}"
 
 
 def compare(found: dict[str, int], versions: str) -> int:

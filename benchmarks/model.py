@@ -103,4 +103,5 @@ class Scenario:
     plots: list[Plot]
     seconds: float = 2
     rounds: int = 2
+    minutes: float = 3  # when they have passed, no case gets another round after its first
     notes: list[str] = field(default_factory=list)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import re
 import subprocess
@@ -145,11 +146,15 @@ class Run:
             self.failures[key] = str(reason)
             print(f"    {name}: {reason}", file=sys.stderr)
 
-    def run(self, only: Sequence[str] | None) -> None:
-        """All cases; within a case, rounds of all servers."""
+    def run(self, only: Sequence[str] | None, until: float) -> None:
+        """All cases; within a case, rounds of all servers. After `until` no case gets more than
+        one: a slow machine measures less often, and not longer."""
         for case in self.scenario.cases:
             names = [name for name in case.servers if not only or name in only]
             for number in range(self.rounds):
+                if number > 0 and time.monotonic() > until:
+                    self.scenario.notes.append(f"{case.name}: {number} of {self.rounds} rounds")
+                    break
                 print(f"  {case.name}, round {number + 1} of {self.rounds}", file=sys.stderr)
                 turned = number % max(1, len(names))
                 for name in names[turned:] + names[:turned]:
@@ -216,7 +221,8 @@ def run_scenario(name: str, arguments: argparse.Namespace, services: Services) -
     module, scenario = scenario_of(name, services, arguments.quick)
     rounds = arguments.rounds or (1 if arguments.quick else scenario.rounds)
     run = Run(scenario, install.VENV, rounds, arguments.seconds or scenario.seconds)
-    run.run(arguments.servers.split(",") if arguments.servers else None)
+    until = math.inf if arguments.rounds else begun + scenario.minutes * 60
+    run.run(arguments.servers.split(",") if arguments.servers else None, until)
     result = report.summarize(name, run, duration_s=time.monotonic() - begun)
     result["machine"] = report.machine()
     result["versions"] = report.versions(install.versions())

@@ -399,15 +399,18 @@ class Server:
         """The root of the first listener, without a slash at its end."""
         return f"http://{self.names[0]}"
 
-    def connect(self, timeout: float = 5.0, name: str | None = None) -> socket.socket:
-        """A new connection to the first listener, or to the one named."""
+    def connect(
+        self, timeout: float = 5.0, name: str | None = None, source: str | None = None
+    ) -> socket.socket:
+        """A new connection to the first listener, or to the one named; from an address of this machine."""
         address = self.address_of(name) if name else self.address
         if isinstance(address, str):
             s = socket.socket(socket.AF_UNIX)
             s.settimeout(timeout * SLOWNESS)
             s.connect(address)
             return s
-        return socket.create_connection(address, timeout * SLOWNESS)
+        bound = (source, 0) if source else None
+        return socket.create_connection(address, timeout * SLOWNESS, bound)
 
     def raw(self, data: bytes, timeout: float = 5.0) -> bytes:
         """Send bytes; what comes back until the connection is closed or silent for `timeout`."""

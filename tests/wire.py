@@ -46,8 +46,14 @@ class Answer:
 class Wire:
     """A connection that speaks bytes."""
 
-    def __init__(self, server: Server, timeout: float = 10.0, name: str | None = None) -> None:
-        self.socket = server.connect(timeout, name)
+    def __init__(
+        self,
+        server: Server,
+        timeout: float = 10.0,
+        name: str | None = None,
+        source: str | None = None,
+    ) -> None:
+        self.socket = server.connect(timeout, name, source)
         self.stream: BinaryIO = self.socket.makefile("rb")
 
     def __enter__(self) -> Wire:

@@ -18,7 +18,8 @@ def scenario(services: Services, quick: bool) -> Scenario:
     cases = [Case("2 x 4", app, 2, 4, loads, chosen, checks=checks, watch_memory=True)]
     if not quick:
         single = ("myserver", "bjoern", "granian", "gunicorn-sync")
-        cases.append(Case("2 x 1", app, 2, 1, loads, single, checks=checks, watch_memory=True))
+        large = [UPLOAD, FILE, GENERATOR]
+        cases.append(Case("2 x 1", app, 2, 1, large, single, checks=checks, watch_memory=True))
     plots = [
         Plot("2 x 4", UPLOAD.name, "rps", "Uploads of 10 MB"),
         Plot("2 x 4", UPLOAD.name, "memory_mb", "Uploads of 10 MB: memory at the peak"),

@@ -20,7 +20,7 @@ def scenario(services: Services, quick: bool) -> Scenario:
         Case("TCP, 1 process", app, 1, 1, [ONE, FIFTY] if quick else every, servers),
         Case("TCP, 2 processes", app, 2, 1, [FIFTY] if quick else several, servers),
         Case("unix socket, 1 process", app, 1, 1, [ONE, FIFTY], few, unix=True),
-        Case("unix socket, 2 processes", app, 2, 1, several, few, unix=True),
+        Case("unix socket, 2 processes", app, 2, 1, [FIFTY], few, unix=True),
     ]
     plots = [
         Plot(
@@ -43,4 +43,5 @@ def scenario(services: Services, quick: bool) -> Scenario:
         plots,
         seconds=1,
         rounds=2,
+        minutes=6,
     )

@@ -85,4 +85,4 @@ def scenario(services: Services, quick: bool) -> Scenario:
             case.name, STEADY.name, "p99_ms", "Fast requests among slow ones: slowest of a hundred"
         )
     ]
-    return Scenario("Fast requests among slow ones", [case], plots, seconds, 2, notes)
+    return Scenario("Fast requests among slow ones", [case], plots, seconds, 2, 2, notes)

@@ -4,7 +4,7 @@ from model import Case, Load, Plot, Scenario, bench_app
 from services import Services
 
 SERVERS = ("myserver", "gunicorn-sync", "gunicorn-gthread", "gunicorn-uvicorn", "uvicorn")
-USERS = (10, 20, 50, 100, 200, 500, 1000, 2000)
+USERS = (10, 50, 100, 200, 500, 1000, 2000)
 THINK_MS = 500
 CASE = "2 x 10"
 

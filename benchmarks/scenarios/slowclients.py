@@ -32,4 +32,4 @@ def scenario(services: Services, quick: bool) -> Scenario:
         Plot("2 x 4", BESIDE.name, "p99_ms", "Beside 1,000 slow clients: slowest of a hundred")
     ]
     notes = ["half of the slow clients send a request a byte a second, half read a response so"]
-    return Scenario("Normal clients beside slow ones", cases, plots, 2 if quick else 3, 1, notes)
+    return Scenario("Normal clients beside slow ones", cases, plots, 2 if quick else 3, 1, notes=notes)

@@ -1,0 +1,88 @@
+"""What makes the server fast, where it can be counted instead of timed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness import FLAVOUR, SLOWNESS, Server, wait_for
+from wire import Wire
+
+Start = Callable[..., Server]
+
+WINDOWS = 20
+REQUESTS = 20  # in each
+OTHERS = 5  # the watch and the clock of the loop go on meanwhile
+
+
+@contextmanager
+def traced(pid: int, out: Path) -> Iterator[None]:
+    """Writes the system calls of a process and its threads to a file."""
+    strace = shutil.which("strace")
+    if not strace:
+        pytest.skip("strace is not installed; `make deps-test` installs it")
+    said = out.with_suffix(".said")
+    with said.open("wb") as stderr:
+        command = [strace, "-f", "-s", "64", "-o", str(out), "-p", str(pid)]
+        tracer = subprocess.Popen(command, stderr=stderr)
+    try:
+        answered = lambda: tracer.poll() is not None or "attached" in said.read_text()  # noqa: E731
+        wait_for(answered, 10, "strace to attach")
+        if tracer.poll() is not None:
+            pytest.skip(f"strace may not: {said.read_text().strip()}")
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(20 * SLOWNESS)
+
+
+def calls_between(trace: str, number: int) -> Counter[str]:
+    """The system calls of a window."""
+    window = trace.partition(f"GET /begin-{number} ")[2].partition(f"GET /end-{number} ")[0]
+    return Counter(re.findall(r"^\d+ +(\w+)\(", window, re.M))
+
+
+@pytest.mark.skipif(FLAVOUR != "release", reason="sanitizers call the system for themselves")
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix:app.sock"], ids=["tcp", "unix"])
+def test_system_calls_of_a_kept_connection(
+    server: Start, tmp_path: Path, threads: int, bind: str
+) -> None:
+    """A request that is like the one before costs three: epoll_wait, read, sendmsg."""
+    s = server("hello", threads=threads, binds=[bind])
+    out = tmp_path / "calls"
+    with Wire(s) as wire:
+        for _ in range(50):
+            assert wire.ask("/").complete
+        with traced(s.workers()[0], out):
+            for number in range(WINDOWS):
+                for target in (f"/begin-{number}", *["/"] * REQUESTS, f"/end-{number}"):
+                    assert wire.ask(target).complete
+            wait_for(lambda: f"GET /end-{WINDOWS - 1}" in out.read_text(), 20, "strace to write")
+    windows = [calls_between(out.read_text(), n) for n in range(WINDOWS)]
+    assert all(calls["read"] >= REQUESTS for calls in windows)  # it is what we look at
+    # A machine with other work to do makes requests slow, and slow ones wake other threads.
+    calmest = min(windows, key=Counter.total)
+    assert calmest.total() <= 3 * (REQUESTS + 1) + OTHERS, calmest
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2", None])
+def test_file_by_copies_and_by_sendfile(server: Start, source: str | None, method: str) -> None:
+    """For a client of this machine (127.0.0.1, unix) a file is copied, to others sent by the kernel."""
+    s = server("cases", binds=["127.0.0.1:0" if source else "unix:app.sock"])
+    data = bytes(range(251)) * 40_000
+    (s.dir / "large.bin").write_bytes(data)
+    with Wire(s, source=source) as wire:
+        for _ in range(2):
+            answer = wire.ask("/file_named?large.bin", method=method)
+            assert answer.complete
+            assert answer.get("Content-Length") == str(len(data))
+            assert answer.body == (data if method == "GET" else b"")
