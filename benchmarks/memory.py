@@ -156,6 +156,7 @@ SERVERS: dict[str, Command] = {
     "prewarm-refork": ours("--refork-after=100", warm=9),
 }
 REFORKED = "all workers are of generation 2"
+OURS = ("no-preload", "preload", "partial", "partial-refork", "prewarm", "prewarm-refork")
 QUICK = ("uwsgi-prewarm", "gunicorn-freeze", "preload", "prewarm")
 
 
@@ -451,12 +452,13 @@ def versions(venv: Path) -> dict[str, str]:
     return dict(zip(names, said.stdout.split()))
 
 
-def parse() -> argparse.Namespace:
-    """The arguments."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments; those of the command line without any."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--servers", nargs="+", choices=SERVERS, metavar="NAME")
     parser.add_argument("--python", default="python3", help="the interpreter of all servers")
     parser.add_argument("--binary", type=Path, help="our program, if not the one of `make`")
+    parser.add_argument("--venv", type=Path, help="one with the peers, if there is one already")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--requests", type=int, default=500, help="of each page")
     parser.add_argument("--rounds", type=int, default=25, help="of the warm-up")
@@ -466,7 +468,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pages", action="store_true", help="compare our pages with the mold's")
     parser.add_argument("--option", nargs="*", default=[], help="more options for ours")
     parser.add_argument("--output", type=Path, help="add the results to this JSON file")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.quick:
         args.workers, args.repeats = [8], 0
         args.servers = args.servers or QUICK
@@ -478,12 +480,12 @@ def prepare(args: argparse.Namespace, directory: Path, database_url: str | None)
     code = "import platform; print(platform.python_version())"
     said = subprocess.run([args.python, "-c", code], check=True, capture_output=True, text=True)
     version = said.stdout.strip()
-    binary = args.binary
+    binary = args.binary.absolute() if args.binary else None
     if binary is None:
         target = f"build/release-{version}/myserver"
         subprocess.run(["make", "-s", f"PYTHON={args.python}", target], cwd=ROOT, check=True)
         binary = ROOT / target
-    venv = make_venv(args.python, version)
+    venv = args.venv or make_venv(args.python, version)
     arguments = ["--apps", "1", "--models", "3"] if args.small else []
     if database_url:
         arguments += ["--database-url", database_url]
@@ -542,9 +544,9 @@ def run(args: argparse.Namespace, bench: Bench) -> None:
             save(args.output, about, results)
 
 
-def main() -> None:
-    """The command line."""
-    args = parse()
+def main(arguments: list[str] | None = None) -> None:
+    """The command line, or `arguments`."""
+    args = parse(arguments)
     with ExitStack() as things:
         directory = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="memory-")))
         database_url = None

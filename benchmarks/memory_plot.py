@@ -16,9 +16,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from memory import OURS
 from plots import THEMES
 
-OURS = {"no-preload", "preload", "prewarm"}
 
 
 def draw(result: dict[str, Any], theme: dict[str, str]) -> Any:

@@ -59,6 +59,7 @@ class Load:
     percentiles_of: str = ""  # the path whose latencies are shown, of several
     slow_clients: int = 0  # clients beside it that send or read a byte a second
     slow_path: str = "/"
+    reload_after_s: float = 0  # the server is told to reload so long after the beginning; 0: never
 
     @property
     def for_wrk(self) -> bool:

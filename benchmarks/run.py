@@ -15,8 +15,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,29 @@ from servers import SERVERS, Myserver, Server, StartFailed, Unsupported, masked
 from services import Missing, Services, build_tools, slow_clients
 
 # In this order by `all`; a new file of benchmarks/scenarios gets its name here.
-SCENARIOS = ("hello", "shop", "upstream", "ramp", "mixed", "slowclients", "bodies")
+SCENARIOS = (
+    "hello",
+    "shop",
+    "upstream",
+    "ramp",
+    "mixed",
+    "slowclients",
+    "bodies",
+    "reload",
+    "memory",
+)
+ALONE = ("memory",)  # they measure in a way of their own
 IN_PROCESS = "in-process"
+
+
+@contextmanager
+def reload_during(load: Load, server: Server) -> Iterator[None]:
+    """Around a measurement, for loads that want a reload."""
+    timer = threading.Timer(load.reload_after_s, server.reload)
+    if load.reload_after_s:
+        timer.start()
+    yield
+    timer.cancel()
 
 
 class Run:
@@ -111,7 +134,8 @@ class Run:
             watch.start()
         with slow_clients(load, server.where, self.seconds) as slow:
             before = cpu_s(server.roots)
-            sample = apply_load(load, server.where, self.seconds)
+            with reload_during(load, server):
+                sample = apply_load(load, server.where, self.seconds)
             used_s = cpu_s(server.roots) - before
         sample["cpu_s_per_1000"] = used_s / max(1, sample["requests"]) * 1000
         sample["memory_mb"] = memory_mb(server.roots)
@@ -249,6 +273,10 @@ def main() -> int:
             )
             names.append("app")
         for name in names:
+            if name in ALONE:
+                module = importlib.import_module(f"scenarios.{name}")
+                print(module.measure_alone(Myserver.binary, arguments.results, arguments.quick))
+                continue
             result = run_scenario(name, arguments, services)
             report.write(result, arguments.results, plots=not arguments.no_plots)
             print(report.as_json(result) if arguments.json else report.markdown(result), flush=True)

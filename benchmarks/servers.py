@@ -129,6 +129,10 @@ class Server:
             )
         )
 
+    def reload(self) -> None:
+        """Tells it to load the application anew; does not wait."""
+        self.children[0].send_signal(signal.SIGHUP)
+
     def start(self, path: str) -> None:
         """Starts, and waits until a real request is answered."""
         self.spawn(self.command())
