@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -91,6 +92,18 @@ def test_broken_settings_keep_the_old_generation(server: Start) -> None:
     assert s.get("/").status == 200
     write_ini(s, "workers = 2")
     reload(s, 2)
+
+
+def test_the_reason_of_a_failed_reload_is_a_record(server: Start) -> None:
+    """Also where the log is JSON, or a syslog: it does not go past the log."""
+    s = from_ini(server, "log-format = json")
+    write_ini(s, "log-format = json\nkeep-alive = soon")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains("reload failed")
+    records = [json.loads(line) for line in s.log.splitlines()]
+    (reason,) = [r for r in records if "keep-alive" in r["message"]]
+    assert reason["level"] == "error" and reason["process"] == "mold"
+    assert reason["message"].startswith('it.ini:6: keep-alive: "soon" is not a duration')
 
 
 def test_directory_that_is_a_link_is_followed_anew(server: Start, tmp_path: Path) -> None:
