@@ -4,6 +4,7 @@ A file `crash` in the working directory lets every new worker die before it serv
 """
 
 import os
+import signal
 import subprocess
 
 
@@ -24,6 +25,7 @@ ACTIONS = {
     "/": lambda: None,
     "/exit": lambda: os._exit(7),
     "/abort": os.abort,
+    "/segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "/orphan": make_orphan,
 }
 
