@@ -11,13 +11,20 @@
 #include "base.h"
 #include "garbage.h"
 
-#define DUE_PART 10 /* of the number at which the collector would run by itself */
-#define REST_TIMES                                                                                 \
-    50 /* as long as a collection has taken, until the next: at most 2 % of the time */
+/* Of the number at which the collector would run by itself. */
+#define DUE_PART       10
+/* As long as a collection has taken, until the next: at most 2 % of the time. */
+#define REST_TIMES     50
+/* One that takes longer holds requests up, and finds little among much that stays: without preload,
+ * or where the worker has filled caches. It is Python's own business then. */
+#define LONGEST_NS     (5 * NS_PER_MS)
+/* In a row; one alone may have waited for a CPU. */
+#define SLOW_RUNS_MOST 3
 
 static PyObject *get_count; /* NULL: the collector is left alone */
 static long due_count;
 static uint64_t next_ns;
+static unsigned slow_runs;
 
 /* The first of the numbers that a function of the module gc returns; -1 when there is none. */
 static long first_of(PyObject *function)
@@ -53,4 +60,7 @@ void garbage_collect(void)
     (void)PyGC_Collect();
     uint64_t end = now_ns();
     next_ns = end + REST_TIMES * (end - now);
+    slow_runs = end - now > LONGEST_NS ? slow_runs + 1 : 0;
+    if (slow_runs >= SLOW_RUNS_MOST)
+        Py_CLEAR(get_count);
 }

@@ -297,7 +297,7 @@ int python_prepare_fork(const struct config *config, bool has_served)
     }
     log_warnings(warnings);
     Py_DECREF(warnings);
-    size_t moved = codes_gather();
+    size_t moved = config->immortal ? codes_gather() : 0;
     size_t made = config->immortal ? immortal_make_all() : 0;
     PyObject *done = call_boot("freeze", "()");
     if (!done)
