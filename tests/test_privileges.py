@@ -178,6 +178,8 @@ def test_only_root_can_become_another() -> None:
         command, user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], capture_output=True,
         text=True, cwd="/",
     )
+    if "cannot open shared object file" in done.stderr:
+        pytest.skip("this Python's library is not for everybody")
     assert done.returncode == 2
     assert done.stderr.startswith("myserver: user: only root can become another; start as root")
 
