@@ -98,6 +98,22 @@ def test_requests_leave_nothing(server: Start, immortal: bool) -> None:
 
 
 @only_release
+def test_immortal_grows_no_more_than_frozen(server: Start) -> None:
+    """Objects that are never freed are those of the mold, not those of 100,000 requests."""
+    grown = {}
+    for immortal in (True, False):
+        s = server("heap", immortal=immortal, threads=2)
+        ask_often(s, "/", 1000)
+        before = private_mb(s.workers()[0])
+        ask_often(s, "/", 10 * REQUESTS)
+        ask_often(s, "/read", 100)
+        ask_often(s, "/", 1000)
+        ask_all(s, "/collect")
+        grown[immortal] = private_mb(s.workers()[0]) - before
+    assert grown[True] < max(grown[False], 0) + 1
+
+
+@only_release
 def test_immortal_objects_may_be_read(server: Start) -> None:
     """Reading writes no reference counts where CPython lets us, and little is copied then."""
     skip_before_312()
@@ -257,6 +273,14 @@ def test_socket_opened_at_import_is_named(server: Start) -> None:
     s = server("forks", env={"HAS": "socket"})
     assert s.log_contains(r"a socket to \('127.0.0.1', \d+\) \(descriptor \d+\) is open")
     assert s.log_contains(r"a socket to nobody \(bound to \('127.0.0.1', \d+\)\)")
+    assert s.get("/").status == 200
+
+
+@only_release
+def test_application_that_takes_long_to_load(server: Start) -> None:
+    """Half a minute, longer than a reload or a stop may take: it is waited for."""
+    s = server("forks", env={"HAS": "slow import"}, start=False)
+    s.start(timeout=60)
     assert s.get("/").status == 200
 
 

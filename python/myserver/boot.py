@@ -261,15 +261,27 @@ def new_modules() -> str:
     return ", ".join(names)
 
 
+# Of module, class and method: those that connect again by themselves.
+_CLIENTS = (
+    ("redis.connection", "ConnectionPool", "disconnect"),
+    ("pymemcache.client.base", "Client", "close"),
+    ("pylibmc", "Client", "disconnect_all"),
+    ("memcache", "Client", "disconnect_all"),
+)
+
+
 def close_connections() -> None:
     """Database and cache connections: on the server's side too, before anybody inherits them."""
     for name, close in (
         ("django.db", _close_django_databases),
         ("django.core.cache", _close_django_caches),
-        ("redis.connection", _close_redis_pools),
     ):
         if name in sys.modules:
             close(sys.modules[name])
+    for name, kind, method in _CLIENTS:
+        if name in sys.modules:
+            for client in _instances(getattr(sys.modules[name], kind)):
+                getattr(client, method)()
 
 
 def _close_django_databases(module: ModuleType) -> None:
@@ -287,11 +299,6 @@ def _close_django_caches(module: ModuleType) -> None:
                 getattr(client, name)()
                 break
         cache.close()
-
-
-def _close_redis_pools(module: ModuleType) -> None:
-    for pool in _instances(module.ConnectionPool):
-        pool.disconnect()
 
 
 def _instances(kind: type) -> list:

@@ -48,6 +48,8 @@ elif HAS == "thread":
 elif HAS == "socket":
     listening = socket.create_server(("127.0.0.1", 0))
     connection = socket.create_connection(listening.getsockname())
+elif HAS == "slow import":
+    time.sleep(30)
 elif HAS == "failing prefork":
     myserver.prefork(lambda: 1 // 0)
 elif HAS == "failing postfork":
