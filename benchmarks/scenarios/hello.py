@@ -43,5 +43,5 @@ def scenario(services: Services, quick: bool) -> Scenario:
         plots,
         seconds=1,
         rounds=2,
-        minutes=6,
+        minutes=5,
     )

@@ -38,4 +38,4 @@ def scenario(services: Services, quick: bool) -> Scenario:
             (10, "memory_mb", "memory of 2 processes of 10 threads"),
         )
     ]
-    return Scenario("The shop's home page", cases, plots, seconds=2, rounds=2, minutes=7)
+    return Scenario("The shop's home page", cases, plots, seconds=2, rounds=2, minutes=6)
