@@ -245,7 +245,7 @@ enum warm_result warm_mold(const struct config *config)
         default_is_usable = may_use_default(&w);
     enum warm_result result = run_rounds(&w, config);
     struct paths paths = paths_of(config);
-    if (result == WARM_OK && paths.count > 0)
+    if (result == WARM_OK && paths.count > 0 && config->prewarm_rounds > 0)
         log_info("warmed up: %u rounds of %zu path%s in %llu ms", config->prewarm_rounds,
                  paths.count, paths.count == 1 ? "" : "s",
                  (unsigned long long)(now_ms() - start_ms));

@@ -380,6 +380,7 @@ def test_slow_requests_are_logged(server: Start) -> None:
     s = stuck(server, timeout="10s", log_slow="300ms")
     assert s.get("/sleep/0.1").status == 200
     assert s.get("/sleep/0.4").status == 200
+    assert s.log_contains("slow request: ")  # written when the answer is with the client already
     found = re.findall(r"\[warning\] worker 1 .*: slow request: (.*)", s.log)
     assert len(found) == 1
     assert (
