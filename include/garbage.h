@@ -6,8 +6,7 @@
  * application that has switched the collector off, or changed how often it runs. */
 void garbage_init(void);
 
-/* After a request: one full collection, if it pays. What was loaded before the fork is not looked
- * at. */
+/* After a request: one collection of what is young, if it pays. */
 void garbage_collect(void);
 
 #endif

@@ -3,19 +3,20 @@
  * Owns: the time of the next collection. By itself the collector runs in the middle of a request,
  * when so and so many objects have been made. What the request still uses then counts as older
  * garbage later, and stays for many requests: a Django page leaves its context in a cycle, and with
- * it all the rows it has shown. Between requests all of that is free. A full collection is cheap
- * then: the worker's own objects are few, and those of the mold are frozen. */
+ * it all the rows it has shown. Between requests all of that is free, and young: what is older is
+ * not looked at, so that a collection is short. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "base.h"
 #include "garbage.h"
 
+/* The generations up to this one. */
+#define YOUNG          1
 /* Of the number at which the collector would run by itself. */
 #define DUE_PART       10
-/* As long as a collection has taken, until the next: at most 0.25 % of the time, so that of a hundred
- * requests none finds the interpreter held. With 2 % the 99th percentile was the time of one. */
-#define REST_TIMES     400
+/* As long as a collection has taken, until the next: at most 1 % of the time. */
+#define REST_TIMES     100
 /* One that takes longer holds requests up, and finds little among much that stays: without preload,
  * or where the worker has filled caches. It is Python's own business then. */
 #define LONGEST_NS     (5 * NS_PER_MS)
@@ -27,6 +28,7 @@
 #define QUIET_REQUESTS 15
 
 static PyObject *get_count; /* NULL: the collector is left alone */
+static PyObject *collect;
 static long due_count;
 static unsigned quiet_requests;
 static uint64_t next_ns;
@@ -49,8 +51,10 @@ void garbage_init(void)
     PyObject *gc = PyImport_ImportModule("gc");
     PyObject *threshold = gc ? PyObject_GetAttrString(gc, "get_threshold") : NULL;
     due_count = first_of(threshold) / DUE_PART;
-    if (gc && due_count > 0 && PyGC_IsEnabled())
+    if (gc && due_count > 0 && PyGC_IsEnabled()) {
         Py_XSETREF(get_count, PyObject_GetAttrString(gc, "get_count"));
+        Py_XSETREF(collect, PyObject_GetAttrString(gc, "collect"));
+    }
     Py_XDECREF(threshold);
     Py_XDECREF(gc);
     PyErr_Clear();
@@ -72,7 +76,10 @@ void garbage_collect(void)
         quiet_requests = QUIET_REQUESTS;
     if (count < due_count)
         return;
-    (void)PyGC_Collect();
+    PyObject *found = PyObject_CallFunction(collect, "i", YOUNG);
+    if (!found)
+        PyErr_Clear();
+    Py_XDECREF(found);
     uint64_t end = now_ns();
     next_ns = end + REST_TIMES * (end - now);
     slow_runs = end - now > LONGEST_NS ? slow_runs + 1 : 0;
