@@ -322,7 +322,7 @@ RECORD_KEYS = {"time", "level", "process", "pid", "message"}
 
 def test_json_error_log(server: Start) -> None:
     """Every record is an object of one line; the harness's words are still there."""
-    s = says(server, error_logfile="error.log", log_format="json", start=False)
+    s = says(server, error_logfile="error.log", log_format="json", log_level="debug", start=False)
     s.log_path = s.dir / "error.log"
     s.start()
     s.names = [name.rstrip('"}') for name in s.names]
