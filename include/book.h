@@ -145,12 +145,12 @@ void book_count_failure(struct delay *d);
 /* Sends the signal, notes that the mold was told to leave and when it is late. No mold: nothing.
  * One that is still a worker is forgotten. */
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms);
-/* It is gone. */
-void book_clear_mold(struct mold *mold);
 /* The same for a worker that was forked. */
 void book_drain_slot(struct slot *s, int number, uint64_t limit_ms);
 /* Ends a worker that has not begun to serve, and then never will. False: it has. */
 MUST_CHECK bool book_call_off_slot(struct book *b, struct slot *s);
+/* The mold is gone. */
+void book_clear_mold(struct mold *mold);
 /* The worker is gone: here and on the board. */
 void book_clear_slot(struct book *b, struct slot *s);
 

@@ -2,11 +2,11 @@
 #ifndef MYSERVER_GARBAGE_H
 #define MYSERVER_GARBAGE_H
 
-/* Once in a process that runs requests, when the application is loaded. Does nothing for an
- * application that has switched the collector off, or changed how often it runs. */
+/* Once in a process that runs requests, when the application is loaded. */
 void garbage_init(void);
 
-/* After a request: one collection of what is young, if it pays. */
+/* After a request: one collection of what is young, if it pays and the application has not switched
+ * the collector off. */
 void garbage_collect(void);
 
 #endif

@@ -30,9 +30,10 @@ void python_default_host(char *out, size_t size);
 /* The application is loaded, and connections that are opened from now on are the warm-up's: they
  * must be closed before the fork. GIL held. */
 void python_begin_warmup(void);
-/* Before the last round of the warm-up: closes connections, so that the round opens them again as
- * each worker will, and notes the code that it changes. GIL held. */
-void python_before_last_round(void);
+/* Before the last round of the warm-up, where python_prepare_fork will move the code that this
+ * round changes: notes what code there is. Closes connections first, so that the round opens them
+ * again as each worker will. GIL held. */
+void python_before_last_round(const struct config *config);
 /* In a trial of the warm-up, in a process that is thrown away: false when none is left open, else
  * their peers are in `out`. GIL held. */
 MUST_CHECK bool python_warmup_left(char *out, size_t size);

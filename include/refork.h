@@ -7,6 +7,8 @@
 #ifndef MYSERVER_REFORK_H
 #define MYSERVER_REFORK_H
 
+#include "base.h"
+
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -18,8 +20,9 @@ struct slot;
 bool refork_may_begin(struct book *b, const struct slot *s);
 /* Drains it to become the mold. False when something has come between: nothing was done then. */
 bool refork_begin(struct book *b, struct slot *s);
-/* It is a worker no more: its slot is free, and the trial of a reload begins. */
-void refork_adopt(struct book *b, struct mold *mold);
+/* It is a worker no more: its slot is free, and the trial of a reload begins. False: nobody wants
+ * workers now, and it leaves. */
+MUST_CHECK bool refork_adopt(struct book *b, struct mold *mold);
 /* A process has ended: if it was to be a mold, none of its generation will be. */
 void refork_on_exit(struct book *b, pid_t pid);
 

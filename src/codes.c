@@ -198,36 +198,38 @@ static size_t move_all(struct table *table)
     return moved;
 }
 
-/* New reference; NULL with an exception set. */
-static PyObject *call_gc(PyObject *gc, const char *method)
+/* New reference; NULL when it fails. */
+static PyObject *call_gc(const char *method)
 {
-    return PyObject_CallMethod(gc, method, NULL);
+    PyObject *gc = PyImport_ImportModule("gc");
+    PyObject *answer = gc ? PyObject_CallMethod(gc, method, NULL) : NULL;
+    PyErr_Clear();
+    Py_XDECREF(gc);
+    return answer;
+}
+
+static void forget_noted(void)
+{
+    free(noted.entries);
+    noted = (struct table){0};
 }
 
 void codes_note(void)
 {
-    PyObject *gc = PyImport_ImportModule("gc"), *objects = NULL;
-    free(noted.entries);
-    noted = (struct table){0};
-    /* The litter must not be frozen with the rest. */
-    Py_XDECREF(gc ? call_gc(gc, "collect") : NULL);
-    Py_XDECREF(gc ? call_gc(gc, "unfreeze") : NULL);
-    objects = gc ? call_gc(gc, "get_objects") : NULL;
+    forget_noted();
+    Py_XDECREF(call_gc("collect")); /* the litter must not be frozen with the rest */
+    Py_XDECREF(call_gc("unfreeze"));
+    PyObject *objects = call_gc("get_objects");
     if (objects)
         noted = all_codes(objects);
     Py_XDECREF(objects);
-    Py_XDECREF(gc ? call_gc(gc, "freeze") : NULL);
-    Py_XDECREF(gc);
-    PyErr_Clear();
+    Py_XDECREF(call_gc("freeze"));
 }
 
 size_t codes_gather(void)
 {
     size_t moved = 0;
-    if (noted.count == 0)
-        return 0;
-    PyObject *gc = PyImport_ImportModule("gc");
-    PyObject *objects = gc ? call_gc(gc, "get_objects") : NULL;
+    PyObject *objects = noted.count > 0 ? call_gc("get_objects") : NULL;
     if (objects) {
         struct table table = all_codes(objects);
         moved = move_all(&table);
@@ -235,10 +237,7 @@ size_t codes_gather(void)
         free(table.entries);
     }
     Py_XDECREF(objects);
-    Py_XDECREF(gc);
-    PyErr_Clear();
-    free(noted.entries);
-    noted = (struct table){0};
+    forget_noted();
     return moved;
 }
 

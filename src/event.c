@@ -424,11 +424,9 @@ void event_read_board(struct book *b)
     struct mold *loading = book_other_mold(b);
     bool may_be_ready = loading->state == MOLD_LOADING || loading->state == MOLD_DRAINING;
     if (may_be_ready &&
-        atomic_load(&b->board->molds[loading->generation % 2].state) == BOARD_MOLD_READY) {
-        if (loading->state == MOLD_DRAINING)
-            refork_adopt(b, loading);
+        atomic_load(&b->board->molds[loading->generation % 2].state) == BOARD_MOLD_READY &&
+        (loading->state == MOLD_LOADING || refork_adopt(b, loading)))
         adopt_mold(b, loading);
-    }
     for (unsigned i = 0; i < b->board->workers; i++) {
         struct slot *s = &b->slots[i];
         if (s->state == SLOT_ORDERED)

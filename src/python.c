@@ -257,8 +257,10 @@ void python_begin_warmup(void)
     PyErr_Clear();
 }
 
-void python_before_last_round(void)
+void python_before_last_round(const struct config *config)
 {
+    if (!config->preload || !config->immortal)
+        return;
     PyObject *done = call_boot("close_connections", "()");
     PyErr_Clear();
     Py_XDECREF(done);

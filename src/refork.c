@@ -45,6 +45,7 @@ bool refork_begin(struct book *b, struct slot *s)
     if (!is_quiet(b) || pipe2(order_fds, O_CLOEXEC) != 0)
         return false;
     fcntl(order_fds[1], F_SETFL, O_NONBLOCK);
+    atomic_store(&b->board->molds[generation % 2].state, BOARD_MOLD_LOADING);
     bool sent = inbox_promote(&b->inboxes[s - b->slots], generation, order_fds[0]);
     close(order_fds[0]);
     if (!sent) {
@@ -52,15 +53,18 @@ bool refork_begin(struct book *b, struct slot *s)
         return false;
     }
     log_info("refork: worker %u (pid %d) drains to become the mold", book_number(b, s), s->pid);
-    atomic_store(&b->board->molds[generation % 2].state, BOARD_MOLD_LOADING);
     *book_other_mold(b) =
         (struct mold){MOLD_DRAINING, s->pid, order_fds[1], generation, BOOK_NEVER};
     book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
     return true;
 }
 
-void refork_adopt(struct book *b, struct mold *mold)
+bool refork_adopt(struct book *b, struct mold *mold)
 {
+    if (b->wanted == 0) { /* paused meanwhile: no worker would end the trial */
+        book_clear_mold(mold);
+        return false;
+    }
     for (unsigned i = 0; i < b->board->workers; i++)
         if (b->slots[i].pid == mold->pid) {
             log_info("refork: worker %u (pid %d) is the mold", i + 1, mold->pid);
@@ -69,6 +73,7 @@ void refork_adopt(struct book *b, struct mold *mold)
     atomic_fetch_add(&b->board->ends[BOARD_END_REFORK], 1);
     mold->deadline_ms = now_ms() + b->config->startup_timeout_ms;
     b->reloading = b->reforking = true;
+    return true;
 }
 
 void refork_on_exit(struct book *b, pid_t pid)

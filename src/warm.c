@@ -177,7 +177,7 @@ static enum warm_result run_rounds(struct warmer *w, const struct config *config
     struct paths paths = paths_of(config);
     for (unsigned round = 0; round < config->prewarm_rounds; round++) {
         if (round + 1 == config->prewarm_rounds && paths.count > 0)
-            python_before_last_round();
+            python_before_last_round(config);
         for (size_t i = 0; i < paths.count; i++) {
             unsigned status = request(w, paths.items[i]);
             if (round == 0 && !paths.are_default && judge(paths.items[i], status) == WARM_FAILED)

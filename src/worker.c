@@ -328,19 +328,14 @@ static void set_age_limits(const struct config *config)
     atomic_store(&board->max_memory_bytes, config->max_worker_memory_bytes);
 }
 
-/* Asks for a replacement; until the master sends SIGTERM, this worker goes on serving. */
+/* Asks for a replacement; until the master sends SIGTERM, this worker goes on serving. Of those
+ * that ask to become the mold only one gets its way: the others may still retire. */
 static void ask_to_retire(enum board_retire reason)
 {
-    worker.retire_requests = worker.retire_ms = worker.refork_requests = 0;
-    atomic_store(&worker.shared.board->retire, (uint32_t)reason);
-    board_ring(worker.seed->board);
-}
-
-/* The first of the workers gets its way; the others may go on asking. */
-static void ask_to_refork(void)
-{
     worker.refork_requests = 0;
-    atomic_store(&worker.shared.board->retire, BOARD_RETIRE_REFORK);
+    if (reason != BOARD_RETIRE_REFORK)
+        worker.retire_requests = worker.retire_ms = 0;
+    atomic_store(&worker.shared.board->retire, (uint32_t)reason);
     board_ring(worker.seed->board);
 }
 
@@ -352,7 +347,7 @@ static void look_at_age(void)
     else if (worker.retire_ms && now_ms() >= worker.retire_ms)
         ask_to_retire(BOARD_RETIRE_LIFETIME);
     else if (worker.refork_requests && requests >= worker.refork_requests)
-        ask_to_refork();
+        ask_to_retire(BOARD_RETIRE_REFORK);
 }
 
 /* --- the loop ------------------------------------------------------------------------------- */

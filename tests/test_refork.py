@@ -7,11 +7,12 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from harness import FLAVOUR, Server, StartFailed, run, wait_for
+from harness import FLAVOUR, Server, StartFailed, processes, run, wait_for
 from test_master import load, wait_for_workers
 
 Start = Callable[..., Server]
@@ -116,12 +117,20 @@ def test_a_connection_that_stays_open_is_not_shared(server: Start) -> None:
         assert s.get("/").status == 200
 
 
-def test_stopping_while_it_drains(server: Start) -> None:
-    s = refork(server, "1", threads=2)
+@contextmanager
+def draining(server: Start, **options: object) -> Iterator[tuple[Server, int, socket.socket]]:
+    """A server whose first worker drains to become the mold, its pid, and who still waits for it."""
+    s = refork(server, "1", threads=2, **options)
     with s.connect() as slow:
         slow.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         s.get("/")
-        assert s.log_contains("drains to become the mold")
+        found = s.log_contains(r"worker \d+ \(pid (\d+)\) drains to become the mold")
+        assert found, s.log
+        yield s, int(found[1]), slow
+
+
+def test_stopping_while_it_drains(server: Start) -> None:
+    with draining(server) as (s, _, slow):
         s.signal(signal.SIGTERM)
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
     assert s.wait() == 0
@@ -129,27 +138,38 @@ def test_stopping_while_it_drains(server: Start) -> None:
 
 
 def test_reload_while_it_drains(server: Start) -> None:
-    s = refork(server, "1", threads=2)
-    with s.connect() as slow:
-        slow.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        s.get("/")
-        assert s.log_contains("drains to become the mold")
+    with draining(server) as (s, _, slow):
         s.signal(signal.SIGHUP)
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
     assert s.log_contains("reloaded: all workers are of generation 3", 10)
     assert ask(s, "/warm")["served_by"] == []
 
 
+def test_pause_while_it_drains(server: Start) -> None:
+    with draining(server) as (s, pid, slow):
+        (mold,) = set(s.molds()) - {pid}
+        s.signal(signal.SIGWINCH)
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    wait_for(lambda: s.workers() == [] and s.molds() == [mold], 10, "the pause")
+    s.signal(signal.SIGTTIN)
+    assert ask(s)["served_by"][0] != pid
+    assert "failed" not in s.log
+
+
 def test_it_dies_while_it_drains(server: Start) -> None:
-    s = refork(server, "1", threads=2, expect_deaths=True)
-    with s.connect() as slow:
-        slow.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        s.get("/")
-        pid = int(s.log_contains(r"worker \d+ \(pid (\d+)\) drains to become the mold")[1])
+    with draining(server, expect_deaths=True) as (s, pid, slow):
         os.kill(pid, signal.SIGKILL)
         assert slow.recv(65536) == b""
     assert s.log_contains("refork failed: generation 1 goes on")
     assert ask(s)["pid"] != pid
+
+
+def test_the_master_dies_after_a_refork(server: Start) -> None:
+    s = refork(server, workers=2, expect_deaths=True)
+    family = [reforked(s), *s.workers()]
+    os.kill(s.pid, signal.SIGKILL)
+    s.wait()
+    wait_for(lambda: not {p.pid for p in processes()} & set(family), 10, "all to leave")
 
 
 def test_the_mold_that_was_a_worker_dies(server: Start) -> None:
