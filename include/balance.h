@@ -13,8 +13,7 @@ struct balance {
     struct board *board;
     const struct worker_inbox *inboxes; /* [board->workers] */
     unsigned slot;
-    ev_timer retry;        /* while connections are parked */
-    uint64_t published_ns; /* our backlog, as the siblings see it */
+    ev_timer retry; /* while connections are parked */
 };
 
 /* Borrows all. The loop must be there. */

@@ -39,6 +39,9 @@ MUST_CHECK bool policy_measure(struct policy_meter *meter, uint64_t run_ns,
 void policy_learn(struct policy *policy, const struct policy_sample *sample);
 /* Requests wait for more than half of their time: hand the loop on at once. */
 bool policy_hands_on(const struct policy *policy);
+/* No thread is free, and the running requests wait for long enough that the standby may look after
+ * clients at once: its two hand-offs are nothing beside them. */
+bool policy_calls_standby(const struct policy *policy);
 /* After how long the next request comes to its turn, while `running` are running. */
 uint64_t policy_service_ns(const struct policy *policy, unsigned running);
 /* A request that has run for `ran_ns` so far may still be an ordinary one. */

@@ -9,8 +9,7 @@
 #include "inbox.h"
 
 #define RETRY_S      0.002
-/* What must be won for a connection to move; and at least one request's time on either side, or
- * they would go to and fro. */
+/* What must be won for a connection to move. */
 #define LEVEL_MIN_NS (4 * NS_PER_MS)
 
 static bool serves(const struct board_worker *worker)
@@ -18,31 +17,42 @@ static bool serves(const struct board_worker *worker)
     return atomic_load_explicit(&worker->state, memory_order_relaxed) == BOARD_WORKER_SERVING;
 }
 
-/* A worker that would run a request at once; -1: none. */
-static int find_free(const struct balance *b)
+/* One of its free threads is ours, until it says anew how many it has: what others are about to
+ * give it, it does not know yet. */
+static bool claim_thread(struct board_worker *worker)
+{
+    uint32_t free = atomic_load_explicit(&worker->free_threads, memory_order_relaxed);
+    while (free > 0)
+        if (atomic_compare_exchange_weak(&worker->free_threads, &free, free - 1))
+            return true;
+    return false;
+}
+
+/* A worker that would run a request at once, one only for each of its threads; -1: none. */
+static int claim_free(const struct balance *b)
 {
     for (unsigned i = 1; i < b->board->workers; i++) {
         unsigned slot = (b->slot + i) % b->board->workers;
-        const struct board_worker *other = &b->board->worker[slot];
-        if (serves(other) && atomic_load_explicit(&other->free_threads, memory_order_relaxed) > 0 &&
-            atomic_load_explicit(&other->backlog_ns, memory_order_relaxed) == 0)
+        struct board_worker *other = &b->board->worker[slot];
+        if (serves(other) && atomic_load_explicit(&other->waiting, memory_order_relaxed) == 0 &&
+            claim_thread(other))
             return (int)slot;
     }
     return -1;
 }
 
-/* The worker where a request waits least, and for how long; -1: there is no other. */
-static int find_least(const struct balance *b, uint64_t *backlog_ns)
+/* The worker where the fewest requests wait, and how many; -1: there is no other. */
+static int find_least(const struct balance *b, unsigned *waiting)
 {
     int least = -1;
     for (unsigned slot = 0; slot < b->board->workers; slot++) {
         const struct board_worker *other = &b->board->worker[slot];
         if (slot == b->slot || !serves(other))
             continue;
-        uint64_t theirs_ns = atomic_load_explicit(&other->backlog_ns, memory_order_relaxed);
-        if (least < 0 || theirs_ns < *backlog_ns) {
+        unsigned theirs = atomic_load_explicit(&other->waiting, memory_order_relaxed);
+        if (least < 0 || theirs < *waiting) {
             least = (int)slot;
-            *backlog_ns = theirs_ns;
+            *waiting = theirs;
         }
     }
     return least;
@@ -58,7 +68,7 @@ static void give_parked_to_free(struct balance *b)
 {
     struct conn *c, *next;
     int slot;
-    for (c = TAILQ_FIRST(&b->shared->parked); c && (slot = find_free(b)) >= 0; c = next) {
+    for (c = TAILQ_FIRST(&b->shared->parked); c && (slot = claim_free(b)) >= 0; c = next) {
         next = TAILQ_NEXT(c, link);
         (void)give_to(b, c, slot);
     }
@@ -85,11 +95,9 @@ void balance_init(struct balance *b, struct conn_shared *shared, const struct wo
 
 void balance_overflow(struct balance *b, struct conn *c)
 {
-    int slot = find_free(b);
-    if (slot >= 0 && give_to(b, c, slot))
-        return;
     conn_park(c);
-    if (!ev_is_active(&b->retry)) {
+    give_parked_to_free(b); /* those that have waited longer first */
+    if (!TAILQ_EMPTY(&b->shared->parked) && !ev_is_active(&b->retry)) {
         ev_timer_set(&b->retry, RETRY_S, RETRY_S);
         ev_timer_start(b->shared->loop, &b->retry);
     }
@@ -107,32 +115,30 @@ static unsigned give_last(struct balance *b, struct conn_queue *queue, unsigned 
     return given;
 }
 
-static void publish(struct balance *b, uint64_t backlog_ns)
+static void publish(const struct balance *b)
 {
-    if (backlog_ns == b->published_ns && backlog_ns == 0)
-        return;
-    b->published_ns = backlog_ns;
-    atomic_store_explicit(&b->board->worker[b->slot].backlog_ns, backlog_ns, memory_order_relaxed);
+    atomic_store_explicit(&b->board->worker[b->slot].waiting, b->shared->waiting,
+                          memory_order_relaxed);
 }
 
+/* Numbers are compared, not times: what a request takes is the same in all workers, and two
+ * estimates of it would send connections to and fro. */
 void balance_level(struct balance *b, uint64_t service_ns)
 {
     struct conn_shared *shared = b->shared;
-    uint64_t ours_ns = shared->waiting * service_ns;
-    uint64_t theirs_ns = 0;
-    publish(b, ours_ns);
-    if (ours_ns < LEVEL_MIN_NS || shared->draining)
+    unsigned ours = shared->waiting, theirs = 0;
+    publish(b);
+    if (ours * service_ns < LEVEL_MIN_NS || shared->draining)
         return;
-    int slot = find_least(b, &theirs_ns);
-    if (slot < 0 || ours_ns < theirs_ns + LEVEL_MIN_NS || ours_ns < theirs_ns + 2 * service_ns)
+    int slot = find_least(b, &theirs);
+    if (slot < 0 || ours < theirs + 2 || (ours - theirs) * service_ns < LEVEL_MIN_NS)
         return;
-    unsigned count = (unsigned)((ours_ns - theirs_ns) / 2 / service_ns);
+    unsigned count = (ours - theirs) / 2;
     unsigned given = give_last(b, &shared->parked, count, slot);
     given += give_last(b, &shared->readable, count - given, slot);
     /* Until they have looked, they do not know; nobody shall give them the same again. */
-    atomic_fetch_add_explicit(&b->board->worker[slot].backlog_ns, given * service_ns,
-                              memory_order_relaxed);
-    publish(b, shared->waiting * service_ns);
+    atomic_fetch_add_explicit(&b->board->worker[slot].waiting, given, memory_order_relaxed);
+    publish(b);
 }
 
 /* To the next in turn that takes it. */

@@ -106,7 +106,7 @@ void book_clear_slot(struct book *b, struct slot *s)
     atomic_store(&shown->max_memory_bytes, 0);
     atomic_store(&shown->free_threads, 0);
     atomic_store(&shown->connections, 0);
-    atomic_store(&shown->backlog_ns, 0);
+    atomic_store(&shown->waiting, 0);
     for (unsigned i = 0; i < b->board->threads; i++)
         atomic_store(&board_thread(b->board, (unsigned)(s - b->slots), i)->phase, BOARD_IDLE);
 }

