@@ -30,9 +30,9 @@ def scenario(services: Services, quick: bool) -> Scenario:
     return Scenario("A reload under load", [case], plots, seconds=SECONDS, rounds=1, notes=notes)
 
 
-def extras(results: list[dict]) -> list[str]:
+def extras(result: dict) -> list[str]:
     """For every server: what the reload has cost."""
-    rows = {(row["server"], row["load"]): row for row in results}
+    rows = {(row["server"], row["load"]): row for row in result["results"]}
     lines = []
     for server in SERVERS:
         for alone, during in PAIRS:
