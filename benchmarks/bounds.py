@@ -64,7 +64,7 @@ class Bound:
         hardest = (max if self.at_most else min)(counted, key=lambda compared: compared.value or 0)
         value = hardest.value or 0
         met = value <= self.asked if self.at_most else value >= self.asked
-        beside = f" ({hardest.beside}{'' if hardest.pairs < 2 else f', {hardest.pairs} pairs'})"
+        beside = f" ({hardest.beside}{'' if hardest.pairs < 2 else f', {hardest.pairs} rounds'})"
         without = f"; without {', '.join(dict.fromkeys(failed))}" if failed else ""
         return (
             f"| {self.scenario}: {self.text} | {asked} | {value:.3g}{beside}{without} |"
@@ -186,11 +186,14 @@ def mixed_ideal(result: Result) -> Iterator[Compared]:
 
 
 def slow_cost(result: Result) -> Iterator[Compared]:
-    """Ours beside slow clients to ours alone."""
-    for case in dict.fromkeys(case for case, _ in groups(result)):
-        loads = slowclients.BESIDE.name, slowclients.ALONE.name
-        slow, alone = (pairs.samples(result, OURS, case, load) for load in loads)
-        yield from compared("p99_ms", slow, alone, case)
+    """Ours beside slow clients to ours alone, of all rounds of all shapes: a pair alone has not
+    enough requests for a percentile of the slowest."""
+    found, cases = [], list(dict.fromkeys(case for case, _ in groups(result)))
+    loads = slowclients.BESIDE.name, slowclients.ALONE.name
+    for case in cases:
+        found += pairs.ratios("p99_ms", *(pairs.samples(result, OURS, case, x) for x in loads))
+    if found:
+        yield Compared(pairs.median(found), " and ".join(cases), len(found))
 
 
 def body_memory(result: Result) -> Iterator[Compared]:

@@ -14,6 +14,7 @@ from model import HERE, ROOT, Load
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 TOOLS = ROOT / "build" / "bench"
+SETTLED_S, SETTLED_CPU_S, SETTLE_MOST_S = 0.05, 0.005, 3.0
 WRK_REPORT = HERE / "load" / "report.lua"
 
 # Key of a sample: heading, format, whether less is better.
@@ -61,6 +62,17 @@ def cpu_s(roots: list[int]) -> float:
         ended = sum(int(field) for field in stat.rpartition(")")[2].split()[13:15])
         used_s += ended / TICKS_PER_S
     return used_s
+
+
+def settle(roots: list[int]) -> None:
+    """Waits until the processes do nothing: a load that ends leaves as many requests behind as it
+    has connections, and a server that goes on with them would pay for that in the next load."""
+    deadline, used_s = time.monotonic() + SETTLE_MOST_S, cpu_s(roots)
+    while time.monotonic() < deadline:
+        time.sleep(SETTLED_S)
+        before_s, used_s = used_s, cpu_s(roots)
+        if used_s - before_s < SETTLED_CPU_S:
+            return
 
 
 def memory_mb(roots: list[int]) -> float:

@@ -36,7 +36,7 @@ def text(values: list[float], form: str = ".3f") -> str:
         return "not measured"
     said = format(statistics.median(values), form)
     if len(values) > 1:
-        said += f" ({format(min(values), form)}–{format(max(values), form)}, {len(values)} pairs)"
+        said += f" ({format(min(values), form)}–{format(max(values), form)}, {len(values)} rounds)"
     return said
 
 

@@ -34,6 +34,7 @@ from measure import (
     cpu_s,
     memory_mb,
     run_json,
+    settle,
     warm,
 )
 from model import HERE, ROOT, Case, Load, Scenario
@@ -146,10 +147,13 @@ class Run:
         times = {key: result[f"{key[:-3]}_us"] / 1000 for key in ("p50_ms", "p99_ms", "max_ms")}
         self.add(case, load, IN_PROCESS, number, **sample, **times)
 
-    def measure_load(self, case: Case, load: Load, server: Server, number: int) -> None:
+    def measure_load(
+        self, case: Case, load: Load, server: Server, number: int
+    ) -> dict[str, Any]:
         """One load on a running server."""
         seconds = self.seconds_of(load)
         starved = warm(load, server.where)
+        settle(server.roots)
         watch = MemoryWatch(server.roots)
         if case.watch_memory:
             watch.start()
@@ -168,6 +172,7 @@ class Run:
             sample["memory_mb"] = max(watch.end(), sample["memory_mb"])
         sample = {"starved": starved, "seconds": seconds} | sample | slow
         self.add(case, load, server.name, number, **sample)
+        return sample
 
     def measure_server(self, case: Case, name: str, number: int) -> None:
         """Starts, checks, loads, stops."""
@@ -177,7 +182,9 @@ class Run:
             self.check(case, server)
             for load in case.loads:
                 if number == 0 or load.every_round or self.rounds:
-                    self.measure_load(case, load, server, number)
+                    sample = self.measure_load(case, load, server, number)
+                    if not sample.get("slow_ready", True):
+                        break  # they hold all it has: what follows would show no more
         finally:
             server.stop()
 

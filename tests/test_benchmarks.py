@@ -21,6 +21,7 @@ BENCHMARKS = harness.ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 import bounds  # noqa: E402
 import in_process  # noqa: E402
+import measure  # noqa: E402
 import pairs  # noqa: E402
 import run  # noqa: E402
 from model import App, Case, Load, Scenario  # noqa: E402
@@ -131,6 +132,19 @@ def test_in_process_counts_as_load_does(tmp_path: Path) -> None:
     assert said["count"] <= 2 * 3 * 2
 
 
+def test_settles_when_the_work_is_done() -> None:
+    """A process that computes for a while, and then waits."""
+    script = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+        assert busy.stdin and busy.stdout
+        measure.settle([busy.pid])
+        used_s = measure.cpu_s([busy.pid])
+        assert busy.stdout.readline() == b"done\n"
+        busy.stdin.close()
+    assert used_s >= 0.5
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """Somebody who takes connections and never answers."""
@@ -208,7 +222,7 @@ def test_ratios_are_of_the_same_rounds() -> None:
     result = result_of(*ours, ("bjoern", 0, 10), ("bjoern", 1, 20))
     found = [pairs.samples(result, name, *bounds.SEVERAL) for name in ("myserver", "bjoern")]
     assert pairs.ratios("rps", *found) == [3, 2]
-    assert pairs.text(pairs.ratios("rps", *found)) == "2.500 (2.000–3.000, 2 pairs)"
+    assert pairs.text(pairs.ratios("rps", *found)) == "2.500 (2.000–3.000, 2 rounds)"
     assert bound_row("requests/s to bjoern", result)[2].startswith("2.5 (bjoern; ")
 
 

@@ -18,7 +18,7 @@ SERVERS = (
     "gunicorn-gevent",
     "uvicorn",
 )
-CLOSE = ("myserver", "granian")
+CLOSE = ("myserver",)
 PROCESSES, THREADS = 2, 8
 CASE = f"{PROCESSES} x {THREADS}"
 CONNECTIONS = 64
@@ -27,7 +27,7 @@ SLOW_S, SLOW_SHARE = 0.2, 0.1
 RATE = round(0.7 * PROCESSES * THREADS / (SLOW_SHARE * SLOW_S))
 PATHS = ("9*/fast", "1*/slow")
 MIX = {"connections": CONNECTIONS, "steady_s": STEADY_S, "percentiles_of": "/fast"}
-FULL = Load("all busy", PATHS, every_round=False, seconds=3, **MIX)
+FULL = Load("all busy", PATHS, seconds=3, **MIX)
 STEADY = Load(f"{RATE} requests/s", PATHS, rate=RATE, **MIX)
 # Nobody waits for anybody: what the two requests take is what the ideal's threads work with.
 IDLE = Load("40 requests/s", PATHS, rate=40, every_round=False, seconds=2, **MIX)
@@ -82,7 +82,7 @@ def scenario(services: Services, quick: bool) -> Scenario:
         )
     ]
     title = "Fast requests among slow ones"
-    return Scenario(title, [case], plots, 4 if quick else 6, 3, minutes=3)
+    return Scenario(title, [case], plots, 4 if quick else 6, 5, minutes=3.5)
 
 
 def ideals(result: dict) -> dict[str, dict[int, dict[str, float]]]:
@@ -107,11 +107,11 @@ def extras(result: dict) -> list[str]:
     for load, ideal in ideals(result).items():
         if not ideal:
             continue
-        rounds = [f"{one['p50_ms']:.1f} and {one['p99_ms']:.1f} ms" for one in ideal.values()]
+        p50s, p99s = ([one[key] for one in ideal.values()] for key in ("p50_ms", "p99_ms"))
         lines.append(
             f"{load}: the ideal, one queue for all {PROCESSES * THREADS} threads, simulated with"
-            f" the arrivals of each round, has p50 and p99 of {'; '.join(rounds)}. Rounds differ,"
-            " for such a percentile takes minutes to settle; ratios are those of the same arrivals"
+            f" the arrivals of each round, has p50 {pairs.median(p50s):.1f} ms and p99"
+            f" {pairs.text(p99s, '.1f')} ms"
         )
         said = []
         for server in pairs.servers(result, CASE, load):

@@ -8,12 +8,15 @@ SERVERS = ("myserver", "uwsgi", "gunicorn-sync", "gunicorn-gthread")
 RATE = 30  # so that there is time to load the new code beside it
 CONNECTIONS = 16
 SECONDS = 8  # the reload begins after one, and takes some
+ALONE_SECONDS = 5
 # Each client is a new one, or one that stays: what a server does with the latter is the hard part.
-NEW = Load("new connections", connections=CONNECTIONS, keep_alive=False, rate=RATE)
+NEW = Load(
+    "new connections", connections=CONNECTIONS, keep_alive=False, rate=RATE, seconds=ALONE_SECONDS
+)
 NEW_RELOAD = Load(
     "new connections, reload", connections=CONNECTIONS, keep_alive=False, rate=RATE, reload_after_s=1
 )
-KEPT = Load("kept connections", connections=CONNECTIONS, rate=RATE)
+KEPT = Load("kept connections", connections=CONNECTIONS, rate=RATE, seconds=ALONE_SECONDS)
 KEPT_RELOAD = Load(
     "kept connections, reload", connections=CONNECTIONS, rate=RATE, reload_after_s=1
 )
