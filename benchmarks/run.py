@@ -170,7 +170,8 @@ class Run:
         sample["memory_mb"] = memory_mb(server.roots)
         if case.watch_memory:
             sample["memory_mb"] = max(watch.end(), sample["memory_mb"])
-        sample = {"starved": starved, "seconds": seconds} | sample | slow
+        facts = {"starved": starved, "connections": load.connections, "seconds": seconds}
+        sample = facts | sample | slow
         self.add(case, load, server.name, number, **sample)
         return sample
 

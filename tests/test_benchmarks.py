@@ -201,7 +201,7 @@ def result_of(*samples: tuple[str, int, float], **more: Any) -> dict[str, Any]:
     case, load = bounds.SEVERAL
     filled = [
         {"case": case, "load": load, "server": server, "round": number, "rps": rps}
-        | {"requests": 1000, "errors": 0}
+        | {"requests": 1000, "errors": 0, "connections": 50}
         | more.get(server.replace("-", "_"), {})
         for server, number, rps in samples
     ]
@@ -223,26 +223,26 @@ def test_ratios_are_of_the_same_rounds() -> None:
     found = [pairs.samples(result, name, *bounds.SEVERAL) for name in ("myserver", "bjoern")]
     assert pairs.ratios("rps", *found) == [3, 2]
     assert pairs.text(pairs.ratios("rps", *found)) == "2.500 (2.000–3.000, 2 rounds)"
-    assert bound_row("requests/s to bjoern", result)[2].startswith("2.5 (bjoern; ")
+    assert bound_row("requests/s to bjoern", result)[2].startswith("2.50 (2.00–3.00, 2 rounds): bjoern; ")
 
 
-@pytest.mark.parametrize("rps, met", [(20, "yes"), (19.9, "**no**")])
+@pytest.mark.parametrize("rps, met", [(20, "yes"), (19.96, "yes"), (19.94, "**no**")])
 def test_the_hardest_peer_decides(rps: float, met: str) -> None:
     result = result_of(("myserver", 0, rps), ("uwsgi", 0, 10), ("uwsgi-nginx", 0, 5))
     _, asked, measured, said = bound_row("to uWSGI, its best", result)
     assert (asked, said) == ("at least 2", met)
-    assert "(uwsgi; TCP" in measured
+    assert ": uwsgi; TCP" in measured
 
 
 def test_a_peer_that_fails_is_named_and_does_not_count() -> None:
     result = result_of(
         ("myserver", 0, 20), ("uwsgi", 0, 100), ("uwsgi-nginx", 0, 5), ("uwsgi-gevent", 0, 90),
-        uwsgi={"starved": 48}, uwsgi_gevent={"errors": 2},
+        uwsgi={"starved": 6}, uwsgi_gevent={"errors": 2}, uwsgi_nginx={"starved": 5, "errors": 1},
     )  # fmt: skip
     _, _, measured, said = bound_row("to uWSGI, its best", result)
     assert said == "yes"
-    assert measured.startswith("4 (uwsgi-nginx; ")
-    assert "without uwsgi (48 connections starve), uwsgi-gevent (errors)" in measured
+    assert measured.startswith("4.00: uwsgi-nginx; ")
+    assert "without uwsgi (connections starve), uwsgi-gevent (errors)" in measured
 
 
 def test_what_was_not_measured_is_not_met() -> None:
