@@ -82,7 +82,7 @@ def scenario(services: Services, quick: bool) -> Scenario:
         )
     ]
     title = "Fast requests among slow ones"
-    return Scenario(title, [case], plots, 4 if quick else 6, 5, minutes=3.5)
+    return Scenario(title, [case], plots, 4 if quick else 6, 4, minutes=2.5)
 
 
 def ideals(result: dict) -> dict[str, dict[int, dict[str, float]]]:

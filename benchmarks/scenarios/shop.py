@@ -58,7 +58,7 @@ def scenario(services: Services, quick: bool) -> Scenario:
         " where a server shares that with wrk; the ratio of CPU a request is free of that"
     ]
     title = "The shop's home page"
-    return Scenario(title, cases, plots, seconds=3, rounds=1, minutes=8, notes=notes)
+    return Scenario(title, cases, plots, seconds=3, rounds=1, minutes=6.5, notes=notes)
 
 
 def extras(result: dict) -> list[str]:

@@ -22,7 +22,8 @@ BURST = Load(
     **SLOW,
 )
 LOADS = [ALONE, BESIDE, BURST]
-SERVERS = [name for name in ALL_SERVERS if name != "uwsgi-gevent"]  # one of gevent is enough
+# One of gevent, and one of uWSGI, which nginx protects.
+SERVERS = [name for name in ALL_SERVERS if name not in ("uwsgi", "uwsgi-gevent")]
 CLOSE = ("myserver",)
 
 
