@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from model import HERE, ROOT, Load
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 TOOLS = ROOT / "build" / "bench"
+SETTLED_S, SETTLED_CPU_S, SETTLE_MOST_S = 0.05, 0.005, 3.0
 WRK_REPORT = HERE / "load" / "report.lua"
 
 # Key of a sample: heading, format, whether less is better.
@@ -49,14 +51,28 @@ def processes_of(roots: list[int]) -> list[int]:
 
 def cpu_s(roots: list[int]) -> float:
     """Seconds used by the processes, and by those of their children that have ended."""
-    ticks = 0
+    used_s = 0.0
     for pid in processes_of(roots):
         try:
+            # The CPU clock of a process, to the nanosecond; /proc has it in hundredths of a second.
+            used_s += time.clock_gettime((~pid << 3) | 2)
             stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         except OSError:
             continue
-        ticks += sum(int(field) for field in stat.rpartition(")")[2].split()[11:15])
-    return ticks / TICKS_PER_S
+        ended = sum(int(field) for field in stat.rpartition(")")[2].split()[13:15])
+        used_s += ended / TICKS_PER_S
+    return used_s
+
+
+def settle(roots: list[int]) -> None:
+    """Waits until the processes do nothing: a load that ends leaves as many requests behind as it
+    has connections, and a server that goes on with them would pay for that in the next load."""
+    deadline, used_s = time.monotonic() + SETTLE_MOST_S, cpu_s(roots)
+    while time.monotonic() < deadline:
+        time.sleep(SETTLED_S)
+        before_s, used_s = used_s, cpu_s(roots)
+        if used_s - before_s < SETTLED_CPU_S:
+            return
 
 
 def memory_mb(roots: list[int]) -> float:
@@ -69,6 +85,29 @@ def memory_mb(roots: list[int]) -> float:
             continue
         total_kb += sum(int(row.split()[1]) for row in rollup.splitlines() if row[:4] == "Pss:")
     return total_kb / 1024
+
+
+class CpuWatch(threading.Thread):
+    """What the processes use from `before_s` on, for so many seconds."""
+
+    def __init__(self, roots: list[int], before_s: float, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.roots = roots
+        self.before_s = before_s
+        self.seconds = seconds
+        self.used_s = 0.0
+
+    def run(self) -> None:
+        """Reads the clocks twice."""
+        time.sleep(self.before_s)
+        begun_s = cpu_s(self.roots)
+        time.sleep(self.seconds)
+        self.used_s = cpu_s(self.roots) - begun_s
+
+    def end(self) -> float:
+        """Seconds of CPU."""
+        self.join()
+        return self.used_s
 
 
 class MemoryWatch(threading.Thread):
@@ -101,16 +140,20 @@ def run_json(command: list[str], timeout_s: float, **options: Any) -> dict[str, 
     return json.loads(lines[-1])
 
 
-def load_command(load: Load, where: str, seconds: float, warmup_s: float) -> list[str]:
+def load_command(
+    load: Load, where: str, seconds: float, warmup_s: float, seed: int = 0
+) -> list[str]:
     """benchmarks/load for a load."""
     command = [str(TOOLS / "load"), "-c", str(load.connections), "-d", str(seconds)]
-    command += ["-w", str(warmup_s), "-T", str(load.timeout_s)]
+    command += ["-w", str(warmup_s), "-T", str(load.timeout_s), "-s", str(seed)]
     if load.rate:
         command += ["-r", str(load.rate)]
     if load.think_ms:
         command += ["-t", str(load.think_ms)]
     if not load.keep_alive:
         command.append("-1")
+    if load.parts:
+        command.append("-p")
     return [*command, where, *load.paths]
 
 
@@ -126,30 +169,40 @@ def wrk_command(load: Load, where: str, seconds: float) -> list[str]:
 
 def warm(load: Load, where: str) -> int:
     """Warms a server; how many of the connections it left without any answer meanwhile."""
-    seconds = load.warmup_s
-    result = run_json(load_command(load, where, seconds, 0), seconds + 30)
-    # A connection made just now is not neglected yet.
+    if load.steady_s:
+        return 0  # the measurement begins with that, and says so itself
+    result = run_json(load_command(load, where, load.warmup_s, 0), load.warmup_s + 30)
+    return starved(load, result, load.warmup_s)
+
+
+def starved(load: Load, result: dict[str, Any], seconds: float) -> int:
+    """Connections without any answer, when one has waited as long as all could have had theirs."""
     neglected = result["unfinished_oldest_us"] > seconds * 0.9 * 1e6
     return int(result["starved"]) if neglected and not load.rate else 0
 
 
-def apply_load(load: Load, where: str, seconds: float) -> dict[str, Any]:
+def apply_load(load: Load, where: str, seconds: float, seed: int) -> dict[str, Any]:
     """One measurement: a sample without CPU and memory."""
     # wrk takes whole seconds only.
     if load.for_wrk and not where.startswith("unix:") and seconds == int(seconds):
         result = run_json(wrk_command(load, where, seconds), seconds + 30)
         tool = "wrk"
     else:
-        spread_s = load.warmup_s if load.think_ms else 0.1
-        command = load_command(load, where, seconds, spread_s)
-        result = run_json(command, seconds + spread_s + 30)
+        before_s = load.steady_s or 0.1
+        command = load_command(load, where, seconds, before_s, seed)
+        result = run_json(command, seconds + before_s + load.timeout_s + 30)
         tool = "load"
     shown = result["urls"][load.percentiles_of] if load.percentiles_of else result
     errors = {kind: count for kind, count in result["errors"].items() if count}
-    return {
+    more: dict[str, Any] = {}
+    if load.steady_s:
+        more["starved"] = starved(load, result, seconds)
+    if len(load.paths) > 1:
+        more["p50_ms_of"] = {path: url["p50_us"] / 1000 for path, url in result["urls"].items()}
+    return more | {
         "tool": tool,
         "requests": result["count"],
-        "rps": result["count"] / result["seconds"],
+        "rps": result.get("rate", result["count"] / result["seconds"]),
         "p50_ms": shown["p50_us"] / 1000,
         "p99_ms": shown["p99_us"] / 1000,
         "max_ms": max(shown["max_us"], result.get("unfinished_oldest_us", 0)) / 1000,

@@ -54,10 +54,15 @@ class Load:
     keep_alive: bool = True
     rate: float = 0  # arrivals a second; 0: the next request follows the answer
     think_ms: float = 0
-    warmup_s: float = 0.5
+    warmup_s: float = 0.5  # before it is measured, on connections of its own
+    steady_s: float = 0  # instead of that: so long on the same connections before anything counts
+    parts: bool = False  # count requests by the part that lies in the seconds that count
+    seconds: float = 0  # instead of the scenario's
+    every_round: bool = True  # False: in the first round only
     timeout_s: float = 10
     percentiles_of: str = ""  # the path whose latencies are shown, of several
     slow_clients: int = 0  # clients beside it that send or read a byte a second
+    slow_from: str = "steady"  # measured when they all send or read; "burst": while they begin
     slow_path: str = "/"
     reload_after_s: float = 0  # the server is told to reload so long after the beginning; 0: never
 
@@ -66,7 +71,8 @@ class Load:
         """Whether wrk can do it."""
         plain = len(self.paths) == 1 and not any(c in self.paths[0] for c in "*")
         upload = "=" in self.paths[0].partition("?")[0]
-        return plain and not upload and not (self.rate or self.think_ms or self.slow_clients)
+        special = self.rate or self.think_ms or self.slow_clients or self.steady_s
+        return plain and not upload and not special
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,9 @@ class Case:
     checks: Sequence[str] = ("/",)  # paths whose bodies must be right
     watch_memory: bool = False  # note the peak while loads run, not only the end
     ceiling_threads: int = 1  # of each process of the in-process ceiling
+    rounds: int = 0  # instead of the scenario's
+    thorough: Sequence[str] = ()  # these servers meet all rounds, the others one; none named: all
+    group: str = ""  # cases of one name beside each other meet a server in turn, in the same rounds
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,15 @@ def colour_of(server: str, theme: dict[str, str]) -> str:
     return theme["ours" if server == OURS else "limit" if server in LIMITS else "bar"]
 
 
-def footer(result: dict[str, Any]) -> str:
+def footer(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Where and when."""
+    rounds = max(row["rounds"] for row in rows)
     m = result["machine"]
     note = f"; {result['note']}" if result["note"] else ""
     return (
         f"{m['cpus']} CPUs, load generator included; Python {result['versions']['Python']};"
-        f" {result['rounds']} {'round' if result['rounds'] == 1 else 'rounds'} of"
-        f" {result['seconds']:g} s; commit {m['commit']}{note}"
+        f" {rounds} {'round' if rounds == 1 else 'rounds'} of {rows[0]['seconds']:g} s;"
+        f" commit {m['commit']}{note}"
     )
 
 
@@ -99,7 +100,7 @@ def draw(result: dict[str, Any], plot: dict[str, str], theme: dict[str, str]) ->
     medians = [row[metric]["median"] for row in rows]
     below = [row[metric]["median"] - row[metric]["min"] for row in rows]
     above = [row[metric]["max"] - row[metric]["median"] for row in rows]
-    whiskers = [below, above] if result["rounds"] > 1 else None
+    whiskers = [below, above] if any(below) or any(above) else None
     axes.barh(
         range(len(rows)),
         medians,
@@ -123,7 +124,7 @@ def draw(result: dict[str, Any], plot: dict[str, str], theme: dict[str, str]) ->
                 fontweight="bold", va="center")  # fmt: skip
     figure.text(0.02, 1 - 0.46 / height, UNITS[metric], color=theme["quiet"], fontsize=9.5,
                 va="center")  # fmt: skip
-    figure.text(0.02, 0.16 / height, footer(result), color=theme["quiet"], fontsize=7.5,
+    figure.text(0.02, 0.16 / height, footer(result, rows), color=theme["quiet"], fontsize=7.5,
                 va="center")  # fmt: skip
     figure.subplots_adjust(left=0.19, right=0.99, top=1 - 0.66 / height, bottom=0.34 / height)
     return figure

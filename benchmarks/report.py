@@ -94,12 +94,14 @@ def summarize(name: str, run: Any, duration_s: float) -> dict[str, Any]:
         row["error_kinds"] = sorted({kind for s in samples for kind in s["error_kinds"]})
         row["starved"] = max(sample.get("starved", 0) for sample in samples)
         row["tool"] = samples[0]["tool"]
+        row["seconds"] = samples[0]["seconds"]
+        row["rounds"] = len(samples)
         results.append(row)
     return {
         "scenario": name,
         "title": run.scenario.title,
-        "rounds": run.rounds,
-        "seconds": run.seconds,
+        "rounds": max((row["rounds"] for row in results), default=0),
+        "seconds": run.seconds or run.scenario.seconds,
         "duration_s": round(duration_s),
         "results": results,
         "failed": [[*key, reason] for key, reason in run.failures.items()],
@@ -158,6 +160,16 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def group_lines(case: str, load: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Heading and table of one load of one case."""
+    most = max(row["rounds"] for row in rows)
+    fewer = [row["server"] for row in rows if row["rounds"] < most]
+    rounds = f"{most} rounds" if most > 1 else "1 round"
+    how = f"{rows[-1]['tool']}, {rounds} of {rows[-1]['seconds']:g} s"
+    lines = ["", f"### {case}; {load} ({how})", "", *table(rows)]
+    return lines + (["", f"Fewer rounds: {', '.join(fewer)}."] if fewer else [])
+
+
 def markdown(result: dict[str, Any]) -> str:
     """The whole result for people."""
     m, lines = result["machine"], [f"## {result['scenario']}: {result['title']}", ""]
@@ -165,9 +177,8 @@ def markdown(result: dict[str, Any]) -> str:
     lines.append(
         f"{m['cpus']} CPUs ({m['cpu']}), {m['memory_gb']} GB, {m['system']}, Linux {m['kernel']},"
         f" Python {result['versions']['Python']}, commit {m['commit']}{changed},"
-        f" {m['when'][:10]}; "
-        + (f"medians of {result['rounds']} rounds" if result["rounds"] > 1 else "1 round")
-        + f" of {result['seconds']:g} s."
+        f" {m['when'][:10]};"
+        " medians of the rounds, which the headings name."
     )
     if result["note"]:
         lines += ["", f"**{result['note']}**"]
@@ -175,7 +186,7 @@ def markdown(result: dict[str, Any]) -> str:
     for row in result["results"]:
         groups[row["case"], row["load"]].append(row)
     for (case, load), rows in groups.items():
-        lines += ["", f"### {case}; {load} ({rows[-1]['tool']})", "", *table(rows)]
+        lines += group_lines(case, load, rows)
     lines.append("")
     lines += [f"- {note}" for note in result["notes"]]
     for requirement, reason in result["not_installed"].items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import math
 import os
 import re
@@ -22,9 +23,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import bounds
 import install
 import report
-from measure import LoadFailed, MemoryWatch, apply_load, cpu_s, memory_mb, run_json, warm
+from measure import (
+    CpuWatch,
+    LoadFailed,
+    MemoryWatch,
+    apply_load,
+    cpu_s,
+    memory_mb,
+    run_json,
+    settle,
+    warm,
+)
 from model import HERE, ROOT, Case, Load, Scenario
 from scenarios import app as app_scenario
 from servers import SERVERS, Myserver, Server, StartFailed, Unsupported, masked
@@ -56,10 +68,17 @@ def reload_during(load: Load, server: Server) -> Iterator[None]:
     timer.cancel()
 
 
+def turned(things: list[Any], number: int) -> list[Any]:
+    """Another one is the first in each round."""
+    first = number % max(1, len(things))
+    return things[first:] + things[:first]
+
+
 class Run:
     """One scenario: its samples, and what went wrong."""
 
-    def __init__(self, scenario: Scenario, venv: Path, rounds: int, seconds: float) -> None:
+    def __init__(self, scenario: Scenario, venv: Path, rounds: int = 0, seconds: float = 0) -> None:
+        """`rounds` and `seconds` of the command line, for all; 0: as the scenario says."""
         self.scenario = scenario
         self.venv = venv
         self.rounds = rounds
@@ -112,36 +131,49 @@ class Run:
     def measure_in_process(self, case: Case, number: int) -> None:
         """The ceiling of the application."""
         load = case.loads[0]
-        shape = [str(case.processes), str(case.ceiling_threads), str(self.seconds)]
+        seconds, warmup_s = self.seconds_of(load), load.steady_s or load.warmup_s
+        shape = [str(case.processes), str(case.ceiling_threads), str(warmup_s), str(seconds)]
         command = self.in_process(case, "run", load.paths[0], *shape)
-        result = run_json(command, self.seconds + 60, env=self.environment(case))
+        result = run_json(command, seconds + 60, env=self.environment(case))
         sample = {
             "tool": IN_PROCESS,
+            "seconds": seconds,
             "requests": result["count"],
             "rps": result["rate"],
-            "cpu_s_per_1000": result["cpu_s"] / result["count"] * 1000,
+            "cpu_s_per_1000": result["cpu_s"] / result["work"] * 1000,
             "errors": 0,
             "error_kinds": {},
         }
         times = {key: result[f"{key[:-3]}_us"] / 1000 for key in ("p50_ms", "p99_ms", "max_ms")}
         self.add(case, load, IN_PROCESS, number, **sample, **times)
 
-    def measure_load(self, case: Case, load: Load, server: Server, number: int) -> None:
+    def measure_load(
+        self, case: Case, load: Load, server: Server, number: int
+    ) -> dict[str, Any]:
         """One load on a running server."""
+        seconds = self.seconds_of(load)
         starved = warm(load, server.where)
+        settle(server.roots)
         watch = MemoryWatch(server.roots)
         if case.watch_memory:
             watch.start()
-        with slow_clients(load, server.where, self.seconds) as slow:
+        with slow_clients(load, server.where, seconds) as slow:
+            cpu = CpuWatch(server.roots, load.steady_s, seconds)
             before = cpu_s(server.roots)
+            if load.steady_s:
+                cpu.start()
             with reload_during(load, server):
-                sample = apply_load(load, server.where, self.seconds)
-            used_s = cpu_s(server.roots) - before
-        sample["cpu_s_per_1000"] = used_s / max(1, sample["requests"]) * 1000
+                sample = apply_load(load, server.where, seconds, number)
+            used_s = cpu.end() if load.steady_s else cpu_s(server.roots) - before
+        answers = sample["rps"] * seconds if load.parts else sample["requests"]
+        sample["cpu_s_per_1000"] = used_s / max(1, answers) * 1000
         sample["memory_mb"] = memory_mb(server.roots)
         if case.watch_memory:
             sample["memory_mb"] = max(watch.end(), sample["memory_mb"])
-        self.add(case, load, server.name, number, starved=starved, **sample, **slow)
+        facts = {"starved": starved, "connections": load.connections, "seconds": seconds}
+        sample = facts | sample | slow
+        self.add(case, load, server.name, number, **sample)
+        return sample
 
     def measure_server(self, case: Case, name: str, number: int) -> None:
         """Starts, checks, loads, stops."""
@@ -150,7 +182,10 @@ class Run:
             server.start(case.checks[0])
             self.check(case, server)
             for load in case.loads:
-                self.measure_load(case, load, server, number)
+                if number == 0 or load.every_round or self.rounds:
+                    sample = self.measure_load(case, load, server, number)
+                    if not sample.get("slow_ready", True):
+                        break  # they hold all it has: what follows would show no more
         finally:
             server.stop()
 
@@ -170,18 +205,39 @@ class Run:
             self.failures[key] = str(reason)
             print(f"    {name}: {reason}", file=sys.stderr)
 
+    def seconds_of(self, load: Load) -> float:
+        """How long a load is measured."""
+        return self.seconds or load.seconds or self.scenario.seconds
+
+    def rounds_of(self, case: Case) -> int:
+        """How many rounds a case has."""
+        return self.rounds or case.rounds or self.scenario.rounds
+
+    def meets(self, case: Case, name: str, number: int) -> bool:
+        """Whether a server is measured in a round of a case."""
+        always = self.rounds or not case.thorough or name in case.thorough
+        return name in case.servers and (number == 0 or bool(always))
+
     def run(self, only: Sequence[str] | None, until: float) -> None:
-        """All cases; within a case, rounds of all servers. After `until` no case gets more than
-        one: a slow machine measures less often, and not longer."""
-        for case in self.scenario.cases:
-            names = [name for name in case.servers if not only or name in only]
-            for number in range(self.rounds):
+        """All cases; within a case, or a group of cases, rounds of all servers. After `until` no
+        case gets more than one: a slow machine measures less often, and not longer."""
+        for _, group in itertools.groupby(self.scenario.cases, lambda c: c.group or c.name):
+            cases = list(group)
+            rounds = self.rounds_of(cases[0])
+            for number in range(rounds):
                 if number > 0 and time.monotonic() > until:
-                    self.scenario.notes.append(f"{case.name}: {number} of {self.rounds} rounds")
+                    names = " and ".join(case.name for case in cases)
+                    self.scenario.notes.append(f"{names}: {number} of {rounds} rounds")
                     break
-                print(f"  {case.name}, round {number + 1} of {self.rounds}", file=sys.stderr)
-                turned = number % max(1, len(names))
-                for name in names[turned:] + names[:turned]:
+                print(f"  {cases[0].name}, round {number + 1} of {rounds}", file=sys.stderr)
+                self.run_round(cases, only, number)
+
+    def run_round(self, cases: list[Case], only: Sequence[str] | None, number: int) -> None:
+        """One server after the other; each meets all cases of a group before the next."""
+        names = list(dict.fromkeys(name for case in cases for name in case.servers))
+        for name in turned(names, number):
+            for case in turned(cases, number):
+                if self.meets(case, name, number) and (not only or name in only):
                     self.visit(case, name, number)
 
 
@@ -243,8 +299,8 @@ def run_scenario(name: str, arguments: argparse.Namespace, services: Services) -
     print(f"{name}:", file=sys.stderr)
     begun = time.monotonic()
     module, scenario = scenario_of(name, services, arguments.quick)
-    rounds = arguments.rounds or (1 if arguments.quick else scenario.rounds)
-    run = Run(scenario, install.VENV, rounds, arguments.seconds or scenario.seconds)
+    rounds = arguments.rounds or (1 if arguments.quick else 0)
+    run = Run(scenario, install.VENV, rounds, arguments.seconds or 0)
     until = math.inf if arguments.rounds else begun + scenario.minutes * 60
     run.run(arguments.servers.split(",") if arguments.servers else None, until)
     result = report.summarize(name, run, duration_s=time.monotonic() - begun)
@@ -253,7 +309,7 @@ def run_scenario(name: str, arguments: argparse.Namespace, services: Services) -
     result["not_installed"] = install.failures()
     result["note"] = arguments.note
     if hasattr(module, "extras"):
-        result["notes"] += module.extras(result["results"])
+        result["notes"] += module.extras(result)
     return result
 
 
@@ -280,6 +336,8 @@ def main() -> int:
             result = run_scenario(name, arguments, services)
             report.write(result, arguments.results, plots=not arguments.no_plots)
             print(report.as_json(result) if arguments.json else report.markdown(result), flush=True)
+        if set(bounds.SCENARIOS) <= set(names):
+            print(bounds.write(arguments.results))
     except Missing as reason:
         print(f"run.py: {reason}", file=sys.stderr)
         return 1

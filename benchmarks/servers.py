@@ -399,8 +399,10 @@ class Granian(Server):
     name = "granian"
 
     def command(self) -> list[str]:
-        """No HTTP/2 and no websockets: nobody asks for them here."""
+        """No HTTP/2 and no websockets: nobody asks for them here. The limit of connections, else
+        1024 of all workers, is raised for the larger loads."""
         command = [self.bin("granian"), "--interface", "wsgi", "--http", "1", "--no-ws"]
+        command += ["--backlog", "2048", "--backpressure", "4000"]
         command += ["--workers", str(self.processes), "--blocking-threads", str(self.threads)]
         command += ["--log-level", "warning", self.app.wsgi]
         if self.unix:

@@ -119,13 +119,13 @@ def standin(venv: Path) -> Iterator[str]:
 
 @contextmanager
 def slow_clients(load: Load, where: str, seconds: float) -> Iterator[dict[str, Any]]:
-    """Slow clients around a measurement, connected before it begins."""
+    """Slow clients around a measurement, which begins when they are as the load wants them."""
     if not load.slow_clients:
         yield {}
         return
     command = [str(TOOLS / "slow"), where, str(load.slow_clients)]
     process = subprocess.Popen(
-        [*command, str(int(seconds) + 20), load.slow_path],
+        [*command, str(int(seconds) + 30), load.slow_path, load.slow_from],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

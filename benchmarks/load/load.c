@@ -3,9 +3,12 @@
  *
  * Owns: the connections, one epoll loop on one thread, the clock. A latency begins when the
  * request was due (with -r) or decided (without), before connecting, and ends with the last byte
- * of the response; what a stalled server delays is therefore in it. Never pipelines, never counts
- * a response that is not 2xx or 3xx, talks to 127.0.0.1, ::1 and unix sockets only. Output: JSON.
- */
+ * of the response; what a stalled server delays is therefore in it. Latencies are those of requests
+ * that end within the time that counts. With -p the rate counts each request by the part of it that
+ * lies within: requests of seconds, in step or not, then give the same rate wherever the time
+ * begins; clients go on until all that was under way at its end is answered. Never pipelines, never
+ * counts a response that is not 2xx or 3xx, talks to 127.0.0.1, ::1 and unix sockets only. Output:
+ * JSON. */
 #include "histogram.h"
 #include "reply.h"
 
@@ -28,6 +31,7 @@
 #define SPECS_MAX   16
 #define WHEEL_SLOTS 8192 /* of a millisecond: the longest wait */
 #define RETRY_MS    10
+#define SEED_STEP   0x9e3779b97f4a7c15ull
 
 enum failure { FAIL_CONNECT, FAIL_CLOSED, FAIL_STATUS, FAIL_TIMEOUT, FAIL_BAD, FAIL_COUNT };
 static const char *const failure_names[] = {"connect", "closed", "status", "timeout", "bad"};
@@ -64,7 +68,7 @@ static struct {
     unsigned spec_count, weights;
     unsigned connections;
     double seconds, warmup_s, rate, think_ms, timeout_s;
-    bool keep_alive;
+    bool keep_alive, parts;
 
     int epoll_fd;
     struct conn *conns, *idle;
@@ -74,6 +78,7 @@ static struct {
     uint64_t *backlog;                  /* ring of arrivals that found no idle connection */
     size_t backlog_first, backlog_len;
     uint64_t retries, connects, late;
+    double work; /* requests within the time that counts, with the parts of those at its ends */
     uint64_t random;
 } load = {.connections = 1,
           .seconds = 1,
@@ -95,7 +100,7 @@ static uint64_t clock_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-/* The same numbers in every run: all servers get the same sequence. */
+/* The same numbers in every run with a seed: all servers of a round get the same sequence. */
 static double random_fraction(void)
 {
     load.random ^= load.random << 13;
@@ -156,12 +161,22 @@ static void fail(struct conn *c, enum failure failure)
     wait_ms(c, RETRY_MS); /* a server that refuses must not be met by a busy loop */
 }
 
+static double part_within(uint64_t begun_ns, uint64_t ended_ns)
+{
+    uint64_t from_ns = begun_ns > load.begin_ns ? begun_ns : load.begin_ns;
+    uint64_t to_ns = ended_ns < load.end_ns ? ended_ns : load.end_ns;
+    if (from_ns >= to_ns)
+        return 0;
+    return (double)(to_ns - from_ns) / (double)(ended_ns - begun_ns);
+}
+
 static void succeed(struct conn *c)
 {
     if (c->reply.status < 200 || c->reply.status >= 400) {
         fail(c, FAIL_STATUS);
         return;
     }
+    load.work += part_within(c->begun_ns, load.now_ns);
     if (counts()) {
         histogram_add(&c->spec->latency, (load.now_ns - c->begun_ns) / 1000);
         c->spec->body_received += c->reply.body_bytes;
@@ -364,11 +379,20 @@ static void expire(void)
     }
 }
 
+/* With -p: whether a request that was under way at the end still is. */
+static bool lags(void)
+{
+    for (unsigned i = 0; load.parts && i < load.connections; i++)
+        if (load.conns[i].state >= CONNECTING && load.conns[i].begun_ns < load.end_ns)
+            return true;
+    return false;
+}
+
 static void run(void)
 {
     struct epoll_event events[256];
     uint64_t expire_ns = load.now_ns;
-    while (load.now_ns < load.end_ns) {
+    while (load.now_ns < load.end_ns || lags()) {
         uint64_t until = load.now_ns / NS_PER_MS * NS_PER_MS + NS_PER_MS;
         if (load.rate > 0 && load.due_ns < until)
             until = load.due_ns;
@@ -402,8 +426,8 @@ static void begin(void)
     for (unsigned i = 0; i < load.connections; i++) {
         struct conn *c = &load.conns[i];
         c->fd = -1;
-        /* Spread over the warm-up: users do not come all at once. */
-        uint64_t spread_ms = load.warmup_s > 4 ? 4000 : (uint64_t)(load.warmup_s * 1000);
+        /* Users do not come all at once, and have come when half of the warm-up is over. */
+        uint64_t spread_ms = load.warmup_s > 8 ? 4000 : (uint64_t)(load.warmup_s * 500);
         if (spread_ms > 0 && load.rate == 0)
             wait_ms(c, i * spread_ms / load.connections);
         else
@@ -451,6 +475,8 @@ static void print_result(void)
     uint64_t errors[FAIL_COUNT] = {0}, received = 0;
     printf("{\"seconds\": %.3f, \"connects\": %lu, \"retries\": %lu, \"dropped\": %lu, ",
            load.seconds, load.connects, load.retries, load.late);
+    if (load.parts)
+        printf("\"rate\": %.3f, ", load.work / load.seconds);
     print_unfinished();
     printf("\"urls\": {");
     for (unsigned i = 0; i < load.spec_count; i++) {
@@ -479,9 +505,9 @@ static void usage(void)
     fprintf(
         stderr,
         "usage: load [-c CONNECTIONS] [-d SECONDS] [-w WARMUP_S] [-r RATE_PER_S]\n"
-        "            [-t MEAN_THINK_MS] [-T TIMEOUT_S] [-1] 127.0.0.1:PORT|[::1]:PORT|unix:PATH\n"
-        "            [WEIGHT*]PATH[=UPLOAD_BYTES]...\n"
-        "-1: a connection per request\n");
+        "            [-t MEAN_THINK_MS] [-T TIMEOUT_S] [-s SEED] [-1] [-p]\n"
+        "            127.0.0.1:PORT|[::1]:PORT|unix:PATH [WEIGHT*]PATH[=UPLOAD_BYTES]...\n"
+        "-1: a connection per request; -p: parts of requests count; -s: other random numbers\n");
     exit(2);
 }
 
@@ -539,7 +565,7 @@ static void parse_spec(char *text)
 
 int main(int argc, char **argv)
 {
-    for (int option; (option = getopt(argc, argv, "c:d:w:r:t:T:1")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "c:d:w:r:t:T:s:1p")) != -1;) {
         switch (option) {
         case 'c':
             load.connections = (unsigned)atoi(optarg);
@@ -558,6 +584,12 @@ int main(int argc, char **argv)
             break;
         case 'T':
             load.timeout_s = atof(optarg);
+            break;
+        case 's':
+            load.random ^= strtoull(optarg, NULL, 10) * SEED_STEP;
+            break;
+        case 'p':
+            load.parts = true;
             break;
         case '1':
             load.keep_alive = false;

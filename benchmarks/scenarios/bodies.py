@@ -6,6 +6,8 @@ from services import Services
 UPLOAD = Load("10 MB uploads", (f"/upload={10 * 1024 * 1024}",), 8)
 FILE = Load("10 MB files", ("/file",), 8)
 GENERATOR = Load("10 MB in pieces", ("/generator",), 8)
+LARGE = UPLOAD.name, FILE.name, GENERATOR.name
+SMALL = "1 kB of JSON"
 JSON = [Load(f"{kb} kB of JSON", (f"/json?kb={kb}",), 8, warmup_s=0.2) for kb in (1, 64, 1024)]
 
 

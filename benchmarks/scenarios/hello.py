@@ -5,8 +5,9 @@ from services import Services
 
 ONE = Load("1 connection", connections=1, warmup_s=0.3)
 FIFTY = Load("50 connections", connections=50, warmup_s=0.3)
-ONE_EACH = Load("1 connection, new for each request", ("/",), 1, False, warmup_s=0.3)
 FIFTY_EACH = Load("50 connections, new for each request", ("/",), 50, False, warmup_s=0.3)
+# The best of each family that a bound is about.
+CLOSE = ("ceiling", "myserver", "bjoern", "granian", "uwsgi-nginx", "gunicorn-gevent")
 
 
 def scenario(services: Services, quick: bool) -> Scenario:
@@ -14,13 +15,12 @@ def scenario(services: Services, quick: bool) -> Scenario:
     app = bench_app("hello")
     few = ("ceiling", "bjoern", "uwsgi", *FEW_SERVERS)
     servers = few if quick else ("ceiling", *ALL_SERVERS)
-    every = [ONE, FIFTY, ONE_EACH, FIFTY_EACH]
-    several = [FIFTY, FIFTY_EACH]
+    several = [FIFTY] if quick else [FIFTY, FIFTY_EACH]
     cases = [
-        Case("TCP, 1 process", app, 1, 1, [ONE, FIFTY] if quick else every, servers),
-        Case("TCP, 2 processes", app, 2, 1, [FIFTY] if quick else several, servers),
-        Case("unix socket, 1 process", app, 1, 1, [ONE, FIFTY], few, unix=True),
-        Case("unix socket, 2 processes", app, 2, 1, [FIFTY], few, unix=True),
+        Case("TCP, 1 process", app, 1, 1, [ONE, FIFTY], servers, thorough=CLOSE),
+        Case("TCP, 2 processes", app, 2, 1, several, servers, thorough=CLOSE),
+        Case("unix socket, 1 process", app, 1, 1, [ONE, FIFTY], few, unix=True, rounds=1),
+        Case("unix socket, 2 processes", app, 2, 1, [FIFTY], few, unix=True, rounds=1),
     ]
     plots = [
         Plot(
@@ -43,5 +43,5 @@ def scenario(services: Services, quick: bool) -> Scenario:
         plots,
         seconds=1,
         rounds=2,
-        minutes=5,
+        minutes=4,
     )

@@ -8,12 +8,15 @@ SERVERS = ("myserver", "uwsgi", "gunicorn-sync", "gunicorn-gthread")
 RATE = 30  # so that there is time to load the new code beside it
 CONNECTIONS = 16
 SECONDS = 8  # the reload begins after one, and takes some
+ALONE_SECONDS = 5
 # Each client is a new one, or one that stays: what a server does with the latter is the hard part.
-NEW = Load("new connections", connections=CONNECTIONS, keep_alive=False, rate=RATE)
+NEW = Load(
+    "new connections", connections=CONNECTIONS, keep_alive=False, rate=RATE, seconds=ALONE_SECONDS
+)
 NEW_RELOAD = Load(
     "new connections, reload", connections=CONNECTIONS, keep_alive=False, rate=RATE, reload_after_s=1
 )
-KEPT = Load("kept connections", connections=CONNECTIONS, rate=RATE)
+KEPT = Load("kept connections", connections=CONNECTIONS, rate=RATE, seconds=ALONE_SECONDS)
 KEPT_RELOAD = Load(
     "kept connections, reload", connections=CONNECTIONS, rate=RATE, reload_after_s=1
 )
@@ -30,9 +33,9 @@ def scenario(services: Services, quick: bool) -> Scenario:
     return Scenario("A reload under load", [case], plots, seconds=SECONDS, rounds=1, notes=notes)
 
 
-def extras(results: list[dict]) -> list[str]:
+def extras(result: dict) -> list[str]:
     """For every server: what the reload has cost."""
-    rows = {(row["server"], row["load"]): row for row in results}
+    rows = {(row["server"], row["load"]): row for row in result["results"]}
     lines = []
     for server in SERVERS:
         for alone, during in PAIRS:
