@@ -25,8 +25,8 @@
 #define DRAIN_IDLE_MS    1000
 /* Of the descriptors, a quarter at most: slow uploads alone must not keep new clients out. */
 #define BODY_FILES_SHARE 4
-/* Answers that clients do not take may have so much memory; beyond it those go first that have taken
- * nothing for a while: a large page, asked for a thousand times, would have all of it. */
+/* Answers that clients do not take may have so much memory; beyond it those go first that have
+ * taken nothing for a while: a large page, asked for a thousand times, would have all of it. */
 #define HELD_MAX_BYTES   (256 * 1024 * 1024)
 #define HELD_STALLED_MS  5000
 
