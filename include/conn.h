@@ -65,7 +65,7 @@ struct conn {
     struct conn_shared *shared;
     struct exchange *exchange; /* NULL while idle */
     TAILQ_ENTRY(conn) all;     /* shared->calm or ->busy, by its state */
-    TAILQ_ENTRY(conn) link; /* of the one queue it may be in */
+    TAILQ_ENTRY(conn) link;    /* of the one queue it may be in */
     uint64_t deadline_ms;
     int fd;
     _Atomic int owner; /* enum conn_owner */
@@ -94,8 +94,8 @@ struct conn_shared {
     bool draining;              /* leader */
     _Atomic bool last_requests; /* draining, for the threads: answer with Connection: close */
     struct conn_queue calm;     /* leader: idle, running or lingering: who may make room is here */
-    struct conn_queue busy;     /* leader: reading or writing; no search for the former meets them */
-    size_t held_bytes;          /* leader: of whole answers that slow clients have not taken */
+    struct conn_queue busy; /* leader: reading or writing; no search for the former meets them */
+    size_t held_bytes;      /* leader: of whole answers that slow clients have not taken */
     struct conn_queue readable; /* leader: bytes came, not read yet */
     struct conn_queue parked;   /* leader: the same, but no thread is free */
     unsigned waiting;           /* leader: how many are in these two */
