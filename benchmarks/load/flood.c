@@ -2,7 +2,7 @@
  *
  * Owns: the connections and their turns. All turns of a kind are spread over its period, a step
  * every STEP_MS: in its turn a connection is made, or sends what its kind sends, or leaves. Who
- * was closed by the server comes back in its next turn. Never reads what it is sent, never
+ * was closed by the server comes back in its next turn. Never takes what it is sent, never
  * measures; talks to 127.0.0.1 only; says "ready" when each has had a turn; ends with its
  * standard input. */
 #include <arpa/inet.h>
@@ -31,6 +31,7 @@ struct kind {
     unsigned period_ms; /* between two turns of a connection */
     enum turn turn;
     bool shuts; /* says that it sends no more as soon as it has begun */
+    bool quits; /* leaves when it is answered: it was refused, and another takes its place */
     const char *start;
     const char *more; /* of SENDS */
     unsigned times;   /* `more` is sent so often in one turn */
@@ -43,17 +44,18 @@ struct kind {
 #define TEN(x)  x x x x x x x x x x
 
 static const struct kind kinds[] = {
-    {"silent", 2000, 1000, HOLDS, false, "", "", 0},
-    {"slow-heads", 2000, 1000, SENDS, false, "GET / HTTP/1.1\r\nHost: a\r\nX: ", "x", 1},
-    {"slow-bodies", 2000, 1000, SENDS, false, LENGTH TEN(TEN("0123456789")), TEN("x"), 1},
-    {"deaf", 50, 1000, HOLDS, false, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n", "", 0},
-    {"half-closed", 10, 40, LEAVES, true, "GET / HT", "", 0},
-    {"half-closed-silent", 10, 40, LEAVES, true, "", "", 0},
-    {"resets", 50, 40, RESETS, false, "GET", "", 0},
-    {"pipelining", 5, 20, SENDS, false, "", GET, 20},
-    {"header-floods", 20, 20, SENDS, false, "GET / HTTP/1.1\r\n", "a: b\r\n", 300},
-    {"chunk-extensions", 20, 20, SENDS, false, CHUNKED, "1;" TEN(TEN(TEN("xx"))) "\r\nx\r\n", 1},
-    {"nonsense", 20, 20, SENDS, false, "", "\1\r\n\r\n", 1},
+    {"silent", 2000, 1000, HOLDS, false, false, "", "", 0},
+    {"slow-heads", 2000, 1000, SENDS, false, true, "GET / HTTP/1.1\r\nHost: a\r\nX: ", "x", 1},
+    {"slow-bodies", 2000, 1000, SENDS, false, true, LENGTH TEN(TEN("0123456789")), TEN("x"), 1},
+    {"deaf", 50, 1000, HOLDS, false, false, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n", "", 0},
+    {"half-closed", 10, 40, LEAVES, true, false, "GET / HT", "", 0},
+    {"half-closed-silent", 10, 40, LEAVES, true, false, "", "", 0},
+    {"resets", 50, 40, RESETS, false, false, "GET", "", 0},
+    {"pipelining", 5, 20, SENDS, false, false, "", GET, 20},
+    {"header-floods", 20, 20, SENDS, false, true, "GET / HTTP/1.1\r\n", "a: b\r\n", 300},
+    {"chunk-extensions", 20, 20, SENDS, false, true, CHUNKED, "1;" TEN(TEN(TEN("xx"))) "\r\nx\r\n",
+     1},
+    {"nonsense", 20, 20, SENDS, false, true, "", "\1\r\n\r\n", 1},
 };
 
 static struct sockaddr_in address = {.sin_family = AF_INET};
@@ -86,10 +88,18 @@ static void come(const struct kind *kind, int *fd)
         shutdown(*fd, SHUT_WR);
 }
 
+static bool is_answered(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
 /* Returns how many bytes were sent. */
 static size_t take_turn(const struct kind *kind, int *fd)
 {
     ssize_t sent = 0;
+    if (*fd >= 0 && kind->quits && is_answered(*fd))
+        leave(fd, false);
     if (*fd < 0) {
         come(kind, fd);
         return 0;
