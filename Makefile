@@ -350,6 +350,8 @@ lint-clang:
 	    clang $(BASE_CFLAGS) $(WARNINGS) -O2 -fsyntax-only "$$source" || exit 1; \
 	done
 
+# missingReturn: it takes the macros that open Python's functions for ends without a value.
+# ctuuninitvar: it takes what a callee fills through a pointer for read before.
 .PHONY: lint-cppcheck
 lint-cppcheck:
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \

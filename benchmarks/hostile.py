@@ -1,269 +1,165 @@
-"""What floods do to the latency of normal clients: p99 during each against p99 without, in one run.
+"""What floods do to the latency of normal clients: p99 of a server during each flood, in one run.
 
-Quiet and flooded windows alternate, so that a disturbance of the machine meets both. Normal clients
-ask for a page that computes for a few milliseconds, on new and on kept connections, each in a
-process of its own, as the floods are, which run at the lowest priority: what is measured is what
-they take from the server, not what they take from the machine. Only to 127.0.0.1.
+Two servers of the same kind run side by side; the normal clients are always those of the first.
+Three kinds of windows take turns, in another order each round:
+
+    quiet       nobody floods
+    elsewhere   the flood is at the second server
+    here        the same flood is at the first
+
+`here / quiet` is what a normal client sees on this machine, everything counted: the server, and what
+the flood itself, the kernel's part of it and the caches take where all share a few CPUs.
+`here / elsewhere` is what the server loses: the machine bears the same flood in both windows, and a
+second server deals with it in the one. `cpu` is how much of one CPU the flood costs the server. The
+flood `none` compares windows that are all quiet: it says what a ratio is worth on this machine.
+
+The normal clients (load/load.c) ask at a fixed rate for a page that computes for 1 ms, in every other
+round on new connections and in the others on kept ones; a latency begins when its request was due.
+The floods (load/flood.c) send little and read nothing, at the lowest priority. A ratio is the median
+of those of the rounds; in brackets the quartiles. Only to 127.0.0.1.
 
     benchmarks/hostile.py                       all floods
-    benchmarks/hostile.py --floods silent,deaf --rounds 10
+    benchmarks/hostile.py --floods silent,deaf --rounds 20
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import multiprocessing
 import os
-import resource
-import select
-import socket
 import statistics
-import struct
+import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Event
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests")]
 
 from harness import Server  # noqa: E402
+from measure import TOOLS, cpu_s, run_json  # noqa: E402
 
-Address = tuple[str, int]
+LOAD_DIRECTORY = ROOT / "benchmarks" / "load"
+FLOOD = str(TOOLS / "flood")
+WINDOWS = ("quiet", "elsewhere", "here")
+NO_FLOOD = "none"
+WARMUP_S = 0.3
+PATH = "/cpu?ms=1"
+PAIRS = (("here", "elsewhere"), ("here", "quiet"), ("elsewhere", "quiet"))
 
-GET = b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n"
-POST = b"POST /upload HTTP/1.1\r\nHost: a\r\n"
-CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-LENGTH = POST + b"Content-Length: 1000000\r\n\r\n"
-PAUSE_S = 0.02
-TURNS = 20
-PROCESSES = multiprocessing.get_context("fork")
-
-
-# ---------------------------------------------------------------- floods
-
-
-def connections(address: Address, count: int, data: bytes = b"") -> list[socket.socket]:
-    """Many of them; fewer where the server does not take more."""
-    found = []
-    for _ in range(count):
-        with suppress(OSError):
-            found.append(socket.create_connection(address, 1))
-            found[-1].sendall(data)
-            found[-1].setblocking(False)
-    return found
+# What one window has seen: p50_ms and p99_ms, requests, failures, CPU.
+Seen = dict[str, float]
 
 
-def holders(data: bytes, drip: bytes = b"", count: int = 2000) -> Callable[[Address, Event], None]:
-    """Connections that send the beginning of something, then nothing or a little now and then."""
-
-    def run(address: Address, over: Event) -> None:
-        held = connections(address, count, data)
-        turn = 0
-        while not over.wait(1 / TURNS):  # they do not all wake at once
-            turn = (turn + 1) % TURNS
-            for number in range(turn, len(held), TURNS):
-                connection = held[number]
-                try:
-                    if drip:
-                        connection.send(drip)
-                except OSError:
-                    connection.close()
-                    held[number : number + 1] = connections(address, 1, data)
-        for connection in held:
-            connection.close()
-
-    return run
+def flood_names() -> list[str]:
+    """What the generator can do."""
+    listed = subprocess.run([FLOOD], capture_output=True, text=True, check=False).stdout
+    return [NO_FLOOD, *listed.split()]
 
 
-def senders(start: bytes, more: bytes, count: int = 20) -> Callable[[Address, Event], None]:
-    """Connections that send without an end, as fast as the server takes it; when one is refused,
-    another takes its place."""
-
-    def run(address: Address, over: Event) -> None:
-        open_ones = connections(address, count, start)
-        while not over.wait(PAUSE_S):
-            _, writable, _ = select.select([], open_ones, [], 0.1)
-            for connection in writable:
-                try:
-                    connection.send(more)
-                except OSError:
-                    connection.close()
-                    open_ones.remove(connection)
-            open_ones += connections(address, count - len(open_ones), start)
-        for connection in open_ones:
-            connection.close()
-
-    return run
+@contextmanager
+def flood_at(server: Server, name: str) -> Iterator[None]:
+    """A flood at its height, for as long as the block runs."""
+    command = ["nice", "-n", "19", FLOOD, f"127.0.0.1:{server.port}", name]
+    flood = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert flood.stdout
+    try:
+        if flood.stdout.readline() != b"ready\n":
+            raise SystemExit(f"the flood {name} did not begin")
+        yield
+    finally:
+        flood.communicate()
 
 
-def half_closed(address: Address, over: Event) -> None:
-    """Connections that say they are done before they have begun, or in the middle."""
-    while not over.wait(PAUSE_S):
-        some = connections(address, 5, b"GET / HT") + connections(address, 5)
-        for connection in some:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_WR)
-        over.wait(PAUSE_S)
-        for connection in some:
-            connection.close()
+def window(server: Server, args: argparse.Namespace, new: bool = False) -> Seen:
+    """What the normal clients see for a while, each on a new connection or all on kept ones."""
+    before = cpu_s([server.pid])
+    command = [str(TOOLS / "load"), "-c", "32", "-d", str(args.seconds), "-w", str(WARMUP_S)]
+    command += ["-r", str(args.rate), *(["-1"] if new else []), f"127.0.0.1:{server.port}", PATH]
+    result = run_json(command, args.seconds + 30)
+    return {
+        "p50_ms": result["p50_us"] / 1000,
+        "p99_ms": result["p99_us"] / 1000,
+        "requests": result["count"],
+        "failed": sum(result["errors"].values()) + result["dropped"],
+        "cpu": (cpu_s([server.pid]) - before) / (args.seconds + WARMUP_S),
+    }
 
 
-def comers_and_goers(address: Address, over: Event) -> None:
-    """Connections that begin a request and are reset, as many as there can be."""
-    now = struct.pack("ii", 1, 0)
-    while not over.wait(PAUSE_S):
-        for connection in connections(address, 50, b"GET"):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
-            connection.close()
+def measure_round(
+    number: int, name: str, ours: Server, other: Server, args: argparse.Namespace
+) -> dict[str, Seen]:
+    """One window of each kind."""
+    seen = {}
+    for turn in range(len(WINDOWS)):
+        kind = WINDOWS[(number + turn) % len(WINDOWS)]
+        flooded = {"quiet": None, "elsewhere": other, "here": ours}[kind]
+        calm = flooded is None or name == NO_FLOOD
+        with nullcontext() if calm else flood_at(flooded, name):
+            seen[kind] = window(ours, args, number % 2 == 0)
+    return seen
 
 
-FLOODS: dict[str, Callable[[Address, Event], None]] = {
-    "silent": holders(b""),
-    "slow heads": holders(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"x"),
-    "slow bodies": holders(LENGTH + b"x" * 1000, b"x" * 10),
-    "deaf": holders(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n", count=50),
-    "half-closed": half_closed,
-    "connections": comers_and_goers,
-    "pipelining": senders(b"", GET * 20, count=5),
-    "headers": senders(b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 300),
-    "chunk extensions": senders(CHUNKED, b"1;" + b"x" * 2000 + b"\r\nx\r\n"),
-    "nonsense": senders(b"", b"\0\r\n\r\n"),
-}
+def compare(name: str, ours: Server, other: Server, args: argparse.Namespace) -> dict[str, Any]:
+    """All rounds of one flood."""
+    rounds = [measure_round(n, name, ours, other, args) for n in range(args.rounds)]
 
+    def median(kind: str, key: str) -> float:
+        return statistics.median(seen[kind][key] for seen in rounds)
 
-# ---------------------------------------------------------------- normal clients
-
-
-def ask(connection: socket.socket, request: bytes) -> None:
-    """One request and its whole answer, whose length is known to be short."""
-    connection.sendall(request)
-    data = b""
-    while b"\r\n\r\n" not in data or not data.endswith(b"ms=4\n"):
-        piece = connection.recv(65536)
-        if not piece:
-            raise ConnectionError("no whole answer")
-        data += piece
-
-
-def measure(address: Address, seconds: float, report: Connection) -> None:
-    """Latencies in milliseconds, of new and kept connections in turn."""
-    request = b"GET /cpu?ms=4 HTTP/1.1\r\nHost: a\r\n\r\n"
-    latencies = []
-    failures = 0
-    end = time.monotonic() + seconds
-    kept = socket.create_connection(address, 10)
-    while time.monotonic() < end:
-        for fresh in (True, False):
-            began = time.monotonic()
-            try:
-                if fresh:
-                    with socket.create_connection(address, 10) as connection:
-                        ask(connection, request)
-                else:
-                    ask(kept, request)
-                latencies.append((time.monotonic() - began) * 1000)
-            except OSError:
-                failures += 1
-                kept.close()
-                kept = socket.create_connection(address, 10)
-        time.sleep(0.002)
-    kept.close()
-    report.send((latencies, failures))
-
-
-def window(address: Address, seconds: float, clients: int) -> tuple[list[float], int]:
-    """What all normal clients saw for a while."""
-    pipes = [PROCESSES.Pipe(False) for _ in range(clients)]
-    jobs = [PROCESSES.Process(target=measure, args=(address, seconds, p[1])) for p in pipes]
-    for job in jobs:
-        job.start()
-    results = [receiving.recv() for receiving, _ in pipes]
-    for job in jobs:
-        job.join()
-    return sum((latencies for latencies, _ in results), []), sum(f for _, f in results)
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Of the sorted values, the one that so many do not exceed."""
-    return sorted(values)[max(0, math.ceil(len(values) * share) - 1)]
-
-
-# ---------------------------------------------------------------- the whole
-
-
-def run_flood(flood: Callable[[Address, Event], None], address: Address, over: Event) -> None:
-    """At the lowest priority."""
-    os.nice(19)
-    flood(address, over)
-
-
-def compare(address: Address, name: str, args: argparse.Namespace) -> dict[str, float | str]:
-    """Quiet and flooded windows in turn."""
-    quiet: list[float] = []
-    flooded: list[float] = []
-    ratios: list[float] = []
-    failures = 0
-    for _ in range(args.rounds):
-        before = window(address, args.seconds, args.clients)[0]
-        quiet += before
-        over = PROCESSES.Event()
-        job = PROCESSES.Process(target=run_flood, args=(FLOODS[name], address, over))
-        job.start()
-        time.sleep(1)  # until it is at its height
-        latencies, failed = window(address, args.seconds, args.clients)
-        flooded += latencies
-        ratios.append(percentile(latencies, 0.99) / percentile(before, 0.99))
-        failures += failed
-        over.set()
-        job.join()
-        time.sleep(0.5)
-    result: dict[str, float | str] = {"flood": name, "requests": len(flooded)}
-    for label, share in (("p50", 0.5), ("p99", 0.99)):
-        calm, during = percentile(quiet, share), percentile(flooded, share)
-        result |= {f"{label}_quiet_ms": round(calm, 2), f"{label}_ms": round(during, 2)}
-        result[f"{label}_ratio"] = round(during / calm, 3)
-    return result | {"failed": failures, "p99_median": round(statistics.median(ratios), 3)}
+    result: dict[str, Any] = {"flood": name}
+    for key in ("p50_ms", "p99_ms"):
+        result[key] = {kind: round(median(kind, key), 2) for kind in WINDOWS}
+    for one, two in PAIRS:
+        ratios = [seen[one]["p99_ms"] / seen[two]["p99_ms"] for seen in rounds]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        result[f"{one}/{two}"] = [round(middle, 3), round(low, 2), round(high, 2)]
+    result["cpu"] = round(median("here", "cpu") - median("elsewhere", "cpu"), 3)
+    result["failed"] = sum(seen["here"]["failed"] for seen in rounds)
+    result["requests"] = sum(seen["here"]["requests"] for seen in rounds)
+    return result
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--floods", default=",".join(FLOODS), help="comma-separated")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a window")
-    parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--floods", help="comma-separated; default: all")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a window")
+    parser.add_argument("--rate", type=float, default=500, help="of normal requests a second")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--json", action="store_true", help="one object per line")
     return parser.parse_args(argv)
 
 
+def show(result: dict[str, Any]) -> None:
+    """A line for people."""
+    ratios = "  ".join(
+        "{}/{} {:.2f} [{}, {}]".format(one, two, *result[f"{one}/{two}"]) for one, two in PAIRS
+    )
+    p99s = " ".join(f"{kind} {p99:g}" for kind, p99 in result["p99_ms"].items())
+    print(
+        f"{result['flood']:18} p99 {ratios}  ms: {p99s}  cpu {result['cpu']:.3f}  "
+        f"{result['failed']} of {result['requests']} failed",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Print a line per flood."""
     args = parse(sys.argv[1:])
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
-    with Server("mix:application", workers=args.workers, threads=args.threads) as server:
-        address = ("127.0.0.1", server.port)
-        window(address, 2, args.clients)
-        for name in args.floods.split(","):
-            result = compare(address, name, args)
-            if args.json:
-                print(json.dumps(result), flush=True)
-            else:
-                print(
-                    "{flood:18} p50 {p50_quiet_ms:7} -> {p50_ms:7} ms ({p50_ratio:.2f} x)  "
-                    "p99 {p99_quiet_ms:7} -> {p99_ms:7} ms ({p99_ratio:.2f} x, "
-                    "median of rounds {p99_median:.2f} x)  "
-                    "{failed} of {requests} failed".format(**result),
-                    flush=True,
-                )
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    make = ["make", "-s", "-C", str(LOAD_DIRECTORY), f"OUT={TOOLS}", FLOOD, str(TOOLS / "load")]
+    subprocess.run(make, check=True)
+    shape = {"workers": args.workers, "threads": args.threads, "env": dict(os.environ)}
+    with Server("mix:application", **shape) as ours, Server("mix:application", **shape) as other:
+        window(ours, args)
+        for name in args.floods.split(",") if args.floods else flood_names():
+            result = compare(name, ours, other, args)
+            print(json.dumps(result), flush=True) if args.json else show(result)
 
 
 if __name__ == "__main__":

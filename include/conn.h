@@ -64,8 +64,8 @@ struct conn {
     ev_io reader, writer;
     struct conn_shared *shared;
     struct exchange *exchange; /* NULL while idle */
-    TAILQ_ENTRY(conn) all;
-    TAILQ_ENTRY(conn) link; /* of the one queue it may be in */
+    TAILQ_ENTRY(conn) all;     /* shared->calm or ->busy, by its state */
+    TAILQ_ENTRY(conn) link;    /* of the one queue it may be in */
     uint64_t deadline_ms;
     int fd;
     _Atomic int owner; /* enum conn_owner */
@@ -93,7 +93,9 @@ struct conn_shared {
     int epoll_fd;               /* of the loop */
     bool draining;              /* leader */
     _Atomic bool last_requests; /* draining, for the threads: answer with Connection: close */
-    struct conn_queue all;      /* leader */
+    struct conn_queue calm;     /* leader: idle, running or lingering: who may make room is here */
+    struct conn_queue busy; /* leader: reading or writing; no search for the former meets them */
+    size_t held_bytes;      /* leader: of whole answers that slow clients have not taken */
     struct conn_queue readable; /* leader: bytes came, not read yet */
     struct conn_queue parked;   /* leader: the same, but no thread is free */
     unsigned waiting;           /* leader: how many are in these two */
@@ -141,6 +143,7 @@ void conn_expire_all(struct conn_shared *shared, uint64_t now);
 void conn_close(struct conn *c, const char *why);
 
 /* For intake.c. All of them: leader. */
+void conn_set_state(struct conn *c, enum conn_state state);
 void conn_dequeue(struct conn *c);
 void conn_unwatch(struct conn *c);
 /* The loop sends the rest of a whole answer, then ends the request. */

@@ -35,6 +35,7 @@ struct exchange {
     uint64_t accepted_ns, parsed_ns, started_ns, first_byte_ns;
 
     struct output output;
+    size_t held_bytes;           /* counted in conn_shared.held_bytes while the loop sends it */
     struct _object *tail_object; /* keeps output.tail alive */
 };
 

@@ -218,6 +218,21 @@ static size_t decode_user(struct span credentials, char *user, size_t room)
     return 0;
 }
 
+/* What stands without quotes: a blank would make two fields of it. */
+static void append_word(struct buf *out, struct span word)
+{
+    const char *blank;
+    while (word.len && (blank = memchr(word.text, ' ', word.len))) {
+        size_t before = (size_t)(blank - word.text);
+        log_escape(out, word.text, before);
+        buf_append_str(out, "\\x20");
+        word = (struct span){blank + 1, word.len - before - 1};
+        if (word.len == 0)
+            return;
+    }
+    append_span(out, word);
+}
+
 static void append_user(struct buf *out, const struct access_entry *entry)
 {
     char user[256];
@@ -225,7 +240,7 @@ static void append_user(struct buf *out, const struct access_entry *entry)
     size_t len = 0;
     if (value.len > 6 && strncasecmp(value.text, "basic ", 6) == 0)
         len = decode_user((struct span){value.text + 6, value.len - 6}, user, sizeof user);
-    append_span(out, (struct span){user, len});
+    append_word(out, (struct span){user, len});
 }
 
 static void append_of_request(struct buf *out, const struct access_entry *entry, char atom)

@@ -25,8 +25,33 @@
 #define DRAIN_IDLE_MS    1000
 /* Of the descriptors, a quarter at most: slow uploads alone must not keep new clients out. */
 #define BODY_FILES_SHARE 4
+/* Answers that clients do not take may have so much memory; beyond it those go first that have
+ * taken nothing for a while: a large page, asked for a thousand times, would have all of it. */
+#define HELD_MAX_BYTES   (256 * 1024 * 1024)
+#define HELD_STALLED_MS  5000
 
-/* --- queues and watchers -------------------------------------------------------------------- */
+/* --- states, queues and watchers ------------------------------------------------------------ */
+
+static bool is_busy(enum conn_state state)
+{
+    return state == CONN_READING || state == CONN_WRITING;
+}
+
+static struct conn_queue *list_of(const struct conn *c)
+{
+    return is_busy(c->state) ? &c->shared->busy : &c->shared->calm;
+}
+
+/* The lists are the leader's; a thread only turns one calm state into another. */
+void conn_set_state(struct conn *c, enum conn_state state)
+{
+    bool moves = is_busy(c->state) != is_busy(state);
+    if (moves)
+        TAILQ_REMOVE(list_of(c), c, all);
+    c->state = state;
+    if (moves)
+        TAILQ_INSERT_TAIL(list_of(c), c, all);
+}
 
 static void enqueue(struct conn *c, struct conn_queue *queue)
 {
@@ -127,7 +152,7 @@ static struct conn *conn_new(struct conn_shared *shared, int fd)
     ev_io_init(&c->reader, on_readable, fd, EV_READ);
     ev_io_init(&c->writer, on_writable, fd, EV_WRITE);
     c->reader.data = c->writer.data = c;
-    TAILQ_INSERT_TAIL(&shared->all, c, all);
+    TAILQ_INSERT_TAIL(list_of(c), c, all);
     shared->count++;
     atomic_store_explicit(&shared->board->connections, shared->count, memory_order_relaxed);
     ev_io_start(shared->loop, &c->reader);
@@ -169,7 +194,7 @@ void conn_close(struct conn *c, const char *why)
     ev_io_stop(shared->loop, &c->reader);
     ev_io_stop(shared->loop, &c->writer);
     close(c->fd);
-    TAILQ_REMOVE(&shared->all, c, all);
+    TAILQ_REMOVE(list_of(c), c, all);
     shared->count--;
     atomic_store_explicit(&shared->board->connections, shared->count, memory_order_relaxed);
     free(c);
@@ -180,7 +205,7 @@ static void become_idle(struct conn *c)
 {
     if (c->exchange)
         exchange_put(c);
-    c->state = CONN_IDLE;
+    conn_set_state(c, CONN_IDLE);
     c->deadline_ms = conn_deadline(c->shared->config->keep_alive_ms);
 }
 
@@ -190,7 +215,7 @@ void conn_linger(struct conn *c)
 {
     (void)shutdown(c->fd, SHUT_WR);
     exchange_drop(c);
-    c->state = CONN_LINGERING;
+    conn_set_state(c, CONN_LINGERING);
     c->deadline_ms = conn_deadline(LINGER_MS);
     rewatch(c);
 }
@@ -289,7 +314,10 @@ static void reset(struct conn *c)
 
 void conn_write(struct conn *c)
 {
-    c->state = CONN_WRITING;
+    struct exchange *e = c->exchange;
+    conn_set_state(c, CONN_WRITING);
+    e->held_bytes = output_pending(&e->output);
+    c->shared->held_bytes += e->held_bytes;
     c->deadline_ms = conn_deadline(c->shared->config->send_timeout_ms);
     ev_io_start(c->shared->loop, &c->writer);
 }
@@ -302,7 +330,7 @@ static void resume(struct conn *c, enum conn_next next)
         rewatch(c);
         break;
     case CONN_NEXT_INPUT:
-        c->state = CONN_IDLE;
+        conn_set_state(c, CONN_IDLE);
         c->has_input = true;
         rewatch(c);
         if (!c->queue)
@@ -393,7 +421,7 @@ void conn_unpark_all(struct conn_shared *shared)
 static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state)
 {
     struct conn *c;
-    TAILQ_FOREACH(c, &shared->all, all)
+    TAILQ_FOREACH(c, &shared->calm, all)
     if (atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && c->state == state &&
         !c->queue && !c->exchange && !has_unread(c))
         return c;
@@ -450,7 +478,8 @@ static void expire(struct conn *c)
     case CONN_WRITING:
         ev_io_stop(c->shared->loop, &c->writer);
         c->exchange->aborted = true;
-        c->exchange->end = "send timeout";
+        if (!c->exchange->end)
+            c->exchange->end = "send timeout";
         resume(c, conn_end_request(c));
         break;
     case CONN_LINGERING:
@@ -461,17 +490,36 @@ static void expire(struct conn *c)
     }
 }
 
-void conn_expire_all(struct conn_shared *shared, uint64_t now)
+/* One of too many that take nothing. */
+static bool holds_too_much(const struct conn *c, uint64_t now)
+{
+    return c->state == CONN_WRITING && c->exchange->held_bytes > 0 &&
+           c->shared->held_bytes > HELD_MAX_BYTES &&
+           now + c->shared->config->send_timeout_ms >= c->deadline_ms + HELD_STALLED_MS;
+}
+
+static void expire_list(struct conn_shared *shared, struct conn_queue *list, uint64_t now)
 {
     struct conn *c, *next;
-    for (c = TAILQ_FIRST(&shared->all); c; c = next) {
+    for (c = TAILQ_FIRST(list); c; c = next) {
         next = TAILQ_NEXT(c, all);
         if (c->queue || atomic_load_explicit(&c->owner, memory_order_acquire) != CONN_LOOP)
             continue;
         if (shared->draining && c->state == CONN_IDLE && c->deadline_ms > now + DRAIN_IDLE_MS)
             c->deadline_ms = now + DRAIN_IDLE_MS;
-        if (c->deadline_ms <= now)
+        bool is_late = c->deadline_ms <= now;
+        if (!is_late && holds_too_much(c, now)) {
+            c->exchange->end = "made room for other answers";
+            is_late = true;
+        }
+        if (is_late)
             expire(c);
     }
+}
+
+void conn_expire_all(struct conn_shared *shared, uint64_t now)
+{
+    expire_list(shared, &shared->busy, now);
+    expire_list(shared, &shared->calm, now);
     exchange_trim(shared);
 }

@@ -81,6 +81,9 @@ void exchange_reset(struct conn *c)
     if (e->tail_object)
         pool_discard(c->shared->pool, e->tail_object);
     e->tail_object = NULL;
+    if (e->held_bytes) /* then the leader has it */
+        c->shared->held_bytes -= e->held_bytes;
+    e->held_bytes = 0;
     http_reset(&e->http);
     response_reset(&e->response);
     output_reset(&e->output);

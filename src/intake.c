@@ -107,7 +107,7 @@ static enum conn_step start_request(struct conn *c)
         answer_error(c, 404);
         return CONN_WAITS;
     }
-    c->state = CONN_RUNNING;
+    conn_set_state(c, CONN_RUNNING);
     c->deadline_ms = UINT64_MAX;
     atomic_store_explicit(&c->owner, CONN_THREAD, memory_order_release);
     return CONN_RUNS;
@@ -141,7 +141,7 @@ static void await_more(struct conn *c)
     struct exchange *e = c->exchange;
     if (http_is_idle(&e->http) && e->http.in.len == 0) {
         exchange_put(c);
-        c->state = CONN_IDLE;
+        conn_set_state(c, CONN_IDLE);
         return;
     }
     if (http_in_body(&e->http)) {
@@ -152,7 +152,7 @@ static void await_more(struct conn *c)
         c->deadline_ms =
             conn_deadline(c->shared->config->header_timeout_ms); /* for the whole head */
     }
-    c->state = CONN_READING;
+    conn_set_state(c, CONN_READING);
 }
 
 static enum conn_step on_result(struct conn *c, enum http_result result)

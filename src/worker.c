@@ -533,7 +533,8 @@ static void set_shared(const struct config *config)
                                           : BODIES_MEMORY_BYTES;
     shared->board = &worker.seed->board->worker[worker.seed->slot];
     shared->pool = &worker.pool;
-    TAILQ_INIT(&shared->all);
+    TAILQ_INIT(&shared->calm);
+    TAILQ_INIT(&shared->busy);
     TAILQ_INIT(&shared->readable);
     TAILQ_INIT(&shared->parked);
     pthread_mutex_init(&shared->free_lock, NULL);

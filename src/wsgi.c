@@ -161,7 +161,9 @@ static PyObject *start_response_call(PyObject *self, PyObject *const *args, size
     if (!may_set_head(call, count + named == 3 ? args[2] : Py_None))
         return NULL;
     if (set_head(call->response, args[0], args[1]) < 0) {
-        response_reset(call->response);
+        /* The repr() in the error may have let others run: has the answer begun, or ended? */
+        if (((struct bound *)self)->call == call && !call->head_sent)
+            response_reset(call->response);
         return NULL;
     }
     return Py_NewRef(call->writer);

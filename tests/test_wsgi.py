@@ -274,6 +274,16 @@ def test_write_without_head(site: Server) -> None:
     assert saw(site, "write raised RuntimeError.")
 
 
+def test_start_response_fails_after_its_request(site: Server) -> None:
+    """On a thread of the application: it touches neither what is gone nor the next request."""
+    with Wire(site) as wire:
+        assert wire.ask("/fails_elsewhere").complete
+        answer = wire.ask("/fails_at_last")
+        assert (answer.status, answer.text) == (200, "raised TypeError")
+        assert answer.get("X-Mine") == "1"
+        assert wire.is_open()
+
+
 BAD_HEADS = {
     "status number": "(200, [])",
     "status bytes": "(b'200 OK', [])",

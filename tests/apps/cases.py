@@ -281,6 +281,41 @@ def bad_replacement(environ: Environ, start_response: Start) -> Iterable[bytes]:
     return [b"never"]
 
 
+class Slow:
+    """No header; to say so takes until somebody lets it."""
+
+    def __init__(self) -> None:
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def __repr__(self) -> str:
+        self.asked.set()
+        self.let.wait()
+        return "slow"
+
+
+@raw
+def fails_elsewhere(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    """start_response on another thread, which fails for longer than the request lasts."""
+    kept["slow"] = slow = Slow()
+
+    def other() -> None:
+        kept["said"] = result_of(lambda call: call("200 OK", [TEXT, slow]), start_response)
+
+    kept["thread"] = thread = threading.Thread(target=other)
+    thread.start()
+    slow.asked.wait()
+    return [b"body"]
+
+
+@raw
+def fails_at_last(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    """The request in which it has failed."""
+    start_response("200 OK", [TEXT, ("X-Mine", "1")])
+    kept["slow"].let.set()
+    kept["thread"].join()
+    return [kept["said"].encode()]
+
+
 @raw
 def bad(environ: Environ, start_response: Start) -> Iterable[bytes]:
     """start_response with the arguments in the query."""

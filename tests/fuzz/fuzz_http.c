@@ -1,5 +1,5 @@
-/* fuzz_http.c: any bytes as the requests of a connection. Whole, byte by byte and in odd
- * pieces they must give the same requests, bodies and refusals, and what is taken must be
+/* fuzz_http.c: any bytes as the requests of a connection. Whole, byte by byte, in odd pieces and
+ * split at random they must give the same requests, bodies and refusals, and what is taken must be
  * what a strict reader would take. */
 #include "http.h"
 
@@ -85,9 +85,32 @@ static void note_request(struct buf *events, const struct http *h)
     }
 }
 
-/* Feeds all of `data`, at most `piece` bytes at a time. */
-static void run(const uint8_t *data, size_t size, size_t piece, struct buf *events)
+#define AT_RANDOM 0
+
+/* The same bytes are always split in the same places, or a finding could not be repeated. */
+static size_t next_piece(size_t piece, uint64_t *chance)
 {
+    if (piece != AT_RANDOM) {
+        return piece;
+    }
+    *chance = *chance * 6364136223846793005u + 1442695040888963407u;
+    unsigned bits = (unsigned)(*chance >> 61); /* short ones as often as long ones */
+    return 1 + (*chance >> 33) % (1u << bits);
+}
+
+static uint64_t hash(const uint8_t *data, size_t size)
+{
+    uint64_t value = 14695981039346656037u;
+    for (size_t i = 0; i < size; i++) {
+        value = (value ^ data[i]) * 1099511628211u;
+    }
+    return value;
+}
+
+/* Feeds all of `data`, at most `most` bytes at a time. */
+static void run(const uint8_t *data, size_t size, size_t most, struct buf *events)
+{
+    uint64_t chance = hash(data, size);
     struct http h;
     enum http_result result = HTTP_MORE;
     size_t given = 0;
@@ -101,6 +124,7 @@ static void run(const uint8_t *data, size_t size, size_t piece, struct buf *even
         } else {
             char *to = http_room(&h, &room);
             require(room > 0);
+            size_t piece = next_piece(most, &chance);
             n = size - given < piece ? size - given : piece;
             n = n < room ? n : room;
             memcpy(to, data + given, n);
@@ -115,7 +139,7 @@ static void run(const uint8_t *data, size_t size, size_t piece, struct buf *even
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const size_t pieces[] = {1, 3, 61};
+    static const size_t pieces[] = {1, 3, 61, AT_RANDOM};
     struct buf whole = {0}, parts = {0};
     run(data, size, SIZE_MAX, &whole);
     for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {

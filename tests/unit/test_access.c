@@ -163,6 +163,8 @@ static void test_user(void **state)
     (void)state;
     check_user("basic YTpi", "a\n");
     check_user("Basic YWI6", "ab\n");
+    check_user("Basic YSBbeF0gIG1lOmI=", "a\\x20[x]\\x20\\x20me\n");
+    check_user("Basic IDpi", "\\x20\n");
     check_user("Basic YQ==", "-\n"); /* no colon */
     check_user("Basic OmI=", "-\n"); /* no name */
     check_user("Basic !!!!", "-\n");
