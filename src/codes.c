@@ -118,6 +118,10 @@ static bool may_move(const PyCodeObject *code)
     if (code->_co_monitoring)
         return false;
 #endif
+#if PY_VERSION_HEX >= 0x030d0000
+    if (code->co_executors) /* of the JIT, which write to the code that they were made for */
+        return false;
+#endif
     return !code->co_weakreflist && !code->co_extra;
 }
 

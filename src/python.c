@@ -288,15 +288,6 @@ static void log_warnings(PyObject *warnings)
     PyErr_Clear();
 }
 
-/* Before 3.12 the interpreter's cache of methods counts references to their names. Workers replace
- * all of it sooner or later, and would then write to names that only the start has used. */
-static void drop_method_cache(void)
-{
-#if PY_VERSION_HEX < 0x030c0000
-    (void)PyType_ClearCache();
-#endif
-}
-
 int python_prepare_fork(const struct config *config, bool has_served)
 {
     PyObject *warnings = call_boot("before_fork", "(OOO)", sockets_before, sockets_loaded,
@@ -310,7 +301,10 @@ int python_prepare_fork(const struct config *config, bool has_served)
     Py_DECREF(warnings);
     size_t moved = config->immortal ? codes_gather() : 0;
     size_t made = config->immortal ? immortal_make_all() : 0;
-    drop_method_cache();
+    /* The cache of methods counts references to names. Workers replace all of it sooner or later,
+     * and would then write to names that only the start has used: before 3.12 to all, later to
+     * those that nobody else has any more, made by getattr(thing, "as_" + vendor). */
+    (void)PyType_ClearCache();
     PyObject *done = call_boot("freeze", "()");
     if (!done)
         python_log_exception(LOG_ERROR, "the collector cannot be frozen");
