@@ -42,6 +42,9 @@ void body_fini(struct body *b);
 /* BODY_FAILED: the file could not be made or written (disk full): `error` says why,
  * the body is lost, the request must be answered with 500 by the caller. */
 MUST_CHECK enum body_result body_append(struct body *b, const char *data, size_t len);
+/* The same for `len` bytes that a pipe holds, of a body that is in its file: not copied on the way.
+ * After BODY_FAILED the pipe may still hold some. */
+MUST_CHECK enum body_result body_splice(struct body *b, int pipe_fd, size_t len);
 /* Copies up to `len` bytes from `offset` into `out`. Returns the count, 0 at the
  * end, -1 with `errno` set when the file cannot be read. Thread-safe (pread). */
 MUST_CHECK ssize_t body_read(const struct body *b, uint64_t offset, char *out, size_t len);

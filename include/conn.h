@@ -91,6 +91,7 @@ struct conn_shared {
     struct pool *pool;
     struct balance *balance;
     int epoll_fd;               /* of the loop */
+    int pipe_in, pipe_out;      /* leader: large bodies pass through, empty between; -1: not open */
     bool draining;              /* leader */
     _Atomic bool last_requests; /* draining, for the threads: answer with Connection: close */
     struct conn_queue calm;     /* leader: idle, running or lingering: who may make room is here */

@@ -2,7 +2,7 @@
  *
  * The head is collected in one bounded buffer, scanned strictly once by us
  * (RFC 9112; the scan refuses what llhttp lets through), then run through llhttp for
- * framing; the body goes through llhttp into `body`.
+ * framing; the body goes through llhttp into `body` (or past it, by http_splice).
  *
  *     in.data          head_bytes        parsed            in.len
  *       |--- the head ---|--- done with ---|--- unparsed ----|--- room ---|
@@ -124,6 +124,12 @@ void http_reset(struct http *h);
 char *http_room(struct http *h, size_t *room_bytes);
 /* `received` bytes were written to http_room(). */
 MUST_CHECK enum http_result http_feed(struct http *h, size_t received);
+/* How many bytes of the body may go from the socket to its file without passing through
+ * http_room(); 0: none, now. Never all that are missing: the end of a request is the parser's. */
+uint64_t http_splice_room(const struct http *h);
+/* `len` bytes, at most http_splice_room(), of the body are in a pipe. HTTP_MORE; or HTTP_REFUSED,
+ * when the pipe may still hold some of them. */
+MUST_CHECK enum http_result http_splice(struct http *h, int pipe_fd, size_t len);
 /* Nothing of a request has arrived, but for empty lines: a connection in this state may close
  * silently. At end of file in any other state the request is lost. */
 bool http_is_idle(const struct http *h);

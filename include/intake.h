@@ -15,5 +15,7 @@ MUST_CHECK enum conn_step intake_read(struct conn *c);
 /* Answers what has been read of a request with an error page of ours, and lingers. `reason` is
  * static text for the logs. */
 void intake_refuse(struct conn *c, unsigned status, const char *reason);
+/* Closes the pipe for large bodies, if it is open; the next one opens it again. Leader. */
+void intake_close_pipe(struct conn_shared *shared);
 
 #endif

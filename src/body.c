@@ -175,6 +175,24 @@ enum body_result body_append(struct body *b, const char *data, size_t len)
     return result;
 }
 
+enum body_result body_splice(struct body *b, int pipe_fd, size_t len)
+{
+    assert(b->error == 0 && b->fd >= 0);
+    for (size_t left = len; left > 0;) {
+        ssize_t n = splice(pipe_fd, NULL, b->fd, NULL, left, 0);
+        if (n < 0 && errno != EINTR) {
+            enum body_result result = fail(b);
+            note(b);
+            return result;
+        }
+        if (n > 0) {
+            left -= (size_t)n;
+        }
+    }
+    b->length += len;
+    return BODY_OK;
+}
+
 ssize_t body_read(const struct body *b, uint64_t offset, char *out, size_t len)
 {
     if (offset >= b->length) {

@@ -2,7 +2,8 @@
  *
  * Owns the buffer, the cutting of the head into lines, its limits, and llhttp: what the
  * fields say about the framing is compared with what llhttp made of the same bytes, and the
- * body is decoded by it, in the same buffer behind the head.
+ * body is decoded by it, in the same buffer behind the head. Only of a body with a known length
+ * that goes to a file, all but the end may come there by a pipe, unseen by it.
  *
  * Every decision depends on the bytes and their positions alone, never on how they were
  * split over reads: a line that may still become too long is refused at the byte where its
@@ -112,6 +113,17 @@ static size_t window_bytes(const struct http *h, const char *up_to)
     return (size_t)(up_to - h->in.data) - h->window_start;
 }
 
+static bool check_kept(struct http *h, enum body_result result)
+{
+    switch (result) {
+    case BODY_OK:
+        return true;
+    case BODY_FAILED:
+        break;
+    }
+    return http_refuse(h, 500, "the body could not be kept in a temporary file");
+}
+
 static int on_body(llhttp_t *p, const char *at, size_t len)
 {
     struct http *h = p->data;
@@ -119,11 +131,7 @@ static int on_body(llhttp_t *p, const char *at, size_t len)
     if (!check_gap(h, position)) {
         return -1;
     }
-    switch (body_append(&h->body, at, len)) {
-    case BODY_OK:
-        break;
-    case BODY_FAILED:
-        http_refuse(h, 500, "the body could not be kept in a temporary file");
+    if (!check_kept(h, body_append(&h->body, at, len))) {
         return -1;
     }
     h->gap_start = position + len;
@@ -361,6 +369,25 @@ enum http_result http_feed(struct http *h, size_t received)
         break;
     }
     return HTTP_REFUSED;
+}
+
+uint64_t http_splice_room(const struct http *h)
+{
+    if (h->stage != STAGE_BODY || h->chunked || h->body.fd < 0) {
+        return 0;
+    }
+    return h->content_length - h->body.length - 1;
+}
+
+enum http_result http_splice(struct http *h, int pipe_fd, size_t len)
+{
+    assert(len <= http_splice_room(h));
+    if (!check_kept(h, body_splice(&h->body, pipe_fd, len))) {
+        return HTTP_REFUSED;
+    }
+    parser_of(h)->content_length -= len; /* what it still waits for */
+    h->window_offset += len;
+    return HTTP_MORE;
 }
 
 bool http_is_idle(const struct http *h)

@@ -9,12 +9,17 @@
 #include "proxy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define READ_ROUNDS      16 /* reads in a row before others get a turn */
+/* Of a large body, instead of as many reads: what a pipe of any user may hold (pipe(7)). */
+#define SPLICE_BYTES     (1024u * 1024)
+/* Below, one read and one write do as well. */
+#define SPLICE_BYTES_MIN (64u * 1024)
 
 /* A body must come at this rate, on average over body-timeout: a bad line does, who only holds
  * a connection does not. */
@@ -240,27 +245,75 @@ static enum conn_step read_proxy_header(struct conn *c, size_t got)
     return feed(c, 0);
 }
 
-/* One read; *more says that another may bring something. */
-static enum conn_step read_once(struct conn *c, bool *more)
+static enum conn_step on_bytes(struct conn *c, size_t got)
 {
-    struct exchange *e = c->exchange;
-    size_t room;
-    char *at = http_room(&e->http, &room);
-    ssize_t got = recv(c->fd, at, room, 0); /* 30 ns less than read */
-    *more = got == (ssize_t)room;
-    if (got > 0 && c->origin.proxy_due)
-        return read_proxy_header(c, (size_t)got);
-    if (got > 0) {
-        if (!e->accepted_ns)
-            stamp_first_byte(c);
-        return feed(c, (size_t)got);
-    }
+    if (c->origin.proxy_due)
+        return read_proxy_header(c, got);
+    if (!c->exchange->accepted_ns)
+        stamp_first_byte(c);
+    return feed(c, got);
+}
+
+static enum conn_step on_nothing(struct conn *c, ssize_t got)
+{
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         await_more(c);
         return CONN_WAITS;
     }
     on_end(c, "client closed");
     return CONN_GONE;
+}
+
+void intake_close_pipe(struct conn_shared *shared)
+{
+    if (shared->pipe_in < 0)
+        return;
+    close(shared->pipe_in);
+    close(shared->pipe_out);
+    shared->pipe_in = shared->pipe_out = -1;
+}
+
+/* False without a descriptor for it. A user's pipes may all be small: then it takes less. */
+static bool open_pipe(struct conn_shared *shared)
+{
+    int ends[2];
+    if (shared->pipe_in >= 0)
+        return true;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+        return false;
+    (void)fcntl(ends[1], F_SETPIPE_SZ, SPLICE_BYTES);
+    shared->pipe_out = ends[0];
+    shared->pipe_in = ends[1];
+    return true;
+}
+
+/* From the socket to the file without a copy in between: what there is, once. */
+static enum conn_step splice_once(struct conn *c, uint64_t room)
+{
+    struct conn_shared *shared = c->shared;
+    size_t most = room < SPLICE_BYTES ? (size_t)room : SPLICE_BYTES;
+    ssize_t got = splice(c->fd, NULL, shared->pipe_in, NULL, most, SPLICE_F_NONBLOCK);
+    if (got <= 0)
+        return on_nothing(c, got);
+    enum http_result result = http_splice(&c->exchange->http, shared->pipe_out, (size_t)got);
+    if (result == HTTP_REFUSED)
+        intake_close_pipe(shared); /* with what it still holds */
+    return on_result(c, result);
+}
+
+/* One read; *more says that another may bring something. */
+static enum conn_step read_once(struct conn *c, bool *more)
+{
+    struct http *http = &c->exchange->http;
+    uint64_t past = http_splice_room(http);
+    *more = false;
+    if (past >= SPLICE_BYTES_MIN && open_pipe(c->shared))
+        return splice_once(c, past);
+    size_t room;
+    char *at = http_room(http, &room);
+    ssize_t got = recv(c->fd, at, room, 0); /* 30 ns less than read */
+    *more = got == (ssize_t)room;
+    return got > 0 ? on_bytes(c, (size_t)got) : on_nothing(c, got);
 }
 
 enum conn_step intake_read(struct conn *c)

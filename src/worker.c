@@ -11,6 +11,7 @@
 #include "config.h"
 #include "conn.h"
 #include "inbox.h"
+#include "intake.h"
 #include "listen.h"
 #include "log.h"
 #include "logfile.h"
@@ -360,6 +361,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     logfile_follow(); /* for what the application prints */
     watch_note_loop();
     conn_expire_all(&worker.shared, now_ms());
+    if (atomic_load_explicit(&worker.shared.bodies.files, memory_order_relaxed) == 0)
+        intake_close_pipe(&worker.shared); /* with the last file, which is kept for a moment too */
     look_at_age();
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
         balance_drain(&worker.balance);
@@ -531,6 +534,7 @@ static void set_shared(const struct config *config)
     shared->bodies.memory_max_bytes = 4 * config->body_buffer_bytes > BODIES_MEMORY_BYTES
                                           ? 4 * config->body_buffer_bytes
                                           : BODIES_MEMORY_BYTES;
+    shared->pipe_in = shared->pipe_out = -1;
     shared->board = &worker.seed->board->worker[worker.seed->slot];
     shared->pool = &worker.pool;
     TAILQ_INIT(&shared->calm);
@@ -558,6 +562,7 @@ static void take_apart(void)
     ev_signal_stop(worker.shared.loop, &worker.on_quit);
     watch_stop();
     exchange_free_all(&worker.shared);
+    intake_close_pipe(&worker.shared);
     pool_fini(&worker.pool);
     ev_loop_destroy(worker.shared.loop);
     free(worker.acceptors);

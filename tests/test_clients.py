@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import resource
 import socket
 import struct
@@ -12,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,86 @@ def test_slow_clients_cost_nothing(server: Start, threads: int, bind: str) -> No
             assert ask(s, "/echo?x", method="POST", body=b"y").text == "POST x y"
             for wire in drips:
                 wire.send(b"d")
+
+
+# ---- large uploads
+
+# No two pages of it are alike.
+LARGE = random.Random(5).randbytes(1 << 20)
+
+
+def pipes(pid: int) -> int:
+    """How many ends of pipes a process has open."""
+    found = 0
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += os.readlink(fd).startswith("pipe:")
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix:app.sock"], ids=["tcp", "unix"])
+def test_large_body_in_two_parts(server: Start, threads: int, bind: str) -> None:
+    """Wherever it is cut it arrives whole, and so does the request behind it."""
+    s = server("cases", threads=threads, binds=[bind], body_buffer="4k")
+    (pid,) = s.workers()
+    before = pipes(pid)
+    first = request("POST", "/echo?a", LARGE)
+    head, end = len(first) - len(LARGE), len(first)
+    cuts = [head, head + 1, head + 4096, head + 4097, head + 100_000, end - (1 << 16) - 2]
+    cuts += [end - (1 << 16) - 1, end - (1 << 16), end - 2, end - 1, end, end + 1]
+    with Wire(s) as wire:
+        for cut in cuts:
+            data = first + request("GET", "/echo?b")
+            wire.send(data[:cut])
+            assert wire.is_silent() or cut >= end
+            wire.send(data[cut:])
+            assert wire.answer().body == b"POST a " + LARGE
+            assert wire.answer().body == b"GET b "
+    assert pipes(pid) == before + 2, "it has not come by a pipe"
+
+
+def test_large_bodies_at_once(server: Start) -> None:
+    """Each part goes to the body that it is of."""
+    s = server("cases", threads=4, body_buffer="4k")
+    bodies = [LARGE[i:] + LARGE[:i] for i in range(1, 9)]
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(s)) for _ in bodies]
+        requests = [request("POST", "/echo?x", body) for body in bodies]
+        for start in range(0, len(requests[0]), 150_000):
+            for wire, data in zip(wires, requests, strict=True):
+                wire.send(data[start : start + 150_000])
+        for wire, body in zip(wires, bodies, strict=True):
+            assert wire.answer().body == b"POST x " + body
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_client_leaves_a_large_body(server: Start, reset: bool) -> None:
+    """What has come of it is forgotten, and is in no other body."""
+    s = server("cases", **logged(body_buffer="4k"))
+    with no_connection_left(s):
+        for _ in range(3):
+            with Wire(s) as wire:
+                wire.send(request("POST", "/echo", bytes(len(LARGE)))[:500_000])
+                assert wire.is_silent()
+                if reset:
+                    leave_rudely(wire)
+    ends = [entry["end"] for entry in access_lines(s)]
+    assert ends.count("client closed") == 3
+    assert ask(s, "/echo?x", method="POST", body=LARGE).body == b"POST x " + LARGE
+
+
+def test_large_body_that_drips(server: Start) -> None:
+    """408, however much has come before."""
+    s = server("cases", **logged(body_buffer="4k", body_timeout="300ms"))
+    with Wire(s) as wire:
+        wire.send(request("POST", "/echo", LARGE)[:500_000])
+        while wire.is_silent():
+            wire.send(b"x")
+        answer = wire.answer()
+        assert (answer.status, answer.get("Connection")) == (408, "close")
+        assert wire.is_closed()
+    assert ended(s, "body timeout")
 
 
 # ---- timeouts
@@ -500,8 +581,8 @@ def test_full_disk(server: Start, small_disk: Path, chunks: bool) -> None:
                 answer = wire.send(data).answer()
                 assert (answer.status, answer.complete) == (500, True)
                 assert s.log_contains(rf"\[error\].* No space left on device in {small_disk}")
-            body_that_fits = bytes(300_000)
-            assert bystander.ask("/lines", method="POST", body=body_that_fits).text.startswith("1 ")
+            fits = LARGE[:300_000]
+            assert bystander.ask("/echo", method="POST", body=fits).body == b"POST  " + fits
     assert not any(small_disk.iterdir())
 
 

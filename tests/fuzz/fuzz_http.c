@@ -1,10 +1,12 @@
-/* fuzz_http.c: any bytes as the requests of a connection. Whole, byte by byte, in odd pieces and
- * split at random they must give the same requests, bodies and refusals, and what is taken must be
- * what a strict reader would take. */
+/* fuzz_http.c: any bytes as the requests of a connection. Whole, byte by byte, in odd pieces, split
+ * at random, and with bodies that come by a pipe they must give the same requests, bodies and
+ * refusals, and what is taken must be what a strict reader would take. */
 #include "http.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const struct http_limits limits = {
     .request_line_bytes = 300,
@@ -12,7 +14,7 @@ static const struct http_limits limits = {
     .head_bytes = 1000,
     .fields = 20,
     .body_bytes = 100000,
-    .body_memory_bytes = 65536,
+    .body_memory_bytes = 500,
     .tmp_dir = "/tmp",
 };
 
@@ -107,8 +109,33 @@ static uint64_t hash(const uint8_t *data, size_t size)
     return value;
 }
 
+static size_t least(size_t a, size_t b, size_t c)
+{
+    a = a < b ? a : b;
+    return a < c ? a : c;
+}
+
+/* Gives at most `most` bytes: by `pipe` (NULL: none) where they may go that way. */
+static enum http_result give(struct http *h, const uint8_t *data, size_t size, size_t piece,
+                             const int *pipe, size_t *given)
+{
+    size_t room = (size_t)http_splice_room(h), n = least(size, piece, room);
+    if (pipe && n > 0) {
+        n = n < PIPE_BUF ? n : PIPE_BUF;
+        require(write(pipe[1], data, n) == (ssize_t)n);
+        *given += n;
+        return http_splice(h, pipe[0], n);
+    }
+    char *to = http_room(h, &room);
+    require(room > 0);
+    n = least(size, piece, room);
+    memcpy(to, data, n);
+    *given += n;
+    return http_feed(h, n);
+}
+
 /* Feeds all of `data`, at most `most` bytes at a time. */
-static void run(const uint8_t *data, size_t size, size_t most, struct buf *events)
+static void run(const uint8_t *data, size_t size, size_t most, const int *pipe, struct buf *events)
 {
     uint64_t chance = hash(data, size);
     struct http h;
@@ -116,21 +143,14 @@ static void run(const uint8_t *data, size_t size, size_t most, struct buf *event
     size_t given = 0;
     http_init(&h, &limits);
     while (result != HTTP_REFUSED && (given < size || result == HTTP_READY)) {
-        size_t room, n = 0;
         if (result == HTTP_READY) {
             require_sound(&h);
             note_request(events, &h);
             http_reset(&h);
+            result = http_feed(&h, 0);
         } else {
-            char *to = http_room(&h, &room);
-            require(room > 0);
-            size_t piece = next_piece(most, &chance);
-            n = size - given < piece ? size - given : piece;
-            n = n < room ? n : room;
-            memcpy(to, data + given, n);
-            given += n;
+            result = give(&h, data + given, size - given, next_piece(most, &chance), pipe, &given);
         }
-        result = http_feed(&h, n);
     }
     buf_printf(events, "end %u %d %d", h.refusal_status, http_is_idle(&h), http_in_body(&h));
     http_fini(&h);
@@ -139,12 +159,14 @@ static void run(const uint8_t *data, size_t size, size_t most, struct buf *event
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const size_t pieces[] = {1, 3, 61, AT_RANDOM};
+    static const size_t pieces[] = {1, 3, 61, 600, AT_RANDOM};
+    static int ends[2];
     struct buf whole = {0}, parts = {0};
-    run(data, size, SIZE_MAX, &whole);
-    for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+    require(ends[1] > 0 || pipe(ends) == 0);
+    run(data, size, SIZE_MAX, NULL, &whole);
+    for (size_t i = 0; i < 2 * ARRAY_LEN(pieces); i++) {
         buf_reset(&parts);
-        run(data, size, pieces[i], &parts);
+        run(data, size, pieces[i / 2], i % 2 ? ends : NULL, &parts);
         require(parts.len == whole.len && memcmp(parts.data, whole.data, whole.len) == 0);
     }
     buf_fini(&whole);

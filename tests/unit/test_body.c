@@ -126,6 +126,29 @@ static void test_full_disk_is_a_failure(void **state)
     body_fini(&b);
 }
 
+static void test_bytes_from_a_pipe(void **state)
+{
+    (void)state;
+    struct body b;
+    int ends[2];
+    body_init(&b, 3, "/tmp", NULL);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(body_append(&b, "hello", 5), BODY_OK);
+    assert_int_equal(write(ends[1], " world!", 7), 7);
+    assert_int_equal(body_splice(&b, ends[0], 6), BODY_OK);
+    assert_int_equal(body_append(&b, "?", 1), BODY_OK);
+    assert_content(&b, "hello world?", 12);
+    /* The file cannot be written. */
+    close(b.fd);
+    b.fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(body_splice(&b, ends[0], 1), BODY_FAILED);
+    assert_int_equal(b.error, EBADF);
+    assert_int_equal(b.fd, -1);
+    close(ends[0]);
+    close(ends[1]);
+    body_fini(&b);
+}
+
 static void test_file_that_cannot_be_read(void **state)
 {
     (void)state;
@@ -176,6 +199,7 @@ int main(void)
         cmocka_unit_test(test_reset_forgets_and_gives_memory_back),
         cmocka_unit_test(test_missing_directory_is_a_failure),
         cmocka_unit_test(test_full_disk_is_a_failure),
+        cmocka_unit_test(test_bytes_from_a_pipe),
         cmocka_unit_test(test_file_that_cannot_be_read),
         cmocka_unit_test(test_a_budget_is_kept_and_given_back),
     };

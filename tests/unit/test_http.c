@@ -3,10 +3,13 @@
 #include "http.c"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -470,6 +473,95 @@ static void test_large_body_goes_to_the_disk(void **state)
     buf_fini(&b);
 }
 
+/* By a pipe while there is room for that, at most `step` bytes at once; the end by the parser. */
+static enum http_result give_by_pipe(struct http *h, const char *bytes, size_t len, size_t step,
+                                     size_t *given)
+{
+    int ends[2];
+    uint64_t room;
+    enum http_result result = HTTP_MORE;
+    assert_int_equal(pipe(ends), 0);
+    while (result == HTTP_MORE && *given < len && (room = http_splice_room(h)) > 0) {
+        size_t n = room < step ? (size_t)room : step;
+        n = len - *given < n ? len - *given : n;
+        assert_int_equal(write(ends[1], bytes + *given, n), n);
+        *given += n;
+        result = http_splice(h, ends[0], n);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    return result;
+}
+
+static void test_body_by_a_pipe(void **state)
+{
+    (void)state;
+    enum { BODY = 1000 };
+    struct http_limits limits = defaults;
+    struct buf all = {0};
+    limits.body_memory_bytes = 100;
+    buf_printf(&all, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", BODY);
+    size_t head = all.len;
+    for (int i = 0; i < BODY; i++) {
+        buf_printf(&all, "%c", 'a' + i % 26);
+    }
+    buf_append_str(&all, "GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    for (size_t cut = head; cut < head + BODY; cut += 3) {
+        for (size_t step = 1; step <= BODY; step *= 10) {
+            struct http h;
+            char body[BODY];
+            size_t given = 0;
+            http_init(&h, &limits);
+            assert_int_equal(give(&h, all.data, cut, &given), HTTP_MORE);
+            assert_int_equal(http_splice_room(&h), cut <= head + 100 ? 0 : head + BODY - cut - 1);
+            assert_int_equal(give_by_pipe(&h, all.data, all.len, step, &given), HTTP_MORE);
+            assert_int_equal(give(&h, all.data, all.len, &given), HTTP_READY);
+            assert_int_equal(http_splice_room(&h), 0);
+            assert_int_equal(body_read(&h.body, 0, body, BODY), BODY);
+            assert_memory_equal(body, all.data + head, BODY);
+            http_reset(&h);
+            assert_int_equal(give(&h, all.data, all.len, &given), HTTP_READY);
+            assert_int_equal(h.path.length, strlen("/next"));
+            http_fini(&h);
+        }
+    }
+    buf_fini(&all);
+}
+
+static void test_no_pipe_for_chunks(void **state)
+{
+    (void)state;
+    struct http h;
+    struct http_limits limits = defaults;
+    limits.body_memory_bytes = 1;
+    http_init(&h, &limits);
+    assert_int_equal(give_text(&h, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+                                   "chunked\r\n\r\n9\r\nhello"),
+                     HTTP_MORE);
+    assert_true(h.body.fd >= 0);
+    assert_int_equal(http_splice_room(&h), 0);
+    http_fini(&h);
+}
+
+static void test_disk_failure_behind_a_pipe(void **state)
+{
+    (void)state;
+    struct http h;
+    struct http_limits limits = defaults;
+    size_t given = 0;
+    limits.body_memory_bytes = 1;
+    http_init(&h, &limits);
+    assert_int_equal(give_text(&h, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhello"),
+                     HTTP_MORE);
+    close(h.body.fd);
+    h.body.fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(give_by_pipe(&h, "12", 2, 2, &given), HTTP_REFUSED);
+    assert_int_equal(h.refusal_status, 500);
+    assert_int_equal(h.body.error, EBADF);
+    assert_int_equal(http_splice_room(&h), 0);
+    http_fini(&h);
+}
+
 static void test_disk_failure_refuses_this_request(void **state)
 {
     (void)state;
@@ -545,6 +637,9 @@ int main(void)
         cmocka_unit_test(test_body_limit_is_exact),
         cmocka_unit_test(test_chunk_overhead_is_bounded),
         cmocka_unit_test(test_large_body_goes_to_the_disk),
+        cmocka_unit_test(test_body_by_a_pipe),
+        cmocka_unit_test(test_no_pipe_for_chunks),
+        cmocka_unit_test(test_disk_failure_behind_a_pipe),
         cmocka_unit_test(test_disk_failure_refuses_this_request),
         cmocka_unit_test(test_pipelined_bytes_survive_a_reset),
         cmocka_unit_test(test_warm_requests_allocate_nothing),
