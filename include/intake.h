@@ -17,5 +17,7 @@ MUST_CHECK enum conn_step intake_read(struct conn *c);
 void intake_refuse(struct conn *c, unsigned status, const char *reason);
 /* Closes the pipe for large bodies, if it is open; the next one opens it again. Leader. */
 void intake_close_pipe(struct conn_shared *shared);
+/* The same, when the last file of a body is closed. */
+void intake_shed_pipe(struct conn_shared *shared);
 
 #endif

@@ -273,6 +273,12 @@ void intake_close_pipe(struct conn_shared *shared)
     shared->pipe_in = shared->pipe_out = -1;
 }
 
+void intake_shed_pipe(struct conn_shared *shared)
+{
+    if (atomic_load_explicit(&shared->bodies.files, memory_order_relaxed) == 0)
+        intake_close_pipe(shared);
+}
+
 /* False without a descriptor for it. A user's pipes may all be small: then it takes less. */
 static bool open_pipe(struct conn_shared *shared)
 {

@@ -361,8 +361,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     logfile_follow(); /* for what the application prints */
     watch_note_loop();
     conn_expire_all(&worker.shared, now_ms());
-    if (atomic_load_explicit(&worker.shared.bodies.files, memory_order_relaxed) == 0)
-        intake_close_pipe(&worker.shared); /* with the last file, which is kept for a moment too */
+    intake_shed_pipe(&worker.shared);
     look_at_age();
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
         balance_drain(&worker.balance);
