@@ -3,7 +3,7 @@
  * Owns: nothing that lasts. Walks from the collector's objects through what they hold, and sets the
  * reference count that CPython 3.12 and newer neither raise nor lower; so that a worker that only
  * reads what the mold has loaded does not write to its pages. Also settles what would otherwise be
- * written in use: hashes of strings, and the count of the dictionaries that share a class's names.
+ * written in use: hashes of strings.
  *
  * An immortal object is never freed. That is right for modules, functions, classes, templates,
  * caches; it is not for what is alive only at this moment or gives something back when it dies. */
@@ -26,7 +26,6 @@ struct walk {
     size_t made;
     PyObject *io_base, *socket; /* types whose instances must be freed; may be NULL */
     PyObject *spared;           /* the list being walked */
-    Py_ssize_t keys_count;      /* the count of immortal keys; 0: this Python has none */
 };
 
 static bool is_immortal(const PyObject *object)
@@ -77,40 +76,10 @@ static void walk_into(PyObject *object, struct walk *walk)
         (void)Py_TYPE(object)->tp_traverse(object, visit, walk);
 }
 
-/* The names of attributes that the instances of a class share have a reference count of their own,
- * the first word: a __dict__ that is asked for counts as one. They are immortal if the keys of the
- * empty dictionary are, which have the count that says so. */
-static Py_ssize_t *keys_count_of(PyDictKeysObject *keys)
-{
-    return (Py_ssize_t *)(void *)keys;
-}
-
-static Py_ssize_t immortal_keys_count(void)
-{
-    PyObject *first = PyDict_New();
-    Py_ssize_t before = first ? *keys_count_of(((PyDictObject *)first)->ma_keys) : 0;
-    PyObject *second = PyDict_New();
-    Py_ssize_t after = second ? *keys_count_of(((PyDictObject *)second)->ma_keys) : 0;
-    Py_XDECREF(first);
-    Py_XDECREF(second);
-    return before == after ? before : 0;
-}
-
-static void settle_type(const struct walk *walk, PyTypeObject *type)
-{
-    if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || walk->keys_count == 0)
-        return;
-    PyDictKeysObject *keys = ((PyHeapTypeObject *)type)->ht_cached_keys;
-    if (keys)
-        *keys_count_of(keys) = walk->keys_count;
-}
-
-static void settle(const struct walk *walk, PyObject *object)
+static void settle(PyObject *object)
 {
     if (PyUnicode_CheckExact(object) && PyObject_Hash(object) == -1)
         PyErr_Clear();
-    else if (PyType_Check(object))
-        settle_type(walk, (PyTypeObject *)object);
 }
 
 static int visit(PyObject *object, void *arg)
@@ -118,7 +87,7 @@ static int visit(PyObject *object, void *arg)
     struct walk *walk = arg;
     if (!object || is_immortal(object) || must_stay_mortal(walk, object))
         return 0;
-    settle(walk, object);
+    settle(object);
     object->ob_refcnt = IMMORTAL_COUNT;
     walk->made++;
     walk_into(object, walk);
@@ -145,8 +114,7 @@ static PyObject *all_objects(void)
 size_t immortal_make_all(void)
 {
     struct walk walk = {.io_base = type_of("_io", "_IOBase"),
-                        .socket = type_of("_socket", "socket"),
-                        .keys_count = immortal_keys_count()};
+                        .socket = type_of("_socket", "socket")};
     walk.spared = all_objects();
     for (Py_ssize_t i = 0; walk.spared && i < PyList_GET_SIZE(walk.spared); i++) {
         PyObject *object = PyList_GET_ITEM(walk.spared, i);

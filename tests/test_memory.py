@@ -143,17 +143,6 @@ def test_code_that_was_moved_is_the_same(server: Start) -> None:
         assert "False" not in s.get("/facts").text
 
 
-
-@only_release
-def test_names_that_instances_share_are_immortal(server: Start) -> None:
-    """1,500 classes: a __dict__ of an instance is new, and does not count at its class."""
-    skip_before_312()
-    s = server("instances", workers=1, prewarm=["/"])
-    for _ in range(20):
-        assert s.get("/").text == "7500"
-    assert private_mb(s.workers()[0]) < 0.8 * 1500 * 4096 / MB
-
-
 @only_release
 def test_names_of_the_warm_up_are_not_freed_by_workers(server: Start) -> None:
     """Of 4,000 names, each on a page that is shared, the cache of methods still has some: a worker that
