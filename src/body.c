@@ -175,22 +175,41 @@ enum body_result body_append(struct body *b, const char *data, size_t len)
     return result;
 }
 
+static enum body_result copy_pipe(struct body *b, int pipe_fd, size_t len)
+{
+    char bytes[16 * 1024];
+    while (len > 0) {
+        ssize_t n = read(pipe_fd, bytes, len < sizeof(bytes) ? len : sizeof(bytes));
+        if (n < 0 && errno != EINTR) {
+            return fail(b);
+        }
+        if (n > 0 && write_file(b, bytes, (size_t)n) != BODY_OK) {
+            return BODY_FAILED;
+        }
+        len -= n > 0 ? (size_t)n : 0;
+    }
+    return BODY_OK;
+}
+
 enum body_result body_splice(struct body *b, int pipe_fd, size_t len)
 {
+    enum body_result result = BODY_OK;
+    size_t left = len;
     assert(b->error == 0 && b->fd >= 0);
-    for (size_t left = len; left > 0;) {
+    while (left > 0 && result == BODY_OK) {
         ssize_t n = splice(pipe_fd, NULL, b->fd, NULL, left, 0);
-        if (n < 0 && errno != EINTR) {
-            enum body_result result = fail(b);
-            note(b);
-            return result;
-        }
         if (n > 0) {
             left -= (size_t)n;
+        } else if (n < 0 && errno == EINVAL) { /* not every file system can */
+            result = copy_pipe(b, pipe_fd, left);
+            break;
+        } else if (n < 0 && errno != EINTR) {
+            result = fail(b);
         }
     }
-    b->length += len;
-    return BODY_OK;
+    b->length += result == BODY_OK ? len : 0;
+    note(b);
+    return result;
 }
 
 ssize_t body_read(const struct body *b, uint64_t offset, char *out, size_t len)

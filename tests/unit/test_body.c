@@ -149,6 +149,26 @@ static void test_bytes_from_a_pipe(void **state)
     body_fini(&b);
 }
 
+/* splice(2): EINVAL, as where the file system does not support it. */
+static void test_bytes_from_a_pipe_that_must_be_copied(void **state)
+{
+    (void)state;
+    struct body b;
+    int ends[2];
+    body_init(&b, 3, "/tmp", NULL);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(body_append(&b, "hello", 5), BODY_OK);
+    assert_int_equal(fcntl(b.fd, F_SETFL, O_APPEND), 0);
+    assert_int_equal(write(ends[1], " world!", 7), 7);
+    assert_int_equal(splice(ends[0], NULL, b.fd, NULL, 1, 0), -1);
+    assert_int_equal(errno, EINVAL);
+    assert_int_equal(body_splice(&b, ends[0], 6), BODY_OK);
+    assert_content(&b, "hello world", 11);
+    close(ends[0]);
+    close(ends[1]);
+    body_fini(&b);
+}
+
 static void test_file_that_cannot_be_read(void **state)
 {
     (void)state;
@@ -200,6 +220,7 @@ int main(void)
         cmocka_unit_test(test_missing_directory_is_a_failure),
         cmocka_unit_test(test_full_disk_is_a_failure),
         cmocka_unit_test(test_bytes_from_a_pipe),
+        cmocka_unit_test(test_bytes_from_a_pipe_that_must_be_copied),
         cmocka_unit_test(test_file_that_cannot_be_read),
         cmocka_unit_test(test_a_budget_is_kept_and_given_back),
     };
