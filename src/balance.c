@@ -103,14 +103,17 @@ void balance_overflow(struct balance *b, struct conn *c)
     }
 }
 
-/* From the end of the queue: who came last has lost least by queueing anew. */
-static unsigned give_last(struct balance *b, struct conn_queue *queue, unsigned count, int slot)
+/* Every second of those that have more before them here than there: what is left here and what goes
+ * there is then served in the order in which it came. */
+static unsigned give_second(struct balance *b, struct conn_queue *queue, int slot, unsigned theirs,
+                            unsigned *rank)
 {
-    struct conn *c, *previous;
+    struct conn *c, *next;
     unsigned given = 0;
-    for (c = TAILQ_LAST(queue, conn_queue); c && given < count; c = previous) {
-        previous = TAILQ_PREV(c, conn_queue, link);
-        given += give_to(b, c, slot);
+    for (c = TAILQ_FIRST(queue); c; c = next, (*rank)++) {
+        next = TAILQ_NEXT(c, link);
+        if (*rank >= theirs && (*rank - theirs) % 2 == 0)
+            given += give_to(b, c, slot);
     }
     return given;
 }
@@ -133,9 +136,9 @@ void balance_level(struct balance *b, uint64_t service_ns)
     int slot = find_least(b, &theirs);
     if (slot < 0 || ours < theirs + 2 || (ours - theirs) * service_ns < LEVEL_MIN_NS)
         return;
-    unsigned count = (ours - theirs) / 2;
-    unsigned given = give_last(b, &shared->parked, count, slot);
-    given += give_last(b, &shared->readable, count - given, slot);
+    unsigned rank = 0;
+    unsigned given = give_second(b, &shared->parked, slot, theirs, &rank);
+    given += give_second(b, &shared->readable, slot, theirs, &rank);
     /* Until they have looked, they do not know; nobody shall give them the same again. */
     atomic_fetch_add_explicit(&b->board->worker[slot].waiting, given, memory_order_relaxed);
     publish(b);
