@@ -114,8 +114,9 @@ struct conn_shared {
     bool is_copy; /* in a process that the application forked: nothing here is its own */
 };
 
-/* Takes `fd` (non-blocking). Leader. The connection is queued as readable at once: a client that
- * connects has mostly sent already. `peer` is the other end; a NULL address means unix. */
+/* Takes `fd` (non-blocking, TCP_NODELAY by its listener). Leader. The connection is queued as
+ * readable at once: a client that connects has mostly sent already. `peer` is the other end; a NULL
+ * address means unix. */
 void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer);
 /* The same for a connection that another worker had: its peer is known. */
 void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin);

@@ -14,7 +14,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -163,13 +162,10 @@ static struct conn *conn_new(struct conn_shared *shared, int fd)
 void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer)
 {
     struct conn *c = conn_new(shared, fd);
-    int on = 1;
     c->origin.listener = listener;
     conn_set_peer(c, peer);
     c->origin.is_local = is_local(peer);
     c->origin.proxy_due = c->origin.peer_trusted && shared->config->proxy_protocol != 0;
-    if (peer)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin)

@@ -50,6 +50,9 @@ static NORETURN PRINTF_LIKE(2, 3) void refuse(const struct open_context *context
 static struct listener *add(struct open_context *context, int fd, int family)
 {
     struct listeners *all = context->all;
+    int on = 1;
+    if (family != AF_UNIX) /* accepted sockets inherit it, without a system call for each */
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     all->items = xrealloc(all->items, (all->count + 1) * sizeof *all->items);
     struct listener *l = &all->items[all->count++];
     *l =

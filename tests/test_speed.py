@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ from wire import Wire
 
 Start = Callable[..., Server]
 
+PIDFD_GETFD = 438  # its number on every architecture
 WINDOWS = 20
 REQUESTS = 20  # in each
 OTHERS = 5  # the watch and the clock of the loop go on meanwhile
@@ -73,6 +77,34 @@ def test_system_calls_of_a_kept_connection(
     wakes = calmest.pop("futex", 0)
     assert calmest.total() <= 3 * (REQUESTS + 1) + OTHERS, calmest
     assert wakes < REQUESTS / 2
+
+
+def sockets_of(pid: int) -> Iterator[socket.socket]:
+    """Copies of the TCP sockets that a process has."""
+    process = os.pidfd_open(pid)
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        if not os.readlink(link).startswith("socket:"):
+            continue
+        copy = ctypes.CDLL(None).syscall(PIDFD_GETFD, process, int(link.name), 0)
+        if copy < 0:
+            pytest.skip("a process may not look at the sockets of another here")
+        with socket.socket(fileno=copy) as found:
+            if found.family == socket.AF_INET:
+                yield found
+    os.close(process)
+
+
+def test_small_pieces_are_sent_at_once(server: Start) -> None:
+    """TCP_NODELAY, which a connection has from its listener."""
+    s = server("hello")
+    with Wire(s) as wire:
+        assert wire.ask("/").complete
+        (found,) = (
+            copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for copy in sockets_of(s.workers()[0])
+            if not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        )
+    assert found == 1
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
