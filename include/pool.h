@@ -56,8 +56,8 @@ struct pool {
     uint64_t looked_ns; /* leader: when the loop last ran */
     struct policy policy;
     pthread_t standby;
-    pthread_cond_t standby_wake;
-    bool standby_asleep;
+    int alarm_fd;                /* the standby sleeps until it rings */
+    bool alarm_set;              /* since it rang last */
     struct conn_queue ready;     /* whole requests that wait for a thread */
     struct conn_queue returned;  /* connections that threads give back to the loop */
     struct pool_runners runners; /* latest first */

@@ -129,16 +129,15 @@ static bool may_compete(struct policy *policy, uint64_t now_ns, unsigned running
 bool policy_is_overdue(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
                        unsigned running, bool is_free)
 {
-    if (!is_free && policy_calls_standby(policy))
-        return true;
+    uint64_t unled_ns = now_ns > unled_since_ns ? now_ns - unled_since_ns : 0;
+    if (!is_free)
+        return policy_calls_standby(policy) ||
+               unled_ns >= clamp(2 * policy->run_ns, STANDBY_MIN_NS, STANDBY_MAX_NS);
     if (policy->since_ns != unled_since_ns) {
         policy->since_ns = unled_since_ns;
         policy->base_ns = now_ns;
         policy->base_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
         return false;
     }
-    if (is_free)
-        return may_compete(policy, now_ns, running);
-    uint64_t unled_ns = now_ns > unled_since_ns ? now_ns - unled_since_ns : 0;
-    return unled_ns >= clamp(2 * policy->run_ns, STANDBY_MIN_NS, STANDBY_MAX_NS);
+    return may_compete(policy, now_ns, running);
 }
