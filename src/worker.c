@@ -10,6 +10,7 @@
 #include "board.h"
 #include "config.h"
 #include "conn.h"
+#include "descriptors.h"
 #include "inbox.h"
 #include "intake.h"
 #include "listen.h"
@@ -19,26 +20,20 @@
 #include "process.h"
 #include "python.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define TICK_S              0.2
 #define ACCEPT_PAUSE_S      0.2   /* after the descriptors ran out */
 #define FULL_QUIET_MS       10000 /* between two warnings about one flood */
-/* Descriptors that no connection gets: for the application, its database, bodies in files. */
-#define RESERVED_MIN        64
-#define RESERVED_MAX        1024
 /* Of all bodies together, but always four of the largest that may be in memory. */
 #define BODIES_MEMORY_BYTES (64 * 1024 * 1024)
 
@@ -491,26 +486,14 @@ static struct access_format *compile_access_format(const struct config *config)
     return format;
 }
 
-/* How many descriptors clients may have. Never all: an accept that fails for want of one leaves the
- * client in the queue, and the application needs some. */
-static unsigned descriptor_limit(const struct config *config)
+static void set_connection_limit(void)
 {
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur > UINT_MAX / 2)
-        return UINT_MAX;
-    unsigned have = (unsigned)files.rlim_cur;
-    unsigned reserved = have / 8 + config->threads;
-    reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved;
-    reserved = reserved > RESERVED_MAX ? RESERVED_MAX : reserved;
-    return have > 2 * reserved ? have - reserved : have / 2;
-}
-
-static unsigned connection_limit(const struct config *config, unsigned room)
-{
-    unsigned wanted = config->worker_connections;
+    unsigned wanted = worker.seed->config->worker_connections;
+    unsigned room = descriptors_for_clients(worker.seed->config->threads);
     if (wanted > room)
         log_warning("worker-connections is %u, but RLIMIT_NOFILE leaves room for %u", wanted, room);
-    return wanted && wanted < room ? wanted : room;
+    worker.shared.room = room;
+    worker.shared.limit = wanted && wanted < room ? wanted : room;
 }
 
 static void set_shared(const struct config *config)
@@ -528,8 +511,6 @@ static void set_shared(const struct config *config)
         .bodies = &shared->bodies,
     };
     shared->worker = worker.seed->slot + 1;
-    shared->room = descriptor_limit(config);
-    shared->limit = connection_limit(config, shared->room);
     shared->bodies.memory_max_bytes = 4 * config->body_buffer_bytes > BODIES_MEMORY_BYTES
                                           ? 4 * config->body_buffer_bytes
                                           : BODIES_MEMORY_BYTES;
@@ -583,6 +564,7 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
     worker.pool.accept = accept_newcomer;
     watch();
     watch_start(&worker.pool, seed->config, seed->board, seed->slot);
+    set_connection_limit();
     process_restore_signals();
     uint32_t starting = BOARD_WORKER_STARTING;
     if (!atomic_compare_exchange_strong(&board->state, &starting, BOARD_WORKER_SERVING))
