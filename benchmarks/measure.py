@@ -162,8 +162,6 @@ def wrk_command(load: Load, where: str, seconds: float) -> list[str]:
     threads = min(load.connections, 2)
     command = ["wrk", "-t", str(threads), "-c", str(load.connections), "-d", f"{seconds:g}s"]
     command += ["--latency", "--timeout", f"{load.timeout_s:g}s", "-s", str(WRK_REPORT)]
-    if not load.keep_alive:
-        command += ["-H", "Connection: close"]
     return [*command, f"http://{where}{load.paths[0]}"]
 
 

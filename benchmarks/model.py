@@ -68,11 +68,12 @@ class Load:
 
     @property
     def for_wrk(self) -> bool:
-        """Whether wrk can do it."""
-        plain = len(self.paths) == 1 and not any(c in self.paths[0] for c in "*")
+        """Whether wrk can do it. New connections it cannot: it asks for the end of each, and goes
+        on with those that the server leaves open, as uWSGI's http11-socket does."""
+        plain = len(self.paths) == 1 and "*" not in self.paths[0]
         upload = "=" in self.paths[0].partition("?")[0]
         special = self.rate or self.think_ms or self.slow_clients or self.steady_s
-        return plain and not upload and not special
+        return self.keep_alive and plain and not upload and not special
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,29 @@ class Recorder:
                 while data := connection.recv(65536):
                     self.paths.append(data.split()[1].decode())
                     connection.sendall(ANSWER)
+
+
+def test_new_connections_where_the_server_keeps_them(tools: Path) -> None:
+    """It is the client who ends each: a server that ignores his wish saves nothing."""
+    accepted: list[socket.socket] = []
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                accepted.append(listener.accept()[0])
+                if accepted[-1].recv(65536):
+                    accepted[-1].sendall(ANSWER)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        where = "127.0.0.1:%d" % listener.getsockname()[1]
+        said = load_said(tools, where, "-1", "-c", "1", "-w", "0", "-d", "0.2", "/")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(20 * SLOWNESS)
+        for connection in accepted:
+            stack.enter_context(connection)
+    assert 1 < said["count"] <= len(accepted) <= said["count"] + 1
 
 
 def test_the_ideal_meets_the_same_requests(tools: Path) -> None:
