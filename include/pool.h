@@ -87,6 +87,9 @@ void pool_stop(struct pool *pool);
 
 /* A thread gives a connection back to the loop; wakes the leader if it sleeps. Any thread. */
 void pool_return(struct pool *pool, struct conn *conn);
+/* The calling thread, whose request ends, leads next, and resumes at once what it returns: nobody
+ * leads, and no other request is running or waits. A thread that runs a request. */
+bool pool_leads_next(struct pool *pool);
 /* The leader takes what was returned; NULL when nothing was. */
 struct conn *pool_take_returned(struct pool *pool);
 /* A whole request that the leader cannot run itself. */

@@ -367,8 +367,10 @@ void conn_give_back(struct conn *c, enum conn_next next)
                                                     memory_order_release, memory_order_acquire))
             return;
     }
-    if (next == CONN_NEXT_CLOSE)
-        (void)shutdown(c->fd, SHUT_WR); /* the client need not wait for the leader */
+    /* The client need not wait for the leader, unless that is this thread in a moment: closing
+     * alone is a twelfth less work than both. */
+    if (next == CONN_NEXT_CLOSE && !pool_leads_next(c->shared->pool))
+        (void)shutdown(c->fd, SHUT_WR);
     pool_return(c->shared->pool, c);
 }
 

@@ -423,6 +423,14 @@ void pool_return(struct pool *pool, struct conn *conn)
     pthread_mutex_unlock(&pool->lock);
 }
 
+bool pool_leads_next(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool next = !pool->led && pool->running == 1 && TAILQ_EMPTY(&pool->ready);
+    pthread_mutex_unlock(&pool->lock);
+    return next;
+}
+
 struct conn *pool_take_returned(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);

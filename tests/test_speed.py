@@ -72,11 +72,11 @@ def test_system_calls_of_a_kept_connection(
             wait_for(lambda: f"GET /end-{WINDOWS - 1}" in out.read_text(), 20, "strace to write")
     windows = [calls_between(out.read_text(), n) for n in range(WINDOWS)]
     assert all(calls["recvfrom"] >= REQUESTS for calls in windows)  # it is what we look at
-    # A machine with other work to do makes requests slow, and slow ones wake the standby thread.
+    # A machine with other work to do makes requests slow, and each 2 ms of them wake the standby.
     calmest = min(windows, key=Counter.total)
-    wakes = calmest.pop("futex", 0)
+    wakes = [calmest.pop(name, 0) for name in ("timerfd_settime", "read", "futex")]
     assert calmest.total() <= 3 * (REQUESTS + 1) + OTHERS, calmest
-    assert wakes < REQUESTS / 2
+    assert max(wakes) < REQUESTS / 2, wakes
 
 
 def sockets_of(pid: int) -> Iterator[socket.socket]:
