@@ -176,7 +176,7 @@ def warm(load: Load, where: str) -> int:
 def starved(load: Load, result: dict[str, Any], seconds: float) -> int:
     """Connections without any answer, when one has waited as long as all could have had theirs."""
     neglected = result["unfinished_oldest_us"] > seconds * 0.9 * 1e6
-    return int(result["starved"]) if neglected and not load.rate else 0
+    return int(result["starved"]) if neglected else 0
 
 
 def apply_load(load: Load, where: str, seconds: float, seed: int) -> dict[str, Any]:

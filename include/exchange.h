@@ -51,8 +51,8 @@ void exchange_drop(struct conn *c);
 void exchange_shed_files(struct conn_shared *shared);
 /* At the end: all that are kept. Nobody has one any more. */
 void exchange_free_all(struct conn_shared *shared);
-/* Another allocation of a connection was freed. */
-void exchange_note_freed(struct conn_shared *shared);
+/* So many more allocations of the size of a connection's were freed. */
+void exchange_note_freed(struct conn_shared *shared, unsigned allocations);
 /* When a flood is over, its memory goes back to the system. Leader, every tick. */
 void exchange_trim(struct conn_shared *shared);
 

@@ -194,7 +194,7 @@ void conn_close(struct conn *c, const char *why)
     shared->count--;
     atomic_store_explicit(&shared->board->connections, shared->count, memory_order_relaxed);
     free(c);
-    exchange_note_freed(shared);
+    exchange_note_freed(shared, 1);
 }
 
 static void become_idle(struct conn *c)

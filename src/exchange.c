@@ -10,10 +10,12 @@
 #include <stdlib.h>
 
 /* More than a worker has in use at once but in a flood, whose memory is given back. */
-#define EXCHANGES_KEPT 16
+#define EXCHANGES_KEPT  16
 /* Ticks after which the file of a large body is closed. */
-#define SHED_TICKS     10
-#define FLOOD_CONNS    256
+#define SHED_TICKS      10
+/* As many as make a flood; a large answer that was held counts for each part of it. */
+#define FLOOD_CONNS     256
+#define HELD_PART_BYTES (128 * 1024)
 
 struct exchange *exchange_take(struct conn_shared *shared)
 {
@@ -81,8 +83,10 @@ void exchange_reset(struct conn *c)
     if (e->tail_object)
         pool_discard(c->shared->pool, e->tail_object);
     e->tail_object = NULL;
-    if (e->held_bytes) /* then the leader has it */
+    if (e->held_bytes) { /* then the leader has it */
         c->shared->held_bytes -= e->held_bytes;
+        exchange_note_freed(c->shared, (unsigned)(e->held_bytes / HELD_PART_BYTES));
+    }
     e->held_bytes = 0;
     http_reset(&e->http);
     response_reset(&e->response);
@@ -102,10 +106,10 @@ void exchange_drop(struct conn *c)
     exchange_put(c);
 }
 
-void exchange_note_freed(struct conn_shared *shared)
+void exchange_note_freed(struct conn_shared *shared, unsigned allocations)
 {
     pthread_mutex_lock(&shared->free_lock);
-    shared->given_back++;
+    shared->given_back += allocations;
     pthread_mutex_unlock(&shared->free_lock);
 }
 
