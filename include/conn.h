@@ -118,8 +118,10 @@ struct conn_shared {
  * readable at once: a client that connects has mostly sent already. `peer` is the other end; a NULL
  * address means unix. */
 void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer);
-/* The same for a connection that another worker had: its peer is known. */
-void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin);
+/* The same for a connection that another worker had: its peer is known, and since when its next
+ * request waits, by the clock that all processes have. */
+void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin,
+                uint64_t parked_ns);
 /* Whether there is room for one more: at the limit, an idle connection makes room. Leader. */
 MUST_CHECK bool conn_make_room(struct conn_shared *shared);
 /* The same for the file of a body, which is open already. Leader. */

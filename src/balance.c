@@ -59,18 +59,30 @@ static int find_least(const struct balance *b, unsigned *waiting)
 }
 
 /* One of whose request something has been read has to stay. */
+static bool may_move(const struct conn *c)
+{
+    return c->state == CONN_IDLE && !c->exchange;
+}
+
 static bool give_to(const struct balance *b, struct conn *c, int slot)
 {
-    return c->state == CONN_IDLE && !c->exchange && inbox_give(c, b->inboxes[slot].write_fd);
+    return may_move(c) && inbox_give(c, b->inboxes[slot].write_fd);
 }
 
 static void give_parked_to_free(struct balance *b)
 {
     struct conn *c, *next;
-    int slot;
-    for (c = TAILQ_FIRST(&b->shared->parked); c && (slot = claim_free(b)) >= 0; c = next) {
+    for (c = TAILQ_FIRST(&b->shared->parked); c; c = next) {
         next = TAILQ_NEXT(c, link);
-        (void)give_to(b, c, slot);
+        if (!may_move(c))
+            continue;
+        int slot = claim_free(b);
+        if (slot < 0)
+            return;
+        if (!give_to(b, c, slot)) { /* its inbox is full: it does not look */
+            atomic_fetch_add(&b->board->worker[slot].free_threads, 1);
+            return;
+        }
     }
 }
 
@@ -118,7 +130,7 @@ static unsigned give_second(struct balance *b, struct conn_queue *queue, int slo
     return given;
 }
 
-static void publish(const struct balance *b)
+void balance_publish(const struct balance *b)
 {
     atomic_store_explicit(&b->board->worker[b->slot].waiting, b->shared->waiting,
                           memory_order_relaxed);
@@ -130,7 +142,7 @@ void balance_level(struct balance *b, uint64_t service_ns)
 {
     struct conn_shared *shared = b->shared;
     unsigned ours = shared->waiting, theirs = 0;
-    publish(b);
+    balance_publish(b);
     if (ours * service_ns < LEVEL_MIN_NS || shared->draining)
         return;
     int slot = find_least(b, &theirs);
@@ -141,7 +153,7 @@ void balance_level(struct balance *b, uint64_t service_ns)
     given += give_second(b, &shared->readable, slot, theirs, &rank);
     /* Until they have looked, they do not know; nobody shall give them the same again. */
     atomic_fetch_add_explicit(&b->board->worker[slot].waiting, given, memory_order_relaxed);
-    publish(b);
+    balance_publish(b);
 }
 
 /* To the next in turn that takes it. */

@@ -107,8 +107,12 @@ void book_clear_slot(struct book *b, struct slot *s)
     atomic_store(&shown->free_threads, 0);
     atomic_store(&shown->connections, 0);
     atomic_store(&shown->waiting, 0);
-    for (unsigned i = 0; i < b->board->threads; i++)
-        atomic_store(&board_thread(b->board, (unsigned)(s - b->slots), i)->phase, BOARD_IDLE);
+    for (unsigned i = 0; i < b->board->threads; i++) {
+        struct board_thread *thread = board_thread(b->board, (unsigned)(s - b->slots), i);
+        atomic_store(&thread->phase, BOARD_IDLE);
+        atomic_store(&thread->deadline_ns, 0); /* a request that it died with would stay overdue */
+        atomic_store(&thread->tid, 0);
+    }
 }
 
 bool book_knows(const struct book *b, pid_t pid)

@@ -168,12 +168,14 @@ void conn_open(struct conn_shared *shared, int fd, unsigned listener, const stru
     c->origin.proxy_due = c->origin.peer_trusted && shared->config->proxy_protocol != 0;
 }
 
-void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin)
+void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin,
+                uint64_t parked_ns)
 {
     if (!conn_make_room(shared))
         log_debug("more than %u connections, one was given by another worker", shared->limit);
     struct conn *c = conn_new(shared, fd);
     c->origin = *origin;
+    c->parked_ns = parked_ns;
     /* Its client counts on the time that idle connections have. */
     if (!origin->proxy_due && shared->config->keep_alive_ms > shared->config->header_timeout_ms)
         c->deadline_ms = conn_deadline(shared->config->keep_alive_ms);

@@ -20,6 +20,7 @@ union control {
 
 struct letter {
     uint32_t generation; /* 0: a connection; else the pipe for orders to the mold of it */
+    uint64_t parked_ns;
     struct conn_origin origin;
 };
 
@@ -43,7 +44,7 @@ static bool send_one(int write_fd, const struct letter *letter, int fd)
 bool inbox_give(struct conn *c, int write_fd)
 {
     assert(c->state == CONN_IDLE && !c->exchange);
-    const struct letter letter = {.origin = c->origin};
+    const struct letter letter = {.parked_ns = c->parked_ns, .origin = c->origin};
     if (!send_one(write_fd, &letter, c->fd))
         return false;
     /* Our epoll watches the open file, which lives on over there: closing alone would leave it
@@ -82,7 +83,7 @@ void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_prom
         if (letter.generation)
             *promotion = (struct worker_promotion){fd, letter.generation};
         else
-            conn_adopt(shared, fd, &letter.origin);
+            conn_adopt(shared, fd, &letter.origin, letter.parked_ns);
     }
 }
 

@@ -147,6 +147,7 @@ static void await_more(struct conn *c)
     if (http_is_idle(&e->http) && e->http.in.len == 0) {
         exchange_put(c);
         conn_set_state(c, CONN_IDLE);
+        c->parked_ns = 0; /* it was parked for nothing: it had just been given to this worker */
         return;
     }
     if (http_in_body(&e->http)) {

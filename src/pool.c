@@ -112,13 +112,17 @@ static void resume_returned(struct pool *pool)
         conn_resume(c);
 }
 
+/* Before it may sleep, the siblings hear the truth: what was given to this worker, or came to it,
+ * and needed no thread after all, leaves as many free as before. */
 static void run_loop(struct pool *pool, int how)
 {
-    ev_run(pool->shared->loop, how);
-    pool->looked_ns = now_ns();
     pthread_mutex_lock(&pool->lock);
     uint64_t service_ns = policy_service_ns(&pool->policy, pool->running);
+    publish_free(pool);
     pthread_mutex_unlock(&pool->lock);
+    balance_publish(pool->shared->balance);
+    ev_run(pool->shared->loop, how);
+    pool->looked_ns = now_ns();
     balance_level(pool->shared->balance, service_ns);
 }
 
@@ -166,6 +170,7 @@ static struct conn *lead(struct pool *pool, struct pool_thread *thread)
     struct conn_shared *shared = pool->shared;
     struct conn *c;
     conn_unpark_all(shared);
+    resume_returned(pool); /* pool_leads_next has promised it */
     if (now_ns() - pool->looked_ns > LOOK_EVERY_NS)
         run_loop(pool, EVRUN_NOWAIT);
     for (;;) {

@@ -335,11 +335,15 @@ static bool may_shut(const struct expiry *x, int fd)
 }
 
 /* A thread that waits for a socket does not see the exception: end the waiting. It is looked at
- * again right before, so that it still is the waiting from the report. */
+ * again right before, so that it still is the waiting from the report: of the same request, for the
+ * next one may use the same socket. */
 static void shut_awaited(const struct expiry *x)
 {
     pid_t tid = atomic_load(&x->thread->slot->tid);
-    if (x->awaited_fd >= 0 && read_awaited_fd(tid) == x->awaited_fd && may_shut(x, x->awaited_fd))
+    uint64_t word = atomic_load(&x->thread->turn.state);
+    bool is_same = TURN_NUMBER(word) == x->number && TURN_STATE(word) != TURN_NONE;
+    if (is_same && x->awaited_fd >= 0 && read_awaited_fd(tid) == x->awaited_fd &&
+        may_shut(x, x->awaited_fd))
         (void)shutdown(x->awaited_fd, SHUT_RDWR);
 }
 
@@ -463,8 +467,10 @@ static uint64_t next_look(uint64_t now)
     uint64_t limit_ns = watch.config->timeout_ms * NS_PER_MS;
     uint64_t next = now + (limit_ns && limit_ns < LOOK_NS ? limit_ns : LOOK_NS);
     for (unsigned i = 0; i < watch.pool->count; i++) {
-        uint64_t due_ns = atomic_load(&watch.pool->threads[i].slot->deadline_ns);
-        if (due_ns && due_ns < next)
+        const struct pool_thread *thread = &watch.pool->threads[i];
+        uint64_t due_ns = atomic_load(&thread->slot->deadline_ns);
+        bool runs = TURN_STATE(atomic_load(&thread->turn.state)) != TURN_NONE;
+        if (runs && due_ns && due_ns < next)
             next = due_ns;
     }
     atomic_store(&watch.board->worker[watch.slot].deadline_ns,

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "conn.h"
 #include "descriptors.h"
+#include "forks.h"
 #include "inbox.h"
 #include "intake.h"
 #include "listen.h"
@@ -54,8 +55,9 @@ static struct {
     ev_io inbox, lifeline;
     ev_prepare before_sleep;
     bool accepting;
-    bool turned_away; /* by the standby: a thread that leads again accepts at once */
-    bool listening;   /* the listeners are open */
+    bool turned_away;         /* by the standby: a thread that leads again accepts at once */
+    bool listening;           /* the listeners are open */
+    unsigned latest_listener; /* that was accepted from */
     struct worker_promotion promotion;
     uint64_t full_quiet_until_ms;
     uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
@@ -127,6 +129,7 @@ static struct conn *accept_one(const struct acceptor *acceptor)
     struct sockaddr_storage peer;
     socklen_t peer_len = sizeof(peer);
     bool is_unix = listener->family == AF_UNIX;
+    worker.latest_listener = acceptor->listener;
     int fd = accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
                      is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
@@ -147,6 +150,13 @@ static struct conn *accept_newcomer(void *acceptor)
     return NULL;
 }
 
+/* Of several listening sockets with clients in their queues each gets its turn. */
+static size_t turns_until(const struct acceptor *acceptor)
+{
+    size_t count = worker.seed->listeners->count;
+    return (acceptor->listener + count - worker.latest_listener - 1) % count;
+}
+
 static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
@@ -156,7 +166,9 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
         worker.turned_away = true;
         return;
     }
-    worker.pool.newcomer = watcher->data;
+    struct acceptor *other = worker.pool.newcomer;
+    if (!other || turns_until(watcher->data) < turns_until(other))
+        worker.pool.newcomer = watcher->data;
 }
 
 static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -331,7 +343,10 @@ static void ask_to_retire(enum board_retire reason)
     worker.refork_requests = 0;
     if (reason != BOARD_RETIRE_REFORK)
         worker.retire_requests = worker.retire_ms = 0;
-    atomic_store(&worker.shared.board->retire, (uint32_t)reason);
+    uint32_t before = atomic_load(&worker.shared.board->retire);
+    while (before != BOARD_RETIRE_STUCK && /* which the watch has said, and is more urgent */
+           !atomic_compare_exchange_weak(&worker.shared.board->retire, &before, (uint32_t)reason))
+        continue;
     board_ring(worker.seed->board);
 }
 
@@ -416,41 +431,6 @@ static void watch_listeners(void)
     set_accepting(true);
 }
 
-/* --- the application's own processes -------------------------------------------------------- */
-
-static _Thread_local sigset_t mask_at_fork;
-
-static void before_fork(void)
-{
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &mask_at_fork);
-}
-
-static void after_fork(void)
-{
-    pthread_sigmask(SIG_SETMASK, &mask_at_fork, NULL);
-}
-
-/* Our handlers would swallow what should end it, as multiprocessing's terminate() does. */
-static void after_fork_in_child(void)
-{
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGQUIT, SIG_DFL);
-    signal(SIGUSR2, SIG_DFL);
-    worker.shared.is_copy = true;
-    after_fork();
-}
-
-static void follow_forks(void)
-{
-    static bool follows; /* for life: a promoted worker's workers have it from there */
-    if (!follows)
-        pthread_atfork(before_fork, after_fork, after_fork_in_child);
-    follows = true;
-}
-
 static void watch(void)
 {
     struct ev_loop *loop = worker.shared.loop;
@@ -473,7 +453,7 @@ static void watch(void)
     ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
     ev_io_start(loop, &worker.lifeline);
     watch_listeners();
-    follow_forks();
+    forks_follow(worker.seed->listeners, &worker.shared.is_copy);
 }
 
 static struct access_format *compile_access_format(const struct config *config)
@@ -541,6 +521,7 @@ static void take_apart(void)
     ev_signal_stop(worker.shared.loop, &worker.on_term);
     ev_signal_stop(worker.shared.loop, &worker.on_quit);
     watch_stop();
+    forks_ignore();
     exchange_free_all(&worker.shared);
     intake_close_pipe(&worker.shared);
     pool_fini(&worker.pool);

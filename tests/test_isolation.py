@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import signal
 import stat
 import subprocess
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BINARY, FLAVOUR, ROOT, Server, environment, wait_for
+from harness import BINARY, FLAVOUR, ROOT, Server, can_connect, environment, wait_for
 from wire import Wire, let, request
 
 Start = Callable[..., Server]
@@ -86,6 +87,37 @@ def test_every_descriptor_is_closed_on_exec(server: Start) -> None:
                 info = Path(f"/proc/{process.pid}/fdinfo/{fd}").read_text()
                 flags = int(re.search(r"^flags:\s*([0-7]+)", info, re.MULTILINE)[1], 8)
                 assert fd <= 2 or flags & os.O_CLOEXEC, (process.name, fd, target)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix:app.sock"], ids=["tcp", "unix"])
+def test_a_forked_process_lets_go_of_sockets(server: Start, bind: str, threads: int) -> None:
+    """While it lives, answers end, connections are closed, and after the server the port is free.
+    It is not a child of ours: os.kill sees whether it is there."""
+    s = server("isolation", threads=threads, binds=[bind], keep_alive="1s")
+    with Wire(s) as idle:
+        assert idle.ask("/").text == "hello"
+        with Wire(s) as wire:
+            child = int(wire.ask("/fork").text)
+        try:
+            for line in ("Connection: close", "Connection: keep-alive"):
+                with Wire(s) as wire:
+                    assert wire.ask("/", line).text == "hello"
+                    assert wire.is_closed()
+            with Wire(s) as wire:
+                other = int(wire.ask("/fork", "Connection: close").text)
+                try:
+                    assert wire.is_closed()
+                    os.kill(other, 0)
+                finally:
+                    os.kill(other, signal.SIGKILL)
+            assert idle.is_closed()
+            assert s.stop() == 0
+            assert not can_connect(s.address)
+            os.kill(child, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            wait_for(lambda: not s.relatives(), 10, "the forked process to leave")
 
 
 # ---- files

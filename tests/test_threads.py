@@ -110,6 +110,37 @@ def test_kept_connections_do_not_wait(server: Start, bind: str) -> None:
             assert askers[0].said["pid"] not in pids
 
 
+def test_kept_connections_do_not_wait_after_one_has_closed(server: Start) -> None:
+    """What an idle worker is given for nothing, a connection that has ended, does not make it look
+    busy to the other."""
+    s = server("busy", workers=2, log_level="debug")
+    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    with ExitStack() as stack:
+        wires = wires_of_one_worker(s, stack, 3)
+        with busy(s, 1, wires[0]) as askers:
+            before = s.log.count("client closed")
+            wires[1].close()
+            wait_for(lambda: s.log.count("client closed") > before, 10, "the end to be noticed")
+            pid = wires[2].ask("/").json()["pid"]
+        assert askers[0].said["pid"] != pid
+
+
+@pytest.mark.parametrize("crowded", [0, 1])
+def test_each_listener_has_its_turn(server: Start, crowded: int) -> None:
+    """A queue of one that is never empty does not keep the other's clients out."""
+    s = server("busy", binds=["127.0.0.1:0", "unix:app.sock"])
+    let(s, "crowd")
+    let(s, "single")
+    with ExitStack() as stack:
+        with busy(s):
+            wires = [stack.enter_context(Wire(s, 60, s.names[crowded])) for _ in range(20)]
+            wires.append(stack.enter_context(Wire(s, 60, s.names[1 - crowded])))
+            for wire in wires:
+                wire.request("GET", "/wait?single" if wire is wires[-1] else "/wait?crowd")
+        assert all(wire.answer().complete for wire in wires)
+    assert s.log.partition("event: in single.")[0].count("event: in crowd.") <= 2
+
+
 def test_kept_connections_wait_for_the_first_free(server: Start) -> None:
     """With all workers busy, whoever is free first answers."""
     s = server("busy", workers=2)

@@ -8,11 +8,13 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from harness import FLAVOUR, SLOWNESS, Response, Server, read_all, wait_for
+from wire import Wire
 
 Start = Callable[..., Server]
 
@@ -145,6 +147,20 @@ def test_siblings_finish(server: Start, way: str) -> None:
     wait_for(lambda: s.get("/").text != pid, 10, "the replacement")
     assert [sibling.result().status for sibling in siblings] == [200, 200]
     assert [sibling.result().text for sibling in siblings] == [pid, pid]
+
+
+def test_timeouts_after_a_worker_died(server: Start) -> None:
+    """What its requests left on the board, also of threads that its successor does not use yet,
+    does not blind the watch of that one."""
+    s = stuck(server, threads=6, expect_deaths=True)
+    pid = int(s.get("/").text)
+    clients = Clients(s)
+    late = [clients.begin(f"/sleep/{number}") for number in range(60, 66)]
+    os.kill(pid, signal.SIGKILL)
+    assert all(request.exception() for request in late)
+    wait_for(lambda: s.workers() and s.workers() != [pid], 10, "the replacement")
+    for _ in range(6):  # meanwhile the old deadlines become long past
+        assert s.request("GET", f"/sleep/{4 * LIMIT}", timeout=30).status == 504
 
 
 def test_no_request_is_lost_while_a_worker_is_replaced(server: Start) -> None:
@@ -410,6 +426,26 @@ def test_queue_timeout(server: Start) -> None:
     assert "running /sleep/0\n" not in s.log
     assert s.get("/").status == 200
     wait_for(lambda: accesses(s).count("/sleep/0 503") == 2, 5, "the access log")
+
+
+def test_queue_timeout_is_not_about_idle_connections(server: Start) -> None:
+    """One that comes from a worker that leaves has waited for nothing yet."""
+    limit = 0.5 * SLOWNESS
+    options = {"timeout": "60s", "queue_timeout": f"{limit}s", "keep_alive": "60s"}
+    s = stuck(server, workers=2, expect_deaths=True, **options)
+    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(s)) for _ in range(12)]
+        by_pid: dict[str, list[Wire]] = {}
+        for wire in wires:
+            by_pid.setdefault(wire.ask("/").text, []).append(wire)
+        (leaving, idle), *_ = by_pid.items()
+        Clients(s).begin(f"/sleep/{limit / 2}")  # whichever: those that come are parked
+        os.kill(int(leaving), signal.SIGTERM)
+        wait_for(lambda: int(leaving) not in s.workers(), 20, "it to leave")
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() - begun > 2 * limit, 20 * limit, "the limit to pass")
+        assert [wire.ask("/").status for wire in idle] == [200] * len(idle)
 
 
 def test_queue_timeout_is_not_about_running(server: Start) -> None:

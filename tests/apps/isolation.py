@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 LIST = "import os; print(*sorted(f'{n}={os.readlink(f\"/proc/self/fd/{n}\")}' for n in OPEN))"
 # The child's own look at the directory is the lowest free descriptor: it is not among them.
@@ -27,7 +28,16 @@ def make_file():
     return f"{os.stat('made').st_mode & 0o777:04o}".encode()
 
 
-ACTIONS = {"/inherited": inherited, "/file": make_file, "/": lambda: b"hello"}
+def fork():
+    """A process that outlives the request; its number."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    return str(pid).encode()
+
+
+ACTIONS = {"/fork": fork, "/inherited": inherited, "/file": make_file, "/": lambda: b"hello"}
 print("at import:", inherited().decode(), flush=True)
 
 

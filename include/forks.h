@@ -1,0 +1,20 @@
+/* forks.h: processes that the application forks from a worker, by os.fork or multiprocessing.
+ *
+ * Such a process is a copy of the worker in the midst of its work, and none of the server's:
+ * signals end it as they end any other, and it lets go of the listening sockets and of all clients,
+ * whose answers would end, and whose port be free, only when it does. What it executes (exec) has
+ * none of them anyway. */
+#ifndef MYSERVER_FORKS_H
+#define MYSERVER_FORKS_H
+
+#include <stdbool.h>
+
+struct listeners;
+
+/* From now on; `*is_copy` is set in the process that was forked. Borrows `is_copy` until
+ * forks_ignore. The main thread, while it is the only one. */
+void forks_follow(const struct listeners *listeners, bool *is_copy);
+/* From now on this process forks only what is the server's own. */
+void forks_ignore(void);
+
+#endif

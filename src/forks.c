@@ -1,0 +1,128 @@
+/* forks.c: what happens around a fork that the application asks for.
+ *
+ * Owns: the handlers, which are for life (pthread_atfork(3) has no way back): the workers of a
+ * promoted worker have them from there. */
+#include "forks.h"
+#include "base.h"
+#include "listen.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* What a socket is bound to, as what is accepted from a listening socket is to the same. */
+struct local_name {
+    int family;
+    in_port_t port;
+    char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+};
+
+static bool *copy_flag;                /* NULL: forks are the server's own */
+static struct local_name *local_names; /* the listening sockets' */
+static size_t name_count;
+static _Thread_local sigset_t mask_at_fork;
+
+static bool read_local_name(int fd, struct local_name *name)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+    } address;
+    socklen_t len = sizeof(address);
+    memset(&address, 0, sizeof(address));
+    memset(name, 0, sizeof(*name));
+    if (getsockname(fd, &address.any, &len) != 0)
+        return false;
+    name->family = address.any.sa_family;
+    if (name->family == AF_INET)
+        name->port = address.in.sin_port;
+    else if (name->family == AF_INET6)
+        name->port = address.in6.sin6_port;
+    else if (name->family == AF_UNIX)
+        memcpy(name->path, address.un.sun_path, sizeof(name->path));
+    return true;
+}
+
+/* Not of a socket of the application's: what it connects is bound to another port, or to no path.
+ */
+static bool is_client_or_listener(int fd)
+{
+    struct local_name name;
+    if (!read_local_name(fd, &name))
+        return false;
+    for (size_t i = 0; i < name_count; i++)
+        if (name.family == local_names[i].family && name.port == local_names[i].port &&
+            memcmp(name.path, local_names[i].path, sizeof(name.path)) == 0)
+            return true;
+    return false;
+}
+
+/* Not closed: a number that is free would be given to a file of the application's, and whoever
+ * still believes that a client is there would write into it. */
+static void let_go(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const struct dirent *entry;
+    while (directory && null_fd >= 0 && (entry = readdir(directory))) {
+        int fd = atoi(entry->d_name);
+        if (entry->d_name[0] != '.' && is_client_or_listener(fd))
+            (void)dup3(null_fd, fd, O_CLOEXEC);
+    }
+    if (directory)
+        closedir(directory);
+    if (null_fd >= 0)
+        close(null_fd);
+}
+
+static void before_fork(void)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask_at_fork);
+}
+
+static void after_fork(void)
+{
+    pthread_sigmask(SIG_SETMASK, &mask_at_fork, NULL);
+}
+
+/* Our handlers would swallow what should end it, as multiprocessing's terminate() does. */
+static void after_fork_in_child(void)
+{
+    static const int ends[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR2};
+    if (copy_flag) {
+        for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+            signal(ends[i], SIG_DFL);
+        *copy_flag = true;
+        let_go();
+    }
+    after_fork();
+}
+
+void forks_follow(const struct listeners *listeners, bool *is_copy)
+{
+    static bool follows;
+    local_names = xrealloc(local_names, listeners->count * sizeof(*local_names));
+    name_count = 0;
+    for (size_t i = 0; i < listeners->count; i++)
+        if (read_local_name(listeners->items[i].fd, &local_names[name_count]))
+            name_count++;
+    copy_flag = is_copy;
+    if (!follows && pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0)
+        die(EXIT_CRASH, "no memory for the handlers of forks");
+    follows = true;
+}
+
+void forks_ignore(void)
+{
+    copy_flag = NULL;
+}
