@@ -32,7 +32,8 @@ struct listeners {
 /* Opens `binds`, the values of `option` ("host:port", "[v6]:port", ":port", "unix:/path",
  * "fd://N"). A stale unix socket (nobody answers) is replaced, a live one is an error. `backlog` is
  * clamped to net.core.somaxconn with a warning. In an upgrade, what the master before has open is
- * taken from it. Any failure: die(EXIT_CONFIG). */
+ * taken from it. Any failure ends the process: EXIT_CRASH where it may pass by itself (the address
+ * is in use, or not there yet), else EXIT_CONFIG. */
 void listen_open(struct listeners *all, const char *option, const struct config_list *binds,
                  unsigned backlog, mode_t unix_mode);
 /* Takes what systemd passes to the program instead of `bind`. False: nothing. */

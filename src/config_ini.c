@@ -23,7 +23,8 @@ struct parse {
     FILE *file;
     char *line; /* owned by getline(3) */
     size_t line_size;
-    unsigned number; /* of the line, from 1 */
+    unsigned number;  /* of the line, from 1 */
+    char *long_value; /* of the line, where it is too long for inih; owned */
 };
 
 /* inih tells nobody about a section without keys, and cuts long names. */
@@ -59,8 +60,28 @@ static char *trim(struct parse *parse, size_t len)
     return text;
 }
 
-/* inih's reader. Counts lines, which inih does not tell its handler, and refuses one that inih
- * would cut: it needs room for the newline and the NUL. A comment may be of any length. */
+/* Takes the value of a line that inih would cut; it gets the rest. */
+static void set_aside(struct parse *parse, char *text, size_t longest)
+{
+    char *value = strpbrk(text, "=:");
+    if (!value || (size_t)(value - text) >= longest)
+        die(EXIT_CONFIG, "%s:%u: the line is long, and no NAME = VALUE", parse->path,
+            parse->number);
+    *value++ = '\0';
+    value += strspn(value, " \t");
+    for (char *at = value; *at; at++)
+        if (*at == ';' && at > value && isspace((unsigned char)at[-1]))
+            *at = '\0'; /* a comment behind the value, as inih has them */
+    size_t len = strlen(value);
+    while (len > 0 && isspace((unsigned char)value[len - 1]))
+        len--;
+    parse->long_value = xasprintf("%.*s", (int)len, value);
+    strcat(text, "="); /* into the room of what was cut off */
+}
+
+/* inih's reader. Counts lines, which inih does not tell its handler, and keeps from it the value of
+ * one that it would cut: it needs room for the newline and the NUL. A comment may be of any length.
+ */
 static char *on_ini_read(char *room, int room_bytes, void *stream)
 {
     struct parse *parse = stream;
@@ -79,10 +100,7 @@ static char *on_ini_read(char *room, int room_bytes, void *stream)
     if (*text == '[')
         check_section(parse, text);
     if (strlen(text) > longest)
-        die(EXIT_CONFIG,
-            "%s:%u: the line is longer than %zu bytes; put its value into an environment variable "
-            "and write ${NAME}",
-            parse->path, parse->number, longest);
+        set_aside(parse, text, longest);
     return strcat(strcpy(room, text), "\n");
 }
 
@@ -98,8 +116,9 @@ static int on_ini_setting(void *user, const char *section, const char *name, con
             parse->path, parse->number);
     struct config_ini *all = parse->result;
     all->lines = xrealloc(all->lines, (all->count + 1) * sizeof(*all->lines));
-    all->lines[all->count++] =
-        (struct config_ini_line){xstrdup(name), xstrdup(value), parse->number};
+    char *owned = parse->long_value ? parse->long_value : xstrdup(value);
+    parse->long_value = NULL;
+    all->lines[all->count++] = (struct config_ini_line){xstrdup(name), owned, parse->number};
     return 1;
 }
 

@@ -282,6 +282,9 @@ static enum http_field field_of(const char *name, size_t len)
         NAMED("x-forwarded-protocol", HTTP_FIELD_X_FORWARDED_PROTOCOL)
         NAMED("x-forwarded-ssl", HTTP_FIELD_X_FORWARDED_SSL)
         NAMED("x-real-ip", HTTP_FIELD_X_REAL_IP)
+        if (len > 12 && strncasecmp(name, "x-forwarded-", 12) == 0) {
+            return HTTP_FIELD_X_FORWARDED_OTHER; /* -User, -Prefix, ... */
+        }
         break;
     }
 #undef NAMED

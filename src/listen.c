@@ -32,7 +32,15 @@ struct open_context {
     const char *bind; /* what is being opened, as the user wrote it */
     unsigned backlog;
     mode_t unix_mode;
+    bool may_pass; /* what refuses it: trying again later may help, so it is no wrong setting */
 };
+
+/* Somebody still has the address, or the interface is not up yet. */
+static bool may_pass(int error)
+{
+    return error == EADDRINUSE || error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE ||
+           error == ENOBUFS || error == ENOMEM;
+}
 
 /* Ends the program, with nothing left on disk of what was opened before. */
 static NORETURN PRINTF_LIKE(2, 3) void refuse(const struct open_context *context,
@@ -44,7 +52,8 @@ static NORETURN PRINTF_LIKE(2, 3) void refuse(const struct open_context *context
     int length = vasprintf(&sentence, format, args);
     va_end(args);
     listen_close(context->all, true);
-    die(EXIT_CONFIG, "%s: %s", context->option, length < 0 ? context->bind : sentence);
+    die(context->may_pass ? EXIT_CRASH : EXIT_CONFIG, "%s: %s", context->option,
+        length < 0 ? context->bind : sentence);
 }
 
 static struct listener *add(struct open_context *context, int fd, int family)
@@ -133,9 +142,12 @@ static void open_addresses(struct open_context *context, const struct addrinfo *
         int error = try_tcp(context, a);
         if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT)
             missing = error;
-        else if (error)
+        else if (error) {
+            context->may_pass = may_pass(error);
             refuse(context, "cannot listen on %s: %s", context->bind, strerror(error));
+        }
     }
+    context->may_pass = may_pass(missing);
     if (context->all->count == before)
         refuse(context, "cannot listen on %s: %s", context->bind, strerror(missing));
 }
@@ -192,7 +204,7 @@ static void open_tcp(struct open_context *context)
 /* ---- unix:path ---- */
 
 /* Removes what a server that is gone has left. Whoever accepts, or has a full queue, is alive. */
-static void remove_stale(const struct open_context *context, const struct sockaddr_un *address)
+static void remove_stale(struct open_context *context, const struct sockaddr_un *address)
 {
     struct stat file;
     if (lstat(address->sun_path, &file) != 0) {
@@ -207,7 +219,8 @@ static void remove_stale(const struct open_context *context, const struct sockad
         refuse(context, "no unix socket: %s", strerror(errno));
     int error = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
     close(fd);
-    if (error == 0 || error == EAGAIN)
+    context->may_pass = error == 0 || error == EAGAIN;
+    if (context->may_pass)
         refuse(context, "unix:%s is in use by another server", address->sun_path);
     if (error != ECONNREFUSED)
         refuse(context, "unix:%s: %s", address->sun_path, strerror(error));
@@ -222,6 +235,11 @@ static int bind_unix(const struct open_context *context, const struct sockaddr_u
     mode_t old_umask = umask(0777 & ~context->unix_mode);
     int error = fd < 0 || bind(fd, (const struct sockaddr *)address, sizeof *address) ? errno : 0;
     umask(old_umask);
+    if (error == ENOENT || error == ENOTDIR)
+        refuse(context,
+               "cannot make unix:%s: its directory does not exist; make it, or let the "
+               "service manager do that (RuntimeDirectory)",
+               address->sun_path);
     if (error)
         refuse(context, "cannot make unix:%s: %s", address->sun_path, strerror(error));
     return fd;

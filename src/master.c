@@ -168,18 +168,19 @@ static void settle_control(struct book *b)
     pid_t pid = fork();
     if (pid == 0)
         become_control(b);
-    if (pid > 0) {
+    if (pid < 0) {
+        log_error("cannot start the control process: %s", strerror(errno));
+        book_count_failure(&b->control_starts);
+    } else {
         b->control_pid = pid;
         b->control_started_ms = now_ms();
-        return;
     }
-    log_error("cannot start the control process: %s", strerror(errno));
-    book_count_failure(&b->control_starts);
 }
 
 static bool may_order(struct book *b, const struct book_tally *t)
 {
-    if (book_current_mold(b)->state != MOLD_READY || now_ms() < b->orders.not_before_ms)
+    if (book_current_mold(b)->state != MOLD_READY || now_ms() < b->orders.not_before_ms ||
+        (b->resumes_anew && (b->reload_wanted || book_other_mold(b)->state == MOLD_LOADING)))
         return false;
     /* While it is not known that workers can start at all, one tries. */
     if (t->starting > 0 && (b->trial || b->orders.failures > 0))
@@ -203,6 +204,7 @@ static bool order_worker(struct book *b)
         *s = (struct slot){.state = SLOT_ORDERED,
                            .generation = mold->generation,
                            .deadline_ms = now_ms() + b->config->startup_timeout_ms};
+        b->resumes_anew = false;
         return true;
     }
     return false;
@@ -373,7 +375,7 @@ static void on_signal(struct book *b, const struct signalfd_siginfo *info)
         event_stop(b, true);
         break;
     case SIGHUP:
-        resume_serving(b);
+        b->resumes_anew |= resume_serving(b);
         b->reload_wanted = true;
         break;
     case SIGUSR1:
@@ -405,9 +407,7 @@ static void take_signals(struct book *b)
 
 static void silence_bell(struct book *b)
 {
-    uint64_t rings;
-    ssize_t got = read(b->board->bell_fd, &rings, sizeof rings);
-    (void)got;
+    (void)!read(b->board->bell_fd, &(uint64_t){0}, sizeof(uint64_t));
 }
 
 static void wait_for_news(struct book *b)

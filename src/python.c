@@ -237,8 +237,11 @@ void python_start(const struct config *config)
 PyObject *python_load(const struct config *config)
 {
     PyObject *application = call_boot("load", "(s)", config->app);
+    bool is_missing = !application && PyErr_ExceptionMatches(PyExc_ModuleNotFoundError);
     if (!application)
         python_log_exception(LOG_ERROR, "the application %s cannot be loaded", config->app);
+    if (is_missing && !config->virtualenv)
+        log_info("no virtualenv is set: if the packages are in one, name it with --virtualenv");
     return application;
 }
 

@@ -21,7 +21,9 @@
 
 /* Stays what the mold found, in the workers it forks. */
 static bool default_is_usable = true;
-static const char *const default_paths[] = {"/"};
+/* The second where the first is sent on, as SECURE_SSL_REDIRECT does. */
+static const char *const candidates[] = {"/", "/ | X-Forwarded-Proto: https"};
+static unsigned candidate;
 
 static const struct http_limits limits = {
     .request_line_bytes = 65536,
@@ -154,7 +156,7 @@ static struct paths paths_of(const struct config *config)
     if (config->prewarm.count > 0)
         return (struct paths){(const char *const *)config->prewarm.items, config->prewarm.count,
                               false};
-    return (struct paths){default_paths, default_is_usable ? 1 : 0, true};
+    return (struct paths){&candidates[candidate], default_is_usable ? 1 : 0, true};
 }
 
 /* What the first answer of a configured path says to the user. */
@@ -166,9 +168,10 @@ static enum warm_result judge(const char *spec, unsigned status)
         return WARM_FAILED;
     }
     if (status >= 300)
-        log_warning("prewarm \"%s\" answers %u, so it warms little; write \"%s | Host: "
-                    "shop.example.com\" (or another header) if the application wants one",
-                    spec, status, spec);
+        log_warning("prewarm \"%s\" answers %u, so it warms little; write \"%s | %s\" (or another "
+                    "header) if the application wants one",
+                    spec, status, spec,
+                    status < 400 ? "X-Forwarded-Proto: https" : "Host: shop.example.com");
     return WARM_OK;
 }
 
@@ -189,7 +192,13 @@ static enum warm_result run_rounds(struct warmer *w, const struct config *config
 
 /* --- the default ---------------------------------------------------------------------------- */
 
-enum trial { TRIAL_USABLE, TRIAL_ANSWERS_ERROR, TRIAL_LEAVES_CONNECTION, TRIAL_DIED };
+enum trial {
+    TRIAL_USABLE,
+    TRIAL_SENT_ON,
+    TRIAL_ANSWERS_ERROR,
+    TRIAL_LEAVES_CONNECTION,
+    TRIAL_DIED
+};
 
 /* One request in a process of its own, which is then thrown away: what it opened is gone with it.
  */
@@ -197,10 +206,12 @@ static NORETURN void run_trial(struct warmer *w)
 {
     char left[512];
     python_after_fork_child();
-    unsigned status = request(w, default_paths[0]);
+    unsigned status = request(w, candidates[candidate]);
     if (status == 0 || status >= 500)
         _exit(TRIAL_ANSWERS_ERROR);
-    _exit(python_warmup_left(left, sizeof(left)) ? TRIAL_LEAVES_CONNECTION : TRIAL_USABLE);
+    if (python_warmup_left(left, sizeof(left)))
+        _exit(TRIAL_LEAVES_CONNECTION);
+    _exit(status >= 300 && status < 400 ? TRIAL_SENT_ON : TRIAL_USABLE);
 }
 
 static enum trial try_default(struct warmer *w)
@@ -221,14 +232,20 @@ static bool may_use_default(struct warmer *w)
 {
     static const char *const why_not[] = {
         [TRIAL_USABLE] = NULL,
+        [TRIAL_SENT_ON] = NULL,
         [TRIAL_ANSWERS_ERROR] = "answers with an error",
         [TRIAL_LEAVES_CONNECTION] =
             "leaves a connection open that workers would share (close it with @myserver.prefork)",
         [TRIAL_DIED] = "ends the process",
     };
     enum trial trial = try_default(w);
+    if (trial == TRIAL_SENT_ON) {
+        candidate = 1;
+        if (try_default(w) != TRIAL_USABLE)
+            candidate = 0;
+    }
     const char *reason = why_not[trial < ARRAY_LEN(why_not) ? trial : TRIAL_DIED];
-    log_info("no prewarm is configured: \"%s\" %s%s", default_paths[0],
+    log_info("no prewarm is configured: \"%s\" %s%s", candidates[candidate],
              reason ? reason : "is used to warm up", reason ? ", so it is not used" : "");
     return !reason;
 }

@@ -50,6 +50,7 @@ static struct {
     struct balance balance;
     struct acceptor *acceptors; /* [listeners] */
     ev_signal on_term, on_quit;
+    struct sigaction heard; /* libev's handler of both */
     ev_async bell;
     ev_timer tick, accept_pause, last_call;
     ev_io inbox, lifeline;
@@ -122,6 +123,16 @@ static void on_full(void)
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
 }
 
+/* The application has closed a standard stream: what is printed there would go to a client. */
+static int move_up(int fd)
+{
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (moved < 0)
+        return fd;
+    close(fd);
+    return moved;
+}
+
 /* Queued as readable. NULL: nobody waits, or the descriptors ran out. */
 static struct conn *accept_one(const struct acceptor *acceptor)
 {
@@ -136,6 +147,8 @@ static struct conn *accept_one(const struct acceptor *acceptor)
         on_accept_error(errno);
         return NULL;
     }
+    if (fd <= STDERR_FILENO)
+        fd = move_up(fd);
     conn_open(&worker.shared, fd, acceptor->listener, is_unix ? NULL : (struct sockaddr *)&peer);
     return TAILQ_LAST(&worker.shared.readable, conn_queue);
 }
@@ -309,6 +322,22 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     stop_when_drained();
 }
 
+/* An application that handles them itself, as some libraries do at the first request, would make
+ * this worker deaf to its master. */
+static void keep_signals(void)
+{
+    static const int numbers[] = {SIGTERM, SIGQUIT};
+    struct sigaction now;
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        if (sigaction(numbers[i], NULL, &now) < 0 || now.sa_handler == worker.heard.sa_handler)
+            continue;
+        (void)sigaction(numbers[i], &worker.heard, NULL);
+        log_warning("the application has handled %s, by which the master stops this worker: that "
+                    "is undone",
+                    numbers[i] == SIGTERM ? "SIGTERM" : "SIGQUIT");
+    }
+}
+
 /* --- age ------------------------------------------------------------------------------------ */
 
 /* At random, so that workers that started together do not all go together. */
@@ -370,6 +399,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     (void)events;
     logfile_follow(); /* for what the application prints */
     watch_note_loop();
+    keep_signals();
     conn_expire_all(&worker.shared, now_ms());
     intake_shed_pipe(&worker.shared);
     look_at_age();
@@ -438,6 +468,7 @@ static void watch(void)
     ev_signal_start(loop, &worker.on_term);
     ev_signal_init(&worker.on_quit, on_quit, SIGQUIT);
     ev_signal_start(loop, &worker.on_quit);
+    (void)sigaction(SIGTERM, NULL, &worker.heard);
     ev_async_init(&worker.bell, on_bell);
     ev_async_start(loop, &worker.bell);
     ev_timer_init(&worker.tick, on_tick, TICK_S, TICK_S);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -188,6 +189,34 @@ def test_application_that_takes_too_long(server: Start) -> None:
     with pytest.raises(StartFailed, match="within the startup-timeout") as failure:
         versioned(server, "x", "time.sleep(60)", startup_timeout="500ms", expect_deaths=True)
     assert failure.value.status == 3
+
+
+def test_an_asgi_application(server: Start) -> None:
+    """Both ways of writing one."""
+    call = "async def __call__(self, scope, receive, send): pass"
+    for text in (
+        "async def application(scope, receive, send): pass",
+        f"class A:\n    {call}\napplication = A()",
+    ):
+        with pytest.raises(StartFailed, match="is an ASGI application: name the WSGI") as failure:
+            s = server("asgi", start=False)
+            (s.dir / "asgi.py").write_text(text)
+            s.start()
+        assert failure.value.status == 3
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:PORT", "unix:app.sock"], ids=["tcp", "unix"])
+def test_an_address_that_is_in_use(server: Start, bind: str, tmp_path: Path) -> None:
+    """No wrong setting: a service manager may try again."""
+    path = str(tmp_path / "other.sock")
+    is_unix = bind.startswith("unix:")
+    with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) as other:
+        other.bind(path if is_unix else ("127.0.0.1", 0))
+        other.listen()
+        name = f"unix:{path}" if is_unix else bind.replace("PORT", str(other.getsockname()[1]))
+        with pytest.raises(StartFailed, match="in use") as failure:
+            server("slow", binds=[name])
+    assert failure.value.status == 1
 
 
 def test_first_workers_that_die(server: Start) -> None:
@@ -501,6 +530,22 @@ def test_winch_stops_the_workers_and_keeps_the_sockets(server: Start, back: int)
     waiting.join()
     assert waiting.error is None
     wait_for_workers(s, 2)
+
+
+def test_hup_after_winch_serves_the_new_application_only(server: Start) -> None:
+    """The old one does not fill the gap while the new one loads; it does when that fails."""
+    s = versioned(server, "one", workers=2)
+    s.signal(signal.SIGWINCH)
+    wait_for(lambda: not s.workers())
+    write_app(s, "two", "time.sleep(1)")
+    s.signal(signal.SIGHUP)
+    assert s.get("/").text == "two"
+    s.signal(signal.SIGWINCH)
+    wait_for(lambda: not s.workers())
+    write_app(s, "three", "1 / 0")
+    s.signal(signal.SIGHUP)
+    assert s.get("/").text == "two"
+    assert s.log_contains("ZeroDivisionError")
 
 
 def test_ttin_ends_somewhere(server: Start) -> None:

@@ -266,6 +266,8 @@ def test_short_flags() -> None:
         (["--check-config"], "no application is given; .*"),
         (["a", "b"], 'command line: two applications are given, "a" and another; '
                      "keep one of them"),
+        (["--preload", "false", "app"], "command line: true and false are no applications; write "
+                                        "--OPTION=false, in one word"),
         (["a.ini", "-c", "b.ini"], "command line: two ini files are given, a.ini and another; "
                                    "keep one of them"),
         (["--check-config", "--print-config"], "command line: --check-config and --print-config "
@@ -355,19 +357,24 @@ def test_sentences_of_the_ini_file(text: str, sentence: str, tmp_path: Path) -> 
     assert re.fullmatch(sentence, shown), shown
 
 
-@pytest.mark.parametrize("length", [180, 260, 390, 5000, 100_000])
+@pytest.mark.parametrize("length", [180, 197, 198, 199, 260, 390, 4000, 100_000])
 def test_long_lines(length: int, tmp_path: Path) -> None:
-    """A long line is refused by its own number, whatever follows; a long comment is not."""
-    line = "script-name = /" + "x" * (length - 15)
-    text = f"[myserver]\n# {'x' * length}\n; {'x' * length}\n{line}\nthreads = 7\n"
+    """Comments may be of any length, and values of what the option allows."""
+    line = "access-logformat = " + "x" * (length - 19)
+    text = f"[myserver]\n# {'x' * length}\n; {'x' * length}\n{line} ; {line}\nthreads = 7\n"
     (tmp_path / "it.ini").write_text(text)
-    if length < 198:
-        values = printed("it.ini", cwd=tmp_path)
-        assert values["script-name"][0].text == line.removeprefix("script-name = ")
-        assert values["threads"] == [Value("7", "it.ini:5", True)]
+    if length > 5000:
+        sentence = refusal("it.ini", "app", cwd=tmp_path)
+        assert re.fullmatch(r"it.ini:4: access-logformat: .* is too long; .*", sentence), sentence
         return
-    sentence = refusal("it.ini", "app", cwd=tmp_path)
-    assert re.fullmatch(r"it.ini:4: the line is longer than \d+ bytes; .*", sentence), sentence
+    values = printed("it.ini", cwd=tmp_path)
+    assert values["access-logformat"][0].text == line.removeprefix("access-logformat = ")
+    assert values["threads"] == [Value("7", "it.ini:5", True)]
+
+
+def test_a_long_line_without_a_value(tmp_path: Path) -> None:
+    (tmp_path / "it.ini").write_text(f"[myserver]\n{'x' * 500}\n")
+    assert refusal("it.ini", "app", cwd=tmp_path) == "it.ini:2: the line is long, and no NAME = VALUE"
 
 
 # ---------------------------------------------------------------- where values come from

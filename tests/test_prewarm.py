@@ -29,6 +29,21 @@ def test_default_is_the_root(server: Start) -> None:
     assert s.log.count("event: closed / in 1.") == 1
 
 
+def test_default_that_is_sent_on(server: Start) -> None:
+    """To https, as Django does with SECURE_SSL_REDIRECT: then it comes as from a proxy."""
+    s = server("warmed", prewarm_rounds=4, env={"ROOT_STATUS": "secure"})
+    tries = ["GET / localhost , no key"] * 2 + ["GET / localhost , no key https"] * 5
+    assert [line for line in asked(s, 0)] == tries[1:]
+    assert asked(s, 1) == tries[-1:]
+    assert s.log_contains(r'"/ \| X-Forwarded-Proto: https" is used to warm up')
+
+
+def test_default_that_is_sent_elsewhere(server: Start) -> None:
+    s = server("warmed", prewarm_rounds=4, env={"ROOT_STATUS": "302"})
+    assert len(asked(s, 0)) == 1 + 1 + 4
+    assert s.log_contains(r'"/" is used to warm up')
+
+
 @pytest.mark.parametrize("status", ["500", "503"])
 def test_default_that_fails_is_not_used(server: Start, status: str) -> None:
     """Nobody asked for it: it must make nothing worse."""

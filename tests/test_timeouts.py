@@ -163,6 +163,15 @@ def test_timeouts_after_a_worker_died(server: Start) -> None:
         assert s.request("GET", f"/sleep/{4 * LIMIT}", timeout=30).status == 504
 
 
+@pytest.mark.parametrize("way", ["handler", "ignore"])
+def test_an_application_that_takes_our_signal(server: Start, way: str) -> None:
+    """Its worker is told to stop by it, and hears it."""
+    s = stuck(server, graceful_timeout="60s", timeout="60s")
+    assert s.get(f"/signal/{way}").status == 200
+    assert s.log_contains("the application has handled SIGTERM, by which the master stops")
+    assert s.stop() == 0
+
+
 def test_no_request_is_lost_while_a_worker_is_replaced(server: Start) -> None:
     s = stuck(server, workers=2, threads=2)
     clients = Clients(s)

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from types import FrameType, ModuleType, TracebackType
 
 
@@ -73,6 +74,10 @@ def load(app: str) -> Callable:
         found = getattr(found, part)
     if not callable(found):
         raise LoadError(f"{target}:{name} is a {type(found).__name__}, and cannot be called")
+    if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
+        raise LoadError(
+            f"{target}:{name} is an ASGI application: name the WSGI one, such as mysite.wsgi"
+        )
     gc.freeze()  # the warm-up collects its own litter, without looking at what was loaded
     gc.enable()
     return found

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -115,6 +116,10 @@ def application(environ, start_response):
         busy(float(path.removeprefix("/busy/")))
     elif path.startswith("/hold/"):
         hold(float(path.removeprefix("/hold/")))
+    elif path.startswith("/signal/"):
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN if path.endswith("ignore") else lambda *_: None
+        )
     elif path == "/hold-later":
         threading.Timer(0.3, hold, [600]).start()
     elif path == "/gone":

@@ -16,9 +16,10 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
     """/raise raises, /import imports, /broken fails if there is a file of that name."""
     path = environ["PATH_INFO"]
     words = [environ["REQUEST_METHOD"], path, environ["HTTP_HOST"], environ["QUERY_STRING"]]
-    event(
-        f"asked {' '.join(words)}, {environ.get('HTTP_X_KEY', 'no key')}; {myserver.worker_id()}."
-    )
+    words[-1] += f", {environ.get('HTTP_X_KEY', 'no key')}"
+    if environ["wsgi.url_scheme"] == "https":
+        words.append("https")
+    event(f"asked {' '.join(words)}; {myserver.worker_id()}.")
     if path == "/raise":
         raise ValueError("as asked")
     if path == "/import":
@@ -28,6 +29,8 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
         os._exit(70)
     if path == "/":
         status = ROOT_STATUS
+    if status == "secure":
+        status = "200" if environ["wsgi.url_scheme"] == "https" else "301"
     if path == "/broken" and os.path.exists("broken"):
         status = "503"
     start_response(f"{status} So", [("Content-Type", "text/plain")])
