@@ -321,6 +321,8 @@ static void respond(struct turn *turn, enum wsgi_result result)
         if (!whole)
             result = wsgi_next(&e->call);
     }
+    if (e->aborted && result == WSGI_FILE)
+        close(e->call.file.fd);
     if (whole || e->aborted)
         return;
     switch (result) {

@@ -196,13 +196,14 @@ static PyObject *request_text(const struct http *request, struct http_text text)
 static PyObject *make_base(const struct config *config, const struct listener *listener)
 {
     PyObject *sys_stderr = PySys_GetObject("stderr"); /* borrowed; takes any str, by lines */
+    const char *prefix = config->script_name ? config->script_name : "";
     PyObject *base = Py_BuildValue(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:(ii),s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "REQUEST_METHOD",
-        "GET", "SCRIPT_NAME", config->script_name ? config->script_name : "", "PATH_INFO", "/",
-        "QUERY_STRING", "", "SERVER_NAME", listener->server_name, "SERVER_PORT",
-        listener->server_port, "SERVER_PROTOCOL", "HTTP/1.1", "SERVER_SOFTWARE",
-        "myserver/" MYSERVER_VERSION, "wsgi.version", 1, 0, "wsgi.url_scheme", "http",
-        "wsgi.errors", sys_stderr ? sys_stderr : Py_None, "wsgi.multithread",
+        "{s:s,s:N,s:s,s:s,s:s,s:s,s:s,s:s,s:(ii),s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "REQUEST_METHOD",
+        "GET", "SCRIPT_NAME", latin1(prefix, strlen(prefix)), "PATH_INFO", "/", "QUERY_STRING", "",
+        "SERVER_NAME", listener->server_name, "SERVER_PORT", listener->server_port,
+        "SERVER_PROTOCOL", "HTTP/1.1", "SERVER_SOFTWARE", "myserver/" MYSERVER_VERSION,
+        "wsgi.version", 1, 0, "wsgi.url_scheme", "http", "wsgi.errors",
+        sys_stderr ? sys_stderr : Py_None, "wsgi.multithread",
         config->threads > 1 ? Py_True : Py_False, "wsgi.multiprocess", Py_True, "wsgi.run_once",
         Py_False, "wsgi.input_terminated", Py_True, "wsgi.file_wrapper", wsgi_file_type());
     return base;
@@ -349,9 +350,10 @@ static int add_header(PyObject *dict, const struct http *request, const struct h
     PyObject *value = request_text(request, header->value);
     int failed = -1;
     if (key && value) {
+        Py_ssize_t before = PyDict_GET_SIZE(dict);
         PyObject *there = PyDict_SetDefault(dict, key, value); /* borrowed */
         failed = there ? 0 : -1;
-        if (there && there != value)
+        if (there && PyDict_GET_SIZE(dict) == before)
             failed = add_repeated(dict, key, there, value, header->field);
     }
     Py_XDECREF(key);
@@ -409,6 +411,15 @@ static int add_server_from_host(PyObject *dict, const struct http *request, bool
     return set_taking(dict, keys[KEY_SERVER_PORT], latin1(port, port_len));
 }
 
+/* RFC 9112 3.2.2: the target's, also where HTTP/1.0 has no Host whose value it would be. */
+static int add_host(PyObject *dict, const struct http *request)
+{
+    PyObject *key = header_key("Host", strlen("Host"));
+    int failed = key ? set_taking(dict, key, request_text(request, request->host)) : -1;
+    Py_XDECREF(key);
+    return failed;
+}
+
 static int add_ends(PyObject *dict, const struct environ_facts *facts)
 {
     PyObject *client = latin1(facts->client, strlen(facts->client));
@@ -425,6 +436,8 @@ static int add_ends(PyObject *dict, const struct environ_facts *facts)
         set_taking(dict, keys[KEY_REMOTE_PORT], decimal(facts->client_port)) < 0)
         return -1;
     if (facts->https && PyDict_SetItem(dict, key_scheme, text_https) < 0)
+        return -1;
+    if (facts->request->authority_in_target && add_host(dict, facts->request) < 0)
         return -1;
     if (listening->items[facts->listener].server_port[0] == '\0')
         return add_server_from_host(dict, facts->request, facts->https);

@@ -311,6 +311,10 @@ static void choose_framing(struct response *r, const struct response_facts *fact
         /* RFC 9110 8.6: none in a 204, and in a 304 only the length that a 200 would have. */
         r->content_length = -1;
         r->framing = RESPONSE_NO_BODY;
+    } else if (r->status == 205) {
+        /* RFC 9110 15.3.6: no content, and that is said by a length. */
+        r->content_length = 0;
+        r->framing = RESPONSE_NO_BODY;
     } else if (facts->is_head) {
         /* Nothing yielded for HEAD says nothing about GET. */
         if (r->content_length < 0 && facts->known_bytes > 0) {

@@ -114,6 +114,29 @@ static long long ask_number(PyObject *file, const char *method)
 /* How deep a file may be: Django's File, tempfile's wrapper, BufferedReader, FileIO. */
 #define FILE_DEPTH_MAX 5
 
+/* Its read() is a file's own (tempfile wraps that once), and no method of a class that changes what
+ * was read, such as one that deciphers. */
+static bool reads_plainly(PyObject *file)
+{
+    PyObject *read = PyObject_GetAttrString(file, "read");
+    PyObject *wrapped = read ? PyObject_GetAttrString(read, "__wrapped__") : NULL;
+    bool is_plain = read && PyCFunction_Check(wrapped ? wrapped : read);
+    Py_XDECREF(wrapped);
+    Py_XDECREF(read);
+    PyErr_Clear();
+    return is_plain;
+}
+
+/* What was written to it and lies in its buffer still. */
+static bool flush(PyObject *file)
+{
+    PyObject *done = PyObject_CallMethod(file, "flush", NULL);
+    bool flushed = done != NULL;
+    Py_XDECREF(done);
+    PyErr_Clear();
+    return flushed;
+}
+
 /* Whether reading `file` gives the bytes of its descriptor: a binary file of io.open. Others may
  * have a descriptor too, and give something else (gzip.open). */
 static bool is_plain_file(PyObject *file)
@@ -141,13 +164,14 @@ bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes
     PyObject *file = ((struct wrapper *)result)->file;
     struct stat st;
     long long theirs = file ? ask_number(file, "fileno") : -1;
-    if (theirs < 0 || fstat((int)theirs, &st) < 0 || !S_ISREG(st.st_mode) || !is_plain_file(file))
+    if (theirs < 0 || !is_plain_file(file) || !reads_plainly(file) || !flush(file) ||
+        fstat((int)theirs, &st) < 0 || !S_ISREG(st.st_mode))
         return false;
     long long position = ask_number(file, "tell");
-    if (position < 0)
+    if (position < 0 || position >= st.st_size) /* those of /proc have no size and yet bytes */
         return false;
     *fd = fcntl((int)theirs, F_DUPFD_CLOEXEC, 3);
     *offset = (uint64_t)position;
-    *bytes = position < st.st_size ? (uint64_t)(st.st_size - position) : 0;
+    *bytes = (uint64_t)(st.st_size - position);
     return *fd >= 0;
 }

@@ -144,6 +144,20 @@ def exchange(server: Server, data: bytes) -> dict[str, Any]:
     return json.loads(answer.body)
 
 
+def test_repeats_of_every_length(echo: Server) -> None:
+    """Also of those that Python has one object for."""
+    for value in (b"", b"1", b"12", b"\xe9"):
+        seen = exchange(echo, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: %b\r\n" % value * 2 + b"\r\n")
+        text = value.decode("latin-1")
+        assert seen["headers"]["HTTP_X_A"].replace(" ", "") == f"{text},{text}"
+
+
+def test_the_authority_of_an_old_client(echo: Server) -> None:
+    """HTTP/1.0 needs no Host; the target has one."""
+    seen = exchange(echo, b"GET http://b.example:81/x HTTP/1.0\r\n\r\n")
+    assert seen["headers"]["HTTP_HOST"] == "b.example:81"
+
+
 def test_what_the_head_sets(echo: Server) -> None:
     """The authority of the target wins, names with `_` are dropped, repeats are joined."""
     seen = exchange(

@@ -149,6 +149,17 @@ def test_siblings_finish(server: Start, way: str) -> None:
     assert [sibling.result().text for sibling in siblings] == [pid, pid]
 
 
+def test_a_file_that_comes_too_late(server: Start) -> None:
+    """It is closed: nobody gets it."""
+    s = stuck(server)
+    (pid,) = s.workers()
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    for _ in range(3):
+        assert s.get("/late-file").status == 504
+    wait_for(lambda: s.get("/").status == 200, 10, "the thread to be back")
+    assert len(os.listdir(f"/proc/{pid}/fd")) <= before
+
+
 def test_timeouts_after_a_worker_died(server: Start) -> None:
     """What its requests left on the board, also of threads that its successor does not use yet,
     does not blind the watch of that one."""

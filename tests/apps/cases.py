@@ -450,6 +450,7 @@ ENDINGS: dict[str, tuple[str, list[tuple[str, str]], Callable[[str], Body]]] = {
         lambda name: Body(name, failing([b"one"])),
     ),
     "not-bytes": ("200 OK", [], lambda name: Body(name, [b"one", "two"])),
+    "reset-content": ("205 Reset Content", [], lambda name: Body(name, [b"one", b"two"])),
     "no-content": ("204 No Content", [], lambda name: Body(name, [b"one", b"two"])),
     "not-modified": ("304 Not Modified", [], lambda name: Body(name, [b"one", b"two"])),
     "length": ("200 OK", [("Content-Length", "6")], lambda name: Body(name, [b"one", b"two"])),
@@ -654,6 +655,35 @@ def named(content: bytes) -> Any:
     return file
 
 
+class Deciphering:
+    """A file that reads what another one has in store, in plain text."""
+
+    def __init__(self, content: bytes) -> None:
+        self.file = a_file(content.translate(CIPHER))
+        self.fileno, self.tell, self.flush = self.file.fileno, self.file.tell, self.file.flush
+
+    def read(self, size: int = -1) -> bytes:
+        """The text."""
+        return self.file.read(size).translate(CIPHER)
+
+    def close(self) -> None:
+        """Of the store, too."""
+        self.file.close()
+
+
+def patched(content: bytes) -> Any:
+    """A file of which a part was written last, and lies in its buffer still."""
+    file = tempfile.TemporaryFile()
+    file.write(b"?" * len(content))
+    file.seek(0)
+    file.read(5)
+    file.seek(0)
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+CIPHER = bytes(byte ^ 7 for byte in range(256))
 DATA = b"first line\nsecond line\nthe rest"
 FILES: dict[str, Callable[[], Any]] = {
     "plain": lambda: a_file(DATA),
@@ -663,6 +693,9 @@ FILES: dict[str, Callable[[], Any]] = {
     "empty": lambda: a_file(b""),
     "zipped": lambda: zipped(DATA),
     "named": lambda: named(DATA),
+    "deciphering": lambda: Deciphering(DATA),
+    "patched": lambda: patched(DATA),
+    "without-size": lambda: open("/proc/self/comm", "rb"),  # noqa: SIM115
     "memory": lambda: advanced(io.BytesIO(DATA)),
     "pipe": a_pipe,
     "minimal": lambda: NoFile([b"one ", b"two"]),

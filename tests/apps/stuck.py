@@ -1,5 +1,6 @@
 """Requests that do not end by themselves, each in its own way; / answers at once with the pid."""
 
+import contextlib
 import ctypes
 import os
 import re
@@ -100,6 +101,15 @@ def busy(seconds: float) -> None:
         pass
 
 
+def late_file(environ, start_response):
+    """Swallow the timeout, and answer with a file as if nothing had been."""
+    with contextlib.suppress(BaseException):
+        while True:
+            time.sleep(0.01)
+    start_response("200 OK", [])(b"x")
+    return environ["wsgi.file_wrapper"](open(__file__, "rb"))  # noqa: SIM115
+
+
 def application(environ, start_response):
     """Get stuck as the path says; /sleep/1.5 and /busy/1.5 end after so long and answer."""
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
@@ -108,6 +118,8 @@ def application(environ, start_response):
         environ["myserver.set_timeout"](float(query.removeprefix("timeout=")))
     if path == "/drip":
         return drip(environ, start_response)
+    if path == "/late-file":
+        return late_file(environ, start_response)
     if path == "/flood":
         return flood(environ, start_response)
     if path.startswith("/sleep/"):
