@@ -112,6 +112,7 @@ struct board {
     unsigned threads; /* per worker */
     int bell_fd;      /* eventfd; see board_ring */
     uint64_t started_ns;
+    uint64_t started_s;           /* Unix time */
     _Atomic uint32_t log_opening; /* master: how often the log files were reopened */
     _Atomic int32_t master_pid;
     _Atomic bool stopping;  /* master: the whole server stops, no worker will go on serving */

@@ -97,6 +97,7 @@ struct book {
     struct upkeep upkeep;
     struct upgrade upgrade;
     struct pidfile pidfile;
+    uint64_t looked_ms;       /* when the last wait for news ended; 0: there was none */
     bool announced;           /* to all who asked that they be told when we serve */
     bool said_ready;          /* in the log, when all workers served for the first time */
     uint64_t watchdog_due_ms; /* BOOK_NEVER: nobody waits for it */
@@ -108,6 +109,7 @@ struct book {
     bool replacing;           /* a reload succeeded, and outdated workers are still there */
     bool served;              /* some worker has: the start was good */
     enum stop stop;
+    bool told_to_stop; /* by SIGTERM: another one means at once */
     int exit_status;
     struct stranger strangers[BOOK_STRANGERS_MAX];
     unsigned strangers_seen;

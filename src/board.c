@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINE_BYTES 128 /* two cache lines: the prefetcher of x86 fetches them in pairs */
@@ -44,6 +45,7 @@ struct board *board_new(unsigned workers, unsigned threads)
     board->workers = workers;
     board->threads = threads;
     board->started_ns = now_ns();
+    board->started_s = (uint64_t)time(NULL);
     board->worker = (struct board_worker *)(memory + whole_lines(sizeof *board));
     board->thread = (struct board_thread *)(board->worker + workers);
     board->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

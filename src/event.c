@@ -88,10 +88,10 @@ static void stop_quickly(struct book *b)
 
 void event_stop(struct book *b, bool quick)
 {
-    if (b->stop == STOP_NOT && !quick)
-        stop_gracefully(b);
-    else if (b->stop != STOP_QUICK)
+    if (quick && b->stop != STOP_QUICK)
         stop_quickly(b);
+    else if (b->stop == STOP_NOT)
+        stop_gracefully(b);
 }
 
 /* Who develops goes on writing: the next change starts it again. */
@@ -160,13 +160,13 @@ static void adopt_mold(struct book *b, struct mold *mold)
 {
     mold->state = MOLD_READY;
     b->generation = mold->generation;
-    b->trial = true;
+    b->trial = b->reloading || !b->served;
     b->orders = (struct delay){0};
     if (b->reloading) {
         b->oldest_before = b->oldest;
         b->oldest = mold->generation;
     } else if (b->served) {
-        mold->deadline_ms = BOOK_NEVER; /* no workers are missing, so none may ever be ordered */
+        mold->deadline_ms = BOOK_NEVER; /* in the place of one that died: no worker is missing */
     }
 }
 
@@ -197,7 +197,7 @@ static void on_start_failure(struct book *b, uint32_t generation)
         return;
     if (b->reloading)
         fail_trial(b, "its first worker died at start");
-    else if (!b->served && b->orders.failures >= START_TRIES)
+    else if (b->orders.failures >= START_TRIES)
         fail_trial(b, "no worker lives long enough to serve");
 }
 
@@ -291,8 +291,17 @@ static void on_mold_exit(struct book *b, struct mold *mold, int status)
     }
     log_error("the mold (pid %d) died: %s", pid, status_text(status));
     book_count_failure(&b->mold_starts);
-    if (current && b->trial && (b->reloading || !b->served))
+    if (current && b->trial)
         fail_trial(b, "the mold died before a worker served");
+}
+
+void event_end_control(struct book *b)
+{
+    if (b->control_pid == 0)
+        return;
+    kill(b->control_pid, SIGKILL); /* it takes no time to die */
+    waitpid(b->control_pid, NULL, 0);
+    b->control_pid = 0;
 }
 
 static void on_control_exit(struct book *b, int status)
@@ -352,6 +361,7 @@ static void bury_stranger(struct book *b, struct slot *s, pid_t pid)
     int status;
     if (book_take_stranger(b, pid, &status)) {
         s->pid = pid;
+        atomic_fetch_add(&book_shown(b, s)->spawns, 1);
         on_worker_exit(b, s, status);
     }
 }
@@ -383,6 +393,8 @@ static void on_worker_serves(struct book *b, struct slot *s)
     log_info("worker %u (pid %d) serves", book_number(b, s), s->pid);
     if (b->trial && s->generation == b->generation)
         end_trial(b);
+    else if (s->generation == b->generation)
+        b->mold_starts = (struct delay){0};
 }
 
 /* NULL: the worker has spoilt its slot. */
@@ -408,7 +420,9 @@ static const char *retire_text(enum board_retire reason)
 void event_retire(struct book *b, struct slot *s, enum board_retire reason)
 {
     const char *text = retire_text(reason);
-    if (text == NULL || s->state != SLOT_SERVING || s->retire != BOARD_RETIRE_NOT)
+    bool is_news = s->retire == BOARD_RETIRE_NOT ||
+                   (reason == BOARD_RETIRE_STUCK && s->retire != BOARD_RETIRE_STUCK);
+    if (text == NULL || s->state != SLOT_SERVING || !is_news)
         return;
     if (reason == BOARD_RETIRE_REFORK && !refork_may_begin(b, s))
         return;
@@ -489,8 +503,9 @@ static void mold_is_late(struct book *b, struct mold *mold)
         kill(mold->pid, SIGKILL);
         break;
     case MOLD_READY:
-        fail_trial(b, "no worker serves within the startup-timeout");
-        break;
+        if (b->wanted > 0)
+            fail_trial(b, "no worker serves within the startup-timeout");
+        break; /* paused: wanted_resume sets another deadline */
     case MOLD_ENDING:
         kill(mold->pid, SIGKILL);
         break;
@@ -499,7 +514,7 @@ static void mold_is_late(struct book *b, struct mold *mold)
 
 void event_meet_deadlines(struct book *b)
 {
-    uint64_t now = now_ms();
+    uint64_t now = b->looked_ms; /* not later: we may have been stopped since */
     for (unsigned i = 0; i < b->board->workers; i++)
         if (b->slots[i].deadline_ms <= now)
             slot_is_late(b, &b->slots[i]);

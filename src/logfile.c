@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SYSLOG_WORD "syslog:"
@@ -74,14 +75,23 @@ static bool replace(enum logfile log, int fd)
     return done;
 }
 
-static int open_file(const char *path)
+static int open_file(const char *path, bool follow_links)
 {
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    struct stat file;
+    bool is_device = strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0;
+    int extra = follow_links || is_device ? 0 : O_NOFOLLOW;
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | extra, 0640);
+    if (fd >= 0 && extra && (fstat(fd, &file) != 0 || file.st_nlink > 1)) {
+        close(fd);
+        fd = -1;
+        errno = EMLINK;
+    }
+    return fd;
 }
 
-static char *begin_file(enum logfile log, const char *path)
+static char *begin_file(enum logfile log, const char *path, bool follow_links)
 {
-    int fd = open_file(path);
+    int fd = open_file(path, follow_links);
     if (fd < 0)
         return xasprintf("cannot open %s: %s", path, strerror(errno));
     if (log == LOGFILE_ACCESS)
@@ -156,7 +166,7 @@ char *logfile_reopen(void)
     for (unsigned log = 0; log < LOGFILE_COUNT; log++) {
         if (!targets[log].path)
             continue;
-        int fd = open_file(targets[log].path);
+        int fd = open_file(targets[log].path, true); /* the privileges are gone, or were kept */
         if (fd < 0 || !replace((enum logfile)log, fd))
             buf_printf(&wrong, "%scannot open %s: %s", wrong.len ? "; " : "", targets[log].path,
                        strerror(errno));
@@ -237,12 +247,12 @@ char *logfile_check(const char *where)
     return error ? xasprintf("cannot open %s: %s", where, strerror(error)) : NULL;
 }
 
-char *logfile_open(enum logfile log, const char *where)
+char *logfile_open(enum logfile log, const char *where, bool follow_links)
 {
     const char *address = syslog_address(where);
     if (strcmp(where, "-") == 0)
         return NULL;
-    return address ? begin_syslog(log, address) : begin_file(log, where);
+    return address ? begin_syslog(log, address) : begin_file(log, where, follow_links);
 }
 
 bool logfile_is_syslog(enum logfile log)

@@ -27,6 +27,7 @@
 #include "privilege.h"
 #include "process.h"
 #include "refork.h"
+#include "wanted.h"
 #include "wedge.h"
 #include "worker.h"
 
@@ -129,12 +130,13 @@ static void start_mold(struct book *b)
 static void settle_molds(struct book *b)
 {
     /* One that is still a worker has requests: it is waited for. */
-    if (b->reload_wanted && book_other_mold(b)->state == MOLD_LOADING)
-        book_end_mold(book_other_mold(b), SIGKILL,
-                      BOOK_NEVER); /* it may have read the code before the last change */
+    if (b->reload_wanted && book_other_mold(b)->state == MOLD_LOADING) {
+        /* It may have read the code before the last change. */
+        book_end_mold(book_other_mold(b), SIGKILL, BOOK_NEVER);
+        b->reloading = false;
+    }
     /* A trial that may end by going back needs the other place for the mold to go back to. */
-    bool busy =
-        book_other_mold(b)->state != MOLD_NONE || (b->trial && (b->reloading || !b->served));
+    bool busy = book_other_mold(b)->state != MOLD_NONE || b->trial;
     if (busy)
         return;
     bool missing =
@@ -162,7 +164,7 @@ static NORETURN void become_control(struct book *b)
 
 static void settle_control(struct book *b)
 {
-    if (!control_is_wanted(&b->control) || b->control_pid > 0 ||
+    if (!control_is_wanted(&b->control) || b->control_pid > 0 || b->upgrade.predecessor > 0 ||
         now_ms() < b->control_starts.not_before_ms)
         return;
     pid_t pid = fork();
@@ -187,7 +189,9 @@ static bool may_order(struct book *b, const struct book_tally *t)
         return false;
     if (t->active < b->wanted)
         return true;
-    return t->fresh < b->wanted && t->alive <= b->wanted;
+    /* Those that drain, for as long as their clients want, must not fail a trial. */
+    bool is_first = b->trial && t->fresh == 0;
+    return t->fresh < b->wanted && (t->alive <= b->wanted || is_first);
 }
 
 static bool order_worker(struct book *b)
@@ -244,7 +248,8 @@ static void settle_workers(struct book *b)
     if (b->replacing && !b->trial && t.older == 0) {
         log_info("reloaded: all workers are of generation %u", b->generation);
         b->replacing = false;
-        notify_reloaded();
+        if (!b->reloading && !b->reload_wanted)
+            notify_reloaded();
     }
 }
 
@@ -328,39 +333,6 @@ static void reopen_logs(void)
     free(wrong);
 }
 
-/* WINCH: no workers, but the sockets stay, and who connects waits in the kernel's queue. */
-static void pause_serving(struct book *b)
-{
-    if (b->wanted == 0)
-        return;
-    log_info("pausing: no workers until HUP or TTIN");
-    b->wanted_before_pause = b->wanted;
-    b->wanted = 0;
-}
-
-static bool resume_serving(struct book *b)
-{
-    if (b->wanted > 0)
-        return false;
-    b->wanted = b->wanted_before_pause;
-    log_info("resuming with %u worker%s", b->wanted, b->wanted == 1 ? "" : "s");
-    return true;
-}
-
-static void change_wanted(struct book *b, int by)
-{
-    if (by > 0 && resume_serving(b))
-        return;
-    unsigned most = b->board->workers - 1;
-    if ((by < 0 && b->wanted <= 1) || (by > 0 && b->wanted == most)) {
-        log_warning("still %u worker%s: the number can go from 1 to %u", b->wanted,
-                    b->wanted == 1 ? "" : "s", most);
-        return;
-    }
-    b->wanted = (unsigned)((int)b->wanted + by);
-    log_info("now %u worker%s", b->wanted, b->wanted == 1 ? "" : "s");
-}
-
 static void on_signal(struct book *b, const struct signalfd_siginfo *info)
 {
     switch (info->ssi_signo) {
@@ -368,14 +340,15 @@ static void on_signal(struct book *b, const struct signalfd_siginfo *info)
         event_reap(b);
         break;
     case SIGTERM:
-        event_stop(b, false);
+        event_stop(b, b->told_to_stop);
+        b->told_to_stop = true;
         break;
     case SIGINT:
     case SIGQUIT:
         event_stop(b, true);
         break;
     case SIGHUP:
-        b->resumes_anew |= resume_serving(b);
+        b->resumes_anew |= wanted_resume(b);
         b->reload_wanted = true;
         break;
     case SIGUSR1:
@@ -387,13 +360,13 @@ static void on_signal(struct book *b, const struct signalfd_siginfo *info)
     case SIGWINCH:
         /* By kill(2). The kernel itself sends it when the size of a terminal changes. */
         if (info->ssi_code <= 0)
-            pause_serving(b);
+            wanted_pause(b);
         break;
     case SIGTTIN:
-        change_wanted(b, 1);
+        wanted_change(b, 1);
         break;
     case SIGTTOU:
-        change_wanted(b, -1);
+        wanted_change(b, -1);
         break;
     }
 }
@@ -419,12 +392,14 @@ static void wait_for_news(struct book *b)
     uint64_t wait_ms = due > start ? due - start : 0;
     struct timespec timeout = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000 * NS_PER_MS)};
     ppoll(fds, ARRAY_LEN(fds), due == BOOK_NEVER ? NULL : &timeout, NULL);
-    uint64_t waited_ms = now_ms() - start;
-    if (due != BOOK_NEVER && waited_ms > wait_ms + LATE_MS) {
+    /* Since the last wait: we may have been stopped on our way here. */
+    uint64_t now = now_ms(), passed_ms = now - (b->looked_ms ? b->looked_ms : start);
+    if (due != BOOK_NEVER && passed_ms > wait_ms + LATE_MS) {
         log_warning("stopped or suspended for some of the last %.1f s: all deadlines are put off",
-                    (double)waited_ms / 1000);
-        book_push_deadlines(b, waited_ms);
+                    (double)passed_ms / 1000);
+        book_push_deadlines(b, passed_ms);
     }
+    b->looked_ms = now;
 }
 
 static void pat_watchdog(struct book *b)
@@ -506,11 +481,12 @@ static void take_over_signals(struct book *b)
 static void open_logs(const struct config *c)
 {
     log_set_json(strcmp(c->log_format, "json") == 0);
-    char *wrong = logfile_open(LOGFILE_ERROR, c->error_logfile);
+    bool is_given = c->user && geteuid() == 0; /* who gets it may have made links there */
+    char *wrong = logfile_open(LOGFILE_ERROR, c->error_logfile, !is_given);
     if (wrong)
         die(EXIT_CONFIG, "error-logfile: %s", wrong);
     if (c->access_logfile)
-        wrong = logfile_open(LOGFILE_ACCESS, c->access_logfile);
+        wrong = logfile_open(LOGFILE_ACCESS, c->access_logfile, !is_given);
     if (wrong)
         die(EXIT_CONFIG, "access-logfile: %s", wrong);
 }
@@ -560,20 +536,16 @@ static void master_init(struct book *b, const struct config *c)
         log_info("listening on %s", b->listeners.items[i].name);
 }
 
-/* It answers to the last, and takes no time to die. */
-static void end_control(struct book *b)
+static void close_control(struct book *b)
 {
-    if (b->control_pid > 0) {
-        kill(b->control_pid, SIGKILL);
-        waitpid(b->control_pid, NULL, 0);
-    }
+    event_end_control(b); /* it answers to the last */
     listen_close(&b->control.http, true);
     listen_close(&b->control.stats, true);
 }
 
 static void master_fini(struct book *b)
 {
-    end_control(b);
+    close_control(b);
     for (unsigned i = 0; i < b->board->workers; i++) {
         close(b->inboxes[i].read_fd);
         close(b->inboxes[i].write_fd);

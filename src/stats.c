@@ -443,7 +443,7 @@ static void append_server(const struct stats_facts *facts, struct buf *out)
     append_label(out, "info", "app", facts->config->app);
     buf_append_str(out, ",version=\"" MYSERVER_VERSION "\",python=\"" MYSERVER_PYTHON "\"} 1\n");
     append_metric(out, "start_time_seconds", "gauge", "When the server was started (Unix time).",
-                  (uint64_t)facts->now_s - uptime_s);
+                  facts->board->started_s);
     append_metric(out, "uptime_seconds", "gauge", "How long ago that is.", uptime_s);
     append_metric(out, "ready", "gauge", "1 when a worker serves and the server does not stop.",
                   stats_is_ready(facts->board));

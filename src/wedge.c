@@ -43,6 +43,7 @@ static void kill_wedged(struct book *b, struct slot *s)
         "worker %u (pid %d) is stopped or hangs, and does nothing about its deadlines: killing it",
         book_number(b, s), s->pid);
     buf_fini(&text);
+    s->retire = BOARD_RETIRE_STUCK;
     book_drain_slot(s, SIGKILL, BOOK_QUICK_MS);
 }
 

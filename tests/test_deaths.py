@@ -105,6 +105,28 @@ def test_killed_mold_is_replaced_and_workers_go_on(server: Start) -> None:
     assert s.get("/").status == 200
 
 
+@pytest.mark.parametrize("meanwhile", ["worker", "reload", "pause"])
+def test_reload_after_the_mold_was_replaced(server: Start, meanwhile: str) -> None:
+    """It is on trial itself, whatever becomes of the mold in the place of the one that died."""
+    s = versioned(server, "one", workers=2, expect_deaths=True)
+    (mold,) = s.molds()
+    os.kill(mold, signal.SIGKILL)
+    wait_for(lambda: s.log.count("warmed up") == 2, 10, "another mold")
+    write_app(s, "two", "print('loading two', flush=True); time.sleep(1)")
+    s.signal(signal.SIGHUP)
+    wait_for(lambda: "loading two" in s.log, 10, "it to load")
+    if meanwhile == "worker":
+        os.kill(s.workers()[0], signal.SIGKILL)
+        assert s.log_contains("died: signal 9")
+    else:
+        if meanwhile == "pause":
+            s.signal(signal.SIGWINCH)
+            wait_for(lambda: not s.workers())
+        s.signal(signal.SIGHUP)
+    wait_for(lambda: "reloaded: all workers" in s.log, 20, "the reload")
+    assert {s.get("/").text for _ in range(20)} == {"two"}
+
+
 def test_worker_and_mold_killed_together(server: Start) -> None:
     s = server("crash", workers=2, expect_deaths=True)
     workers = wait_for_workers(s, 2)

@@ -548,6 +548,22 @@ def test_hup_after_winch_serves_the_new_application_only(server: Start) -> None:
     assert s.log_contains("ZeroDivisionError")
 
 
+def test_a_pause_is_no_failure_of_a_reload(server: Start) -> None:
+    """Nobody was wanted: the new application has its time when somebody is."""
+    limit = 1.0 * SLOWNESS
+    s = versioned(server, "one", startup_timeout=f"{limit}s")
+    write_app(s, "two")
+    s.signal(signal.SIGHUP)
+    s.signal(signal.SIGWINCH)
+    wait_for(lambda: not s.workers())
+    wait_for(lambda: s.log.count("warmed up") == 2, 10, "the new mold")
+    begun = time.monotonic()
+    wait_for(lambda: time.monotonic() - begun > 2 * limit, 4 * limit, "the limit to pass")
+    s.signal(signal.SIGTTIN)
+    assert s.get("/").text == "two"
+    assert s.log_contains("reloaded: all workers")
+
+
 def test_ttin_ends_somewhere(server: Start) -> None:
     s = server(workers=1)
     for count in range(2, 10):

@@ -69,6 +69,20 @@ def dropped(server: Start, **options: object) -> Server:
 
 
 @for_nobody
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_no_log_through_a_link(server: Start, kind: str, tmp_path: Path) -> None:
+    """Root would open what somebody else has chosen."""
+    target = tmp_path / "target"
+    target.touch()
+    (tmp_path / "a.log").symlink_to(target) if kind == "symbolic" else os.link(
+        target, tmp_path / "a.log"
+    )
+    with pytest.raises(StartFailed, match="access-logfile: cannot open .*a.log") as failure:
+        dropped(server, user="nobody", access_logfile=str(tmp_path / "a.log"))
+    assert failure.value.status == 2 and target.read_bytes() == b""
+
+
+@for_nobody
 @pytest.mark.parametrize("user", ["nobody", str(NOBODY.pw_uid)])
 def test_every_process_is_the_user(server: Start, user: str) -> None:
     os.setgroups([0, 1, 2])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from control_client import OPTIONS, ask
 from harness import BINARY, FLAVOUR, Server, StartFailed, wait_for
 from test_master import begin_slow, load, versioned, write_app
 
@@ -68,6 +69,34 @@ def test_slow_request_survives(server: Start) -> None:
     new = upgrade(s)
     client.join()
     assert client.error is None
+    end(s, new)
+
+
+def test_term_to_the_old_one_after_the_upgrade(server: Start) -> None:
+    """As other servers want it: it is leaving already, and goes on answering what it has."""
+    s = server("slow", workers=1)
+    client = begin_slow(s, "/2.5")
+    s.signal(signal.SIGUSR2)
+    found = s.log_contains(r"upgraded: the new master \(pid (\d+)\) serves", 15)
+    assert found
+    s.signal(signal.SIGTERM)
+    client.join()
+    assert client.error is None
+    assert s.wait() == 0
+    end(s, int(found[1]))
+
+
+def test_health_during_an_upgrade(server: Start) -> None:
+    """Somebody serves at all times, and that is what is said."""
+    s = versioned(server, "one", workers=1, **OPTIONS)
+    write_app(s, "two", "time.sleep(1)")
+    s.signal(signal.SIGUSR2)
+    said = []
+    while s.status is None:
+        said.append(ask(s, "/readyz").status)
+    (new,) = master_pids(s)
+    said.append(ask(s, "/readyz").status)
+    assert set(said) == {200} and len(said) > 10
     end(s, new)
 
 

@@ -37,7 +37,7 @@ static int set_up(void **state)
     real_stdout = dup(STDOUT_FILENO);
     int fd = mkstemp(path);
     close(fd);
-    char *wrong = logfile_open(LOGFILE_ERROR, path);
+    char *wrong = logfile_open(LOGFILE_ERROR, path, true);
     dup2(real_stdout, STDOUT_FILENO);
     return wrong != NULL;
 }
@@ -184,16 +184,16 @@ static void test_open(void **state)
 {
     (void)state;
     struct stat before, after;
-    assert_null(logfile_open(LOGFILE_ERROR, "-"));
+    assert_null(logfile_open(LOGFILE_ERROR, "-", true));
     assert_int_equal(fstat(STDERR_FILENO, &before), 0);
-    char *wrong = logfile_open(LOGFILE_ERROR, "/nowhere/log");
+    char *wrong = logfile_open(LOGFILE_ERROR, "/nowhere/log", true);
     assert_non_null(strstr(wrong, "cannot open /nowhere/log: No such file"));
     free(wrong);
     assert_int_equal(fstat(STDERR_FILENO, &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
     /* Appends to what is there, and keeps open over exec for the programs of the application. */
     log_info("first");
-    assert_null(logfile_open(LOGFILE_ERROR, path));
+    assert_null(logfile_open(LOGFILE_ERROR, path, true));
     log_info("second");
     dup2(real_stdout, STDOUT_FILENO);
     const char *text = written();

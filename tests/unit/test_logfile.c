@@ -73,7 +73,7 @@ static int set_up(void **state)
     if (!mkdtemp(directory))
         return 1;
     snprintf(path, sizeof path, "%s/access.log", directory);
-    char *wrong = logfile_open(LOGFILE_ACCESS, path);
+    char *wrong = logfile_open(LOGFILE_ACCESS, path, true);
     logfile_share(opening);
     return wrong != NULL;
 }

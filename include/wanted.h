@@ -1,0 +1,18 @@
+/* wanted.h: how many workers there should be, as the operator says by signals. Master only. */
+#ifndef MYSERVER_WANTED_H
+#define MYSERVER_WANTED_H
+
+#include "base.h"
+
+#include <stdbool.h>
+
+struct book;
+
+/* WINCH: no workers, but the sockets stay, and who connects waits in the kernel's queue. */
+void wanted_pause(struct book *b);
+/* As many as before the pause; false where there was none. */
+bool wanted_resume(struct book *b);
+/* TTIN and TTOU: one more (`by` 1, which also ends a pause) or one less (-1). */
+void wanted_change(struct book *b, int by);
+
+#endif
