@@ -101,12 +101,15 @@ def test_forwarded_headers_of_a_client(start: Start) -> None:
 
 
 def test_forwarded_headers_of_an_unknown_client(start: Start) -> None:
-    """Nobody vouches for them."""
+    """Nobody vouches for them: they are dropped, whatever they say."""
     s = start("auto")
+    names = ("X-Forwarded-For", "X-Forwarded-User", "X-Forwarded-Prefix", "Forwarded", "X-Real-IP")
+    lines = [f"{name}: 203.0.113.9" for name in names]
     for header in (V1_UNKNOWN, V2_LOCAL):
         with Wire(s) as wire:
-            environ = seen(wire.send(header), "/environ", "X-Forwarded-For: 203.0.113.9")
+            environ = seen(wire.send(header), "/environ", *lines)
             assert environ["REMOTE_ADDR"] == "127.0.0.1"
+            assert not [key for key in environ if "FORWARDED" in key or "REAL_IP" in key]
 
 
 WRONG = {
