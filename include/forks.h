@@ -1,9 +1,10 @@
-/* forks.h: processes that the application forks from a worker, by os.fork or multiprocessing.
+/* forks.h: processes that the application forks, by os.fork or multiprocessing, while it is loaded
+ * or from a worker.
  *
- * Such a process is a copy of the worker in the midst of its work, and none of the server's:
- * signals end it as they end any other, and it lets go of the listening sockets and of all clients,
- * whose answers would end, and whose port be free, only when it does. What it executes (exec) has
- * none of them anyway. */
+ * Such a process is a copy in the midst of other work, and none of the server's: signals end it as
+ * they end any other, and it lets go of the listening sockets and of all clients, whose answers
+ * would end, and whose port be free, only when it does. What it executes (exec) has none of them
+ * anyway. */
 #ifndef MYSERVER_FORKS_H
 #define MYSERVER_FORKS_H
 

@@ -14,6 +14,7 @@
 
 #include "board.h"
 #include "config.h"
+#include "forks.h"
 #include "listen.h"
 #include "log.h"
 #include "process.h"
@@ -49,11 +50,15 @@ static bool claim_slot(struct board_worker *slot, int32_t pid)
  * log. */
 static int ready_application(const struct config *config, const struct listeners *listeners)
 {
+    static bool is_copy; /* nobody asks: such a process does not come back here */
     python_start(config);
+    forks_follow(listeners, &is_copy);
     struct _object *application = python_load(config);
     if (!application || wsgi_init(config, listeners, application) < 0)
         return -1;
-    return warm_mold(config) == WARM_OK ? 0 : -1;
+    bool is_warm = warm_mold(config) == WARM_OK;
+    forks_ignore();
+    return is_warm ? 0 : -1;
 }
 
 /* The worker's copy of the application, or its own without preload; one request to itself, so that

@@ -120,6 +120,22 @@ def test_a_forked_process_lets_go_of_sockets(server: Start, bind: str, threads: 
             wait_for(lambda: not s.relatives(), 10, "the forked process to leave")
 
 
+def test_a_process_forked_at_import_lets_go_of_sockets(server: Start) -> None:
+    """After the server the port is free, while it lives."""
+    s = server("isolation", env={"FORK_AT_IMPORT": "1"})
+    said = s.log_contains(r"forked at import: (\d+)")
+    assert said
+    child = int(said[1])
+    try:
+        assert s.get("/").text == "hello"
+        assert s.stop() == 0
+        assert not can_connect(s.address)
+        os.kill(child, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        wait_for(lambda: not s.relatives(), 10, "the forked process to leave")
+
+
 # ---- files
 
 

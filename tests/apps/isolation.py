@@ -38,6 +38,8 @@ def fork():
 
 
 ACTIONS = {"/fork": fork, "/inherited": inherited, "/file": make_file, "/": lambda: b"hello"}
+if os.environ.get("FORK_AT_IMPORT"):
+    print("forked at import:", fork().decode(), flush=True)
 print("at import:", inherited().decode(), flush=True)
 
 
