@@ -55,7 +55,6 @@ struct conn_origin {
     unsigned listener; /* index */
     uint16_t peer_port;
     bool peer_trusted;
-    bool is_local;  /* it comes by a unix socket, or from 127.0.0.1 or ::1 */
     bool proxy_due; /* the PROXY header, which tells the client, must come first */
     char peer[FORWARDED_ADDRESS_MAX];
 };

@@ -24,7 +24,6 @@ struct output {
     size_t tail_len;
     int file_fd; /* owned; -1: none */
     uint64_t file_offset, file_bytes;
-    bool reader_is_local;    /* of the file */
     uint64_t total_bytes;    /* given to the kernel since output_reset */
     _Atomic unsigned *files; /* borrowed: counts the files that are open in all outputs */
 };
@@ -49,11 +48,9 @@ MUST_CHECK enum output_result output_send(struct output *o, int fd, struct iovec
 /* The same, but the last piece is borrowed instead of copied. Nothing may be sent after it. */
 MUST_CHECK enum output_result output_send_last(struct output *o, int fd, struct iovec *pieces,
                                                unsigned count);
-/* Sends `head`, then `bytes` from `offset` of `file_fd`, which it takes: by sendfile, or by copies
- * when whoever reads is on this machine. */
+/* Sends `head`, then `bytes` from `offset` of `file_fd`, which it takes. */
 MUST_CHECK enum output_result output_send_file(struct output *o, int fd, struct iovec head,
-                                               int file_fd, uint64_t offset, uint64_t bytes,
-                                               bool reader_is_local);
+                                               int file_fd, uint64_t offset, uint64_t bytes);
 /* Goes on with what is here. */
 MUST_CHECK enum output_result output_flush(struct output *o, int fd);
 

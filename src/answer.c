@@ -283,8 +283,8 @@ static void send_file(struct turn *turn)
     uint64_t admitted = response_admit(&e->response, (size_t)file.bytes);
     bool complete = response_is_complete(&e->response);
     python_release(&turn->thread->python);
-    if (output_send_file(&e->output, turn->conn->fd, head, file.fd, file.offset, admitted,
-                         turn->conn->origin.is_local) == OUTPUT_GONE)
+    if (output_send_file(&e->output, turn->conn->fd, head, file.fd, file.offset, admitted) ==
+        OUTPUT_GONE)
         client_gone(e);
     python_acquire(&turn->thread->python);
     if (!complete) {

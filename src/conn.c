@@ -131,16 +131,6 @@ void conn_set_peer(struct conn *c, const struct sockaddr *peer)
         c->origin.peer[0] = '\0';
 }
 
-static bool is_local(const struct sockaddr *peer)
-{
-    const void *address = peer;
-    const struct sockaddr_in *in = address;
-    const struct sockaddr_in6 *in6 = address;
-    if (peer && peer->sa_family == AF_INET)
-        return in->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
-    return !peer || (peer->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr));
-}
-
 static struct conn *conn_new(struct conn_shared *shared, int fd)
 {
     struct conn *c = xcalloc(1, sizeof(*c));
@@ -164,7 +154,6 @@ void conn_open(struct conn_shared *shared, int fd, unsigned listener, const stru
     struct conn *c = conn_new(shared, fd);
     c->origin.listener = listener;
     conn_set_peer(c, peer);
-    c->origin.is_local = is_local(peer);
     c->origin.proxy_due = c->origin.peer_trusted && shared->config->proxy_protocol != 0;
 }
 

@@ -19,8 +19,6 @@
 /* Pieces that are joined: copying so few bytes costs less than telling the kernel where they lie
  * (60 ns of the 1.2 us that a hello over loopback spends in send). */
 #define JOINED_BYTES    2048
-/* Stays in the cache between the two copies. */
-#define FILE_COPY_BYTES (64 * 1024)
 
 void output_init(struct output *o, _Atomic unsigned *files)
 {
@@ -137,17 +135,6 @@ static enum output_result flush_bytes(struct output *o, int fd)
     return result;
 }
 
-/* To a reader on the same machine. What sendfile spares here the reader pays more than once over,
- * for it gets references to pages instead of bytes (10 MB over loopback: 8.5 ms of both sides' CPU
- * against 5.9). */
-static ssize_t copy_step(const struct output *o, int fd)
-{
-    char bytes[FILE_COPY_BYTES];
-    size_t step = o->file_bytes < sizeof(bytes) ? (size_t)o->file_bytes : sizeof(bytes);
-    ssize_t got = pread(o->file_fd, bytes, step, (off_t)o->file_offset);
-    return got <= 0 ? got : send(fd, bytes, (size_t)got, MSG_NOSIGNAL);
-}
-
 static ssize_t sendfile_step(const struct output *o, int fd)
 {
     off_t offset = (off_t)o->file_offset;
@@ -161,7 +148,7 @@ static enum output_result flush_file(struct output *o, int fd)
     while (o->file_fd >= 0 && o->file_bytes > 0) {
         if (o->total_bytes >= turn_end)
             return OUTPUT_BLOCKED;
-        ssize_t sent = o->reader_is_local ? copy_step(o, fd) : sendfile_step(o, fd);
+        ssize_t sent = sendfile_step(o, fd);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && is_blocked(errno))
@@ -219,10 +206,9 @@ enum output_result output_send_last(struct output *o, int fd, struct iovec *piec
 }
 
 enum output_result output_send_file(struct output *o, int fd, struct iovec head, int file_fd,
-                                    uint64_t offset, uint64_t bytes, bool reader_is_local)
+                                    uint64_t offset, uint64_t bytes)
 {
     buf_append(&o->bytes, head.iov_base, head.iov_len);
-    o->reader_is_local = reader_is_local;
     o->file_fd = file_fd;
     atomic_fetch_add_explicit(o->files, 1, memory_order_relaxed);
     o->file_offset = offset;
