@@ -36,10 +36,12 @@ static bool read_local_name(int fd, struct local_name *name)
         struct sockaddr_in6 in6;
         struct sockaddr_un un;
     } address;
-    socklen_t len = sizeof(address);
+    socklen_t len = sizeof(address), type_len = sizeof(int);
+    int type = 0;
     memset(&address, 0, sizeof(address));
     memset(name, 0, sizeof(*name));
-    if (getsockname(fd, &address.any, &len) != 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) != 0 || type != SOCK_STREAM ||
+        getsockname(fd, &address.any, &len) != 0)
         return false;
     name->family = address.any.sa_family;
     if (name->family == AF_INET)
