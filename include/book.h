@@ -37,6 +37,7 @@ struct slot {
     bool proven; /* served for PROVEN_MS */
     bool heavy;  /* the last sample of its memory was above the limit */
     enum board_retire retire;
+    uint64_t retired_ms;  /* when; 0: it is not */
     uint64_t deadline_ms; /* of its state; when it passes, event.c knows what is late */
     uint64_t suspect_ms;  /* it has missed deadlines, and is wedged if it still does then; or 0 */
 };

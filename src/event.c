@@ -428,6 +428,7 @@ void event_retire(struct book *b, struct slot *s, enum board_retire reason)
         return;
     log_info("replacing worker %u (pid %d): %s", book_number(b, s), s->pid, text);
     s->retire = reason;
+    s->retired_ms = now_ms();
     if (reason == BOARD_RETIRE_STUCK)
         book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
 }

@@ -214,14 +214,22 @@ static bool order_worker(struct book *b)
     return false;
 }
 
+/* Whether it goes before the other: an outdated one, and of those who has been so for longest. */
+static bool goes_before(const struct book *b, const struct slot *s, const struct slot *other)
+{
+    if (!book_is_outdated(b, s) || !book_is_outdated(b, other))
+        return book_is_outdated(b, s) || !book_is_outdated(b, other);
+    return s->generation != other->generation ? s->generation < other->generation
+                                              : s->retired_ms < other->retired_ms;
+}
+
 /* The one to do without: an outdated one, else that with the highest number. */
 static struct slot *pick_superfluous(struct book *b)
 {
     struct slot *pick = NULL;
     for (unsigned i = 0; i < b->board->workers; i++) {
         struct slot *s = &b->slots[i];
-        if (s->state == SLOT_SERVING &&
-            (pick == NULL || book_is_outdated(b, s) || !book_is_outdated(b, pick)))
+        if (s->state == SLOT_SERVING && (pick == NULL || goes_before(b, s, pick)))
             pick = s;
     }
     return pick;

@@ -156,8 +156,8 @@ def test_a_file_that_comes_too_late(server: Start) -> None:
     before = len(os.listdir(f"/proc/{pid}/fd"))
     for _ in range(3):
         assert s.get("/late-file").status == 504
-    wait_for(lambda: s.get("/").status == 200, 10, "the thread to be back")
-    assert len(os.listdir(f"/proc/{pid}/fd")) <= before
+    assert s.log_contains(r"(?s)(?:came back from the request.*){3}", 15)
+    wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before, 10, "the files to be closed")
 
 
 def test_timeouts_after_a_worker_died(server: Start) -> None:
