@@ -51,6 +51,7 @@ static struct {
     struct acceptor *acceptors; /* [listeners] */
     ev_signal on_term, on_quit;
     struct sigaction heard; /* libev's handler of both */
+    bool said_undone;
     ev_async bell;
     ev_timer tick, accept_pause, last_call;
     ev_io inbox, lifeline;
@@ -332,9 +333,11 @@ static void keep_signals(void)
         if (sigaction(numbers[i], NULL, &now) < 0 || now.sa_handler == worker.heard.sa_handler)
             continue;
         (void)sigaction(numbers[i], &worker.heard, NULL);
-        log_warning("the application has handled %s, by which the master stops this worker: that "
-                    "is undone",
-                    numbers[i] == SIGTERM ? "SIGTERM" : "SIGQUIT");
+        if (!worker.said_undone) /* it may do so with each request */
+            log_warning("the application has handled %s, by which the master stops this worker: "
+                        "that is undone",
+                        numbers[i] == SIGTERM ? "SIGTERM" : "SIGQUIT");
+        worker.said_undone = true;
     }
 }
 
