@@ -101,7 +101,8 @@ def test_new_connections_where_the_server_keeps_them(tools: Path) -> None:
         thread.join(20 * SLOWNESS)
         for connection in accepted:
             stack.enter_context(connection)
-    assert 1 < said["count"] <= len(accepted) <= said["count"] + 1
+    # One may be under way when the seconds that count begin, and one when they end.
+    assert 1 < said["count"] <= len(accepted) <= said["count"] + 2
 
 
 def test_the_ideal_meets_the_same_requests(tools: Path) -> None:
