@@ -146,6 +146,8 @@ bool book_knows(const struct book *b, pid_t pid);
 /* Puts the next try off: not at all, 0.1 s, 0.2 s, ... 10 s. */
 void book_count_failure(struct delay *d);
 
+/* Ends the control process, if there is one, and waits for that. */
+void book_end_control(struct book *b);
 /* Sends the signal, notes that the mold was told to leave and when it is late. No mold: nothing.
  * One that is still a worker is forgotten. */
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms);

@@ -110,7 +110,6 @@ struct conn_shared {
     unsigned ticks;             /* of the worker's tick, under free_lock */
     unsigned given_back;        /* allocations freed since memory was trimmed */
     unsigned given_back_before; /* leader: the same, at the tick before */
-    bool is_copy; /* in a process that the application forked: nothing here is its own */
 };
 
 /* Takes `fd` (non-blocking, TCP_NODELAY by its listener). Leader. The connection is queued as

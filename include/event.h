@@ -11,8 +11,6 @@ struct slot;
 
 /* TERM, or with `quick` INT, QUIT and a second TERM. */
 void event_stop(struct book *b, bool quick);
-/* Ends the control process, if there is one. */
-void event_end_control(struct book *b);
 /* Some children may have ended. */
 void event_reap(struct book *b);
 /* The bell rang. */

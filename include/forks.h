@@ -12,10 +12,11 @@
 
 struct listeners;
 
-/* From now on; `*is_copy` is set in the process that was forked. Borrows `is_copy` until
- * forks_ignore. The main thread, while it is the only one. */
-void forks_follow(const struct listeners *listeners, bool *is_copy);
+/* From now on. The main thread, while it is the only one. */
+void forks_follow(const struct listeners *listeners);
 /* From now on this process forks only what is the server's own. */
 void forks_ignore(void);
+/* In such a process. */
+bool forks_is_copy(void);
 
 #endif

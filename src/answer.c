@@ -9,6 +9,7 @@
 #include "board.h"
 #include "client.h"
 #include "config.h"
+#include "forks.h"
 #include "garbage.h"
 #include "log.h"
 #include "pool.h"
@@ -81,7 +82,7 @@ static void end(struct turn *turn)
  * (sys.exit() raises): the connection, the loop and the locks are its parent's. */
 static void leave_if_copy(const struct turn *turn)
 {
-    if (!turn->conn->shared->is_copy)
+    if (!forks_is_copy())
         return;
     log_error(
         "%s %s: a process that the application forked came back from its request and is ended",

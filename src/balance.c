@@ -79,7 +79,7 @@ static void give_parked_to_free(struct balance *b)
         int slot = claim_free(b);
         if (slot < 0)
             return;
-        if (!give_to(b, c, slot)) { /* its inbox is full: it does not look */
+        if (!inbox_give(c, b->inboxes[slot].write_fd)) { /* its inbox is full: it does not look */
             atomic_fetch_add(&b->board->worker[slot].free_threads, 1);
             return;
         }

@@ -10,6 +10,7 @@
 #include "wedge.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FIRST_DELAY_MS   100 /* before the second retry; the first is at once */
@@ -61,6 +62,15 @@ void book_clear_mold(struct mold *mold)
     if (mold->order_fd >= 0)
         close(mold->order_fd);
     *mold = (struct mold){.state = MOLD_NONE, .order_fd = -1, .deadline_ms = BOOK_NEVER};
+}
+
+void book_end_control(struct book *b)
+{
+    if (b->control_pid == 0)
+        return;
+    kill(b->control_pid, SIGKILL); /* it takes no time to die */
+    waitpid(b->control_pid, NULL, 0);
+    b->control_pid = 0;
 }
 
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)

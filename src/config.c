@@ -127,15 +127,15 @@ NORETURN static void die_twice(const struct reader *r, const struct setting *s)
     if (s->kind == ORIGIN_INI)
         die(EXIT_CONFIG, "%s: %s is already set on line %u; keep one of them", place,
             s->option->name, first->line);
+    if (s->option != &options_table[OPTION_INDEX_app])
+        die(EXIT_CONFIG, "%s: --%s is given twice; keep one of them", place, s->option->name);
     bool is_answer = strcmp(s->value, "true") == 0 || strcmp(s->value, "false") == 0 ||
                      strcmp(first->value, "true") == 0 || strcmp(first->value, "false") == 0;
-    if (s->option == &options_table[OPTION_INDEX_app] && is_answer)
+    if (is_answer)
         die(EXIT_CONFIG,
             "%s: true and false are no applications; write --OPTION=false, in one word", place);
-    if (s->option == &options_table[OPTION_INDEX_app])
-        die(EXIT_CONFIG, "%s: two applications are given, \"%s\" and another; keep one of them",
-            place, config_names_quote(first->value));
-    die(EXIT_CONFIG, "%s: --%s is given twice; keep one of them", place, s->option->name);
+    die(EXIT_CONFIG, "%s: two applications are given, \"%s\" and another; keep one of them", place,
+        config_names_quote(first->value));
 }
 
 /* ---------------------------------------------------------------- the list of settings */

@@ -27,7 +27,7 @@ unsigned descriptors_for_clients(unsigned threads)
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur > UINT_MAX / 2)
         return UINT_MAX;
     unsigned limit = (unsigned)files.rlim_cur, open = count_open();
-    unsigned left = limit > open ? limit - open : 2;
+    unsigned left = limit > open ? limit - open : 1;
     unsigned reserved = limit / 8 + threads;
     reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved;
     reserved = reserved > RESERVED_MAX ? RESERVED_MAX : reserved;

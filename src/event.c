@@ -295,15 +295,6 @@ static void on_mold_exit(struct book *b, struct mold *mold, int status)
         fail_trial(b, "the mold died before a worker served");
 }
 
-void event_end_control(struct book *b)
-{
-    if (b->control_pid == 0)
-        return;
-    kill(b->control_pid, SIGKILL); /* it takes no time to die */
-    waitpid(b->control_pid, NULL, 0);
-    b->control_pid = 0;
-}
-
 static void on_control_exit(struct book *b, int status)
 {
     log_error("the control process (pid %d) died: %s", b->control_pid, status_text(status));

@@ -23,7 +23,7 @@ struct local_name {
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 };
 
-static bool *copy_flag;                /* NULL: forks are the server's own */
+static bool is_followed, is_copy;
 static struct local_name *local_names; /* the listening sockets' */
 static size_t name_count;
 static _Thread_local sigset_t mask_at_fork;
@@ -101,30 +101,35 @@ static void after_fork(void)
 static void after_fork_in_child(void)
 {
     static const int ends[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR2};
-    if (copy_flag) {
-        for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+    if (is_followed) {
+        for (size_t i = 0; i < ARRAY_LEN(ends); i++)
             signal(ends[i], SIG_DFL);
-        *copy_flag = true;
+        is_copy = true;
         let_go();
     }
     after_fork();
 }
 
-void forks_follow(const struct listeners *listeners, bool *is_copy)
+void forks_follow(const struct listeners *listeners)
 {
-    static bool follows;
+    static bool is_registered;
     local_names = xrealloc(local_names, listeners->count * sizeof(*local_names));
     name_count = 0;
     for (size_t i = 0; i < listeners->count; i++)
         if (read_local_name(listeners->items[i].fd, &local_names[name_count]))
             name_count++;
-    copy_flag = is_copy;
-    if (!follows && pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0)
+    is_followed = true;
+    if (!is_registered && pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0)
         die(EXIT_CRASH, "no memory for the handlers of forks");
-    follows = true;
+    is_registered = true;
 }
 
 void forks_ignore(void)
 {
-    copy_flag = NULL;
+    is_followed = false;
+}
+
+bool forks_is_copy(void)
+{
+    return is_copy;
 }

@@ -32,19 +32,20 @@ struct open_context {
     const char *bind; /* what is being opened, as the user wrote it */
     unsigned backlog;
     mode_t unix_mode;
-    bool may_pass; /* what refuses it: trying again later may help, so it is no wrong setting */
 };
 
-/* Somebody still has the address, or the interface is not up yet. */
-static bool may_pass(int error)
+/* Where somebody still has the address, or the interface is not up yet, no setting is wrong: trying
+ * again later may help. */
+static enum exit_status status_of(int error)
 {
-    return error == EADDRINUSE || error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE ||
-           error == ENOBUFS || error == ENOMEM;
+    bool may_pass = error == EADDRINUSE || error == EADDRNOTAVAIL || error == EMFILE ||
+                    error == ENFILE || error == ENOBUFS || error == ENOMEM;
+    return may_pass ? EXIT_CRASH : EXIT_CONFIG;
 }
 
 /* Ends the program, with nothing left on disk of what was opened before. */
-static NORETURN PRINTF_LIKE(2, 3) void refuse(const struct open_context *context,
-                                              const char *format, ...)
+static NORETURN PRINTF_LIKE(3, 4) void refuse_with(const struct open_context *context,
+                                                   enum exit_status status, const char *format, ...)
 {
     char *sentence;
     va_list args;
@@ -52,8 +53,14 @@ static NORETURN PRINTF_LIKE(2, 3) void refuse(const struct open_context *context
     int length = vasprintf(&sentence, format, args);
     va_end(args);
     listen_close(context->all, true);
-    die(context->may_pass ? EXIT_CRASH : EXIT_CONFIG, "%s: %s", context->option,
-        length < 0 ? context->bind : sentence);
+    die(status, "%s: %s", context->option, length < 0 ? context->bind : sentence);
+}
+#define refuse(context, ...) refuse_with(context, EXIT_CONFIG, __VA_ARGS__)
+
+static NORETURN void refuse_address(const struct open_context *context, int error)
+{
+    refuse_with(context, status_of(error), "cannot listen on %s: %s", context->bind,
+                strerror(error));
 }
 
 static struct listener *add(struct open_context *context, int fd, int family)
@@ -72,7 +79,7 @@ static struct listener *add(struct open_context *context, int fd, int family)
 static void start(const struct open_context *context, int fd)
 {
     if (listen(fd, (int)context->backlog) != 0)
-        refuse(context, "cannot listen on %s: %s", context->bind, strerror(errno));
+        refuse_address(context, errno);
 }
 
 /* Address and port of a TCP socket in numbers: port 0 has become a real one. */
@@ -142,14 +149,11 @@ static void open_addresses(struct open_context *context, const struct addrinfo *
         int error = try_tcp(context, a);
         if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT)
             missing = error;
-        else if (error) {
-            context->may_pass = may_pass(error);
-            refuse(context, "cannot listen on %s: %s", context->bind, strerror(error));
-        }
+        else if (error)
+            refuse_address(context, error);
     }
-    context->may_pass = may_pass(missing);
     if (context->all->count == before)
-        refuse(context, "cannot listen on %s: %s", context->bind, strerror(missing));
+        refuse_address(context, missing);
 }
 
 static bool is_port(const char *text)
@@ -204,7 +208,7 @@ static void open_tcp(struct open_context *context)
 /* ---- unix:path ---- */
 
 /* Removes what a server that is gone has left. Whoever accepts, or has a full queue, is alive. */
-static void remove_stale(struct open_context *context, const struct sockaddr_un *address)
+static void remove_stale(const struct open_context *context, const struct sockaddr_un *address)
 {
     struct stat file;
     if (lstat(address->sun_path, &file) != 0) {
@@ -219,9 +223,8 @@ static void remove_stale(struct open_context *context, const struct sockaddr_un 
         refuse(context, "no unix socket: %s", strerror(errno));
     int error = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
     close(fd);
-    context->may_pass = error == 0 || error == EAGAIN;
-    if (context->may_pass)
-        refuse(context, "unix:%s is in use by another server", address->sun_path);
+    if (error == 0 || error == EAGAIN)
+        refuse_with(context, EXIT_CRASH, "unix:%s is in use by another server", address->sun_path);
     if (error != ECONNREFUSED)
         refuse(context, "unix:%s: %s", address->sun_path, strerror(error));
     if (unlink(address->sun_path) != 0)

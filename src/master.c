@@ -546,7 +546,7 @@ static void master_init(struct book *b, const struct config *c)
 
 static void close_control(struct book *b)
 {
-    event_end_control(b); /* it answers to the last */
+    book_end_control(b); /* it answers to the last */
     listen_close(&b->control.http, true);
     listen_close(&b->control.stats, true);
 }

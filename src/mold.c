@@ -50,9 +50,8 @@ static bool claim_slot(struct board_worker *slot, int32_t pid)
  * log. */
 static int ready_application(const struct config *config, const struct listeners *listeners)
 {
-    static bool is_copy; /* nobody asks: such a process does not come back here */
     python_start(config);
-    forks_follow(listeners, &is_copy);
+    forks_follow(listeners);
     struct _object *application = python_load(config);
     if (!application || wsgi_init(config, listeners, application) < 0)
         return -1;

@@ -112,7 +112,7 @@ void upgrade_hear(struct book *b)
     listen_set_shared(&b->control.http, true);
     listen_set_shared(&b->control.stats, true);
     pidfile_close(&b->pidfile, true);
-    event_end_control(b);
+    book_end_control(b);
     event_stop(b, false);
 }
 

@@ -20,10 +20,9 @@
 #include <unistd.h>
 
 /* Stays what the mold found, in the workers it forks. */
-static bool default_is_usable = true;
-/* The second where the first is sent on, as SECURE_SSL_REDIRECT does. */
-static const char *const candidates[] = {"/", "/ | X-Forwarded-Proto: https"};
-static unsigned candidate;
+static const char *default_path = "/"; /* NULL: it would do harm */
+/* In its place where it is sent on, as SECURE_SSL_REDIRECT does. */
+static const char secure_path[] = "/ | X-Forwarded-Proto: https";
 
 static const struct http_limits limits = {
     .request_line_bytes = 65536,
@@ -156,7 +155,7 @@ static struct paths paths_of(const struct config *config)
     if (config->prewarm.count > 0)
         return (struct paths){(const char *const *)config->prewarm.items, config->prewarm.count,
                               false};
-    return (struct paths){&candidates[candidate], default_is_usable ? 1 : 0, true};
+    return (struct paths){&default_path, default_path ? 1 : 0, true};
 }
 
 /* What the first answer of a configured path says to the user. */
@@ -202,11 +201,11 @@ enum trial {
 
 /* One request in a process of its own, which is then thrown away: what it opened is gone with it.
  */
-static NORETURN void run_trial(struct warmer *w)
+static NORETURN void run_trial(struct warmer *w, const char *path)
 {
     char left[512];
     python_after_fork_child();
-    unsigned status = request(w, candidates[candidate]);
+    unsigned status = request(w, path);
     if (status == 0 || status >= 500)
         _exit(TRIAL_ANSWERS_ERROR);
     if (python_warmup_left(left, sizeof(left)))
@@ -214,13 +213,13 @@ static NORETURN void run_trial(struct warmer *w)
     _exit(status >= 300 && status < 400 ? TRIAL_SENT_ON : TRIAL_USABLE);
 }
 
-static enum trial try_default(struct warmer *w)
+static enum trial try_path(struct warmer *w, const char *path)
 {
     int status = 0;
     python_before_fork();
     pid_t pid = fork();
     if (pid == 0)
-        run_trial(w);
+        run_trial(w, path);
     python_after_fork_parent();
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
@@ -228,7 +227,7 @@ static enum trial try_default(struct warmer *w)
 }
 
 /* Nobody asked for it, so it must do no harm. */
-static bool may_use_default(struct warmer *w)
+static void choose_default(struct warmer *w)
 {
     static const char *const why_not[] = {
         [TRIAL_USABLE] = NULL,
@@ -238,16 +237,14 @@ static bool may_use_default(struct warmer *w)
             "leaves a connection open that workers would share (close it with @myserver.prefork)",
         [TRIAL_DIED] = "ends the process",
     };
-    enum trial trial = try_default(w);
-    if (trial == TRIAL_SENT_ON) {
-        candidate = 1;
-        if (try_default(w) != TRIAL_USABLE)
-            candidate = 0;
-    }
+    enum trial trial = try_path(w, default_path);
+    if (trial == TRIAL_SENT_ON && try_path(w, secure_path) == TRIAL_USABLE)
+        default_path = secure_path;
     const char *reason = why_not[trial < ARRAY_LEN(why_not) ? trial : TRIAL_DIED];
-    log_info("no prewarm is configured: \"%s\" %s%s", candidates[candidate],
+    log_info("no prewarm is configured: \"%s\" %s%s", default_path,
              reason ? reason : "is used to warm up", reason ? ", so it is not used" : "");
-    return !reason;
+    if (reason)
+        default_path = NULL;
 }
 
 enum warm_result warm_mold(const struct config *config)
@@ -259,7 +256,7 @@ enum warm_result warm_mold(const struct config *config)
     uint64_t start_ms = now_ms();
     python_begin_warmup();
     if (config->prewarm.count == 0 && config->prewarm_rounds > 0)
-        default_is_usable = may_use_default(&w);
+        choose_default(&w);
     enum warm_result result = run_rounds(&w, config);
     struct paths paths = paths_of(config);
     if (result == WARM_OK && paths.count > 0 && config->prewarm_rounds > 0)

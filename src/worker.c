@@ -487,7 +487,7 @@ static void watch(void)
     ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
     ev_io_start(loop, &worker.lifeline);
     watch_listeners();
-    forks_follow(worker.seed->listeners, &worker.shared.is_copy);
+    forks_follow(worker.seed->listeners);
 }
 
 static struct access_format *compile_access_format(const struct config *config)

@@ -154,7 +154,7 @@ static bool is_plain_file(PyObject *file)
     Py_XDECREF(types);
     Py_XDECREF(io);
     PyErr_Clear();
-    return is_plain;
+    return is_plain && reads_plainly(file);
 }
 
 bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes)
@@ -164,8 +164,8 @@ bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes
     PyObject *file = ((struct wrapper *)result)->file;
     struct stat st;
     long long theirs = file ? ask_number(file, "fileno") : -1;
-    if (theirs < 0 || !is_plain_file(file) || !reads_plainly(file) || !flush(file) ||
-        fstat((int)theirs, &st) < 0 || !S_ISREG(st.st_mode))
+    if (theirs < 0 || !is_plain_file(file) || !flush(file) || fstat((int)theirs, &st) < 0 ||
+        !S_ISREG(st.st_mode))
         return false;
     long long position = ask_number(file, "tell");
     if (position < 0 || position >= st.st_size) /* those of /proc have no size and yet bytes */

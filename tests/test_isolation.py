@@ -10,7 +10,8 @@ import resource
 import signal
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -89,17 +90,30 @@ def test_every_descriptor_is_closed_on_exec(server: Start) -> None:
                 assert fd <= 2 or flags & os.O_CLOEXEC, (process.name, fd, target)
 
 
+@contextmanager
+def outliving(s: Server, child: int) -> Iterator[None]:
+    """Then stop the server: its address is free, though the process lives. It is not a child of
+    ours: os.kill sees whether it is there."""
+    try:
+        yield
+        assert s.stop() == 0
+        assert not can_connect(s.address)
+        os.kill(child, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        wait_for(lambda: not s.relatives(), 10, "the forked process to leave")
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix:app.sock"], ids=["tcp", "unix"])
 def test_a_forked_process_lets_go_of_sockets(server: Start, bind: str, threads: int) -> None:
-    """While it lives, answers end, connections are closed, and after the server the port is free.
-    It is not a child of ours: os.kill sees whether it is there."""
+    """While it lives, answers end and connections are closed."""
     s = server("isolation", threads=threads, binds=[bind], keep_alive="1s")
     with Wire(s) as idle:
         assert idle.ask("/").text == "hello"
         with Wire(s) as wire:
             child = int(wire.ask("/fork").text)
-        try:
+        with outliving(s, child):
             for line in ("Connection: close", "Connection: keep-alive"):
                 with Wire(s) as wire:
                     assert wire.ask("/", line).text == "hello"
@@ -112,28 +126,14 @@ def test_a_forked_process_lets_go_of_sockets(server: Start, bind: str, threads: 
                 finally:
                     os.kill(other, signal.SIGKILL)
             assert idle.is_closed()
-            assert s.stop() == 0
-            assert not can_connect(s.address)
-            os.kill(child, 0)
-        finally:
-            os.kill(child, signal.SIGKILL)
-            wait_for(lambda: not s.relatives(), 10, "the forked process to leave")
 
 
 def test_a_process_forked_at_import_lets_go_of_sockets(server: Start) -> None:
-    """After the server the port is free, while it lives."""
     s = server("isolation", env={"FORK_AT_IMPORT": "1"})
     said = s.log_contains(r"forked at import: (\d+)")
     assert said
-    child = int(said[1])
-    try:
+    with outliving(s, int(said[1])):
         assert s.get("/").text == "hello"
-        assert s.stop() == 0
-        assert not can_connect(s.address)
-        os.kill(child, 0)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        wait_for(lambda: not s.relatives(), 10, "the forked process to leave")
 
 
 # ---- files

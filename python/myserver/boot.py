@@ -12,8 +12,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from inspect import iscoroutinefunction
 from types import FrameType, ModuleType, TracebackType
+
+
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 
 class LoadError(Exception):
@@ -74,13 +76,19 @@ def load(app: str) -> Callable:
         found = getattr(found, part)
     if not callable(found):
         raise LoadError(f"{target}:{name} is a {type(found).__name__}, and cannot be called")
-    if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
+    if _is_coroutine_function(found) or _is_coroutine_function(type(found).__call__):
         raise LoadError(
             f"{target}:{name} is an ASGI application: name the WSGI one, such as mysite.wsgi"
         )
     gc.freeze()  # the warm-up collects its own litter, without looking at what was loaded
     gc.enable()
     return found
+
+
+def _is_coroutine_function(function: object) -> bool:
+    """As inspect has it, which costs a megabyte to import."""
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(getattr(code, "co_flags", 0) & _CO_COROUTINE)
 
 
 def _hint(module: ModuleType) -> str:
