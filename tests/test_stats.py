@@ -195,6 +195,17 @@ def test_counters_survive_recycling(server: Start) -> None:
             assert after[key] >= count, key
 
 
+def test_the_start_stays_where_it_is(server: Start) -> None:
+    """Over a second: however the fractions of clock and age lie, it does not seem a restart."""
+    s = server(**OPTIONS)
+    seen = set()
+    begun = time.time()
+    while time.time() < begun + 1.1:
+        seen.add(value(samples(s), "start_time_seconds"))
+    (started,) = seen
+    assert begun - 20 * SLOWNESS < started <= begun
+
+
 def test_ends_by_scaling(server: Start) -> None:
     """Fewer workers on request is no crash."""
     s = server(workers=2, **OPTIONS)

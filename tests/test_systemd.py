@@ -16,6 +16,7 @@ import pytest
 
 from harness import BINARY, ROOT, SLOWNESS, Server, wait_for
 from test_master import begin_slow, versioned, write_app
+from wire import Wire, let
 from test_upgrade import end, upgrade
 
 Start = Callable[..., Server]
@@ -94,6 +95,44 @@ def test_reload(server: Start, manager: Manager) -> None:
     manager.wait_for("READY=1")
     assert s.get("/").text == "second"
     assert "reloaded: all workers" in s.log
+
+
+HELD = """\
+from told import event, wait_until_let
+{before}
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/held":
+        event("held.")
+        wait_until_let("go")
+    start_response("200 OK", [])
+    return [b"{text}"]
+"""
+
+
+def test_ready_after_the_last_of_two_reloads(server: Start, manager: Manager) -> None:
+    """Not when the workers of the first have drained, while the second loads."""
+    s = server("versioned", start=False, env={"NOTIFY_SOCKET": manager.name})
+    (s.dir / "versioned.py").write_text(HELD.format(before="", text="one"))
+    s.start()
+    manager.wait_for("READY=1")
+    with Wire(s, 60) as wire:
+        wire.request("GET", "/held")
+        assert s.log_contains("event: held")
+        s.signal(signal.SIGHUP)
+        manager.wait_for("RELOADING=1")
+        assert s.log_contains("reload: generation 2 serves")
+        before = 'event("loading."); wait_until_let("load")'
+        (s.dir / "versioned.py").write_text(HELD.format(before=before, text="last"))
+        s.signal(signal.SIGHUP)
+        manager.wait_for("RELOADING=1")
+        assert s.log_contains("event: loading")
+        let(s, "go")
+        assert wire.answer().text == "one"
+    assert s.log_contains("reloaded: all workers are of generation 2")
+    assert "READY=1" not in manager.listen()
+    let(s, "load")
+    manager.wait_for("READY=1")
+    assert s.get("/").text == "last"
 
 
 @pytest.mark.parametrize("code", ["1 / 0", "import os; os._exit(1)"])

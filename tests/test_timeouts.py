@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from control_client import OPTIONS, ask
 from harness import FLAVOUR, SLOWNESS, Response, Server, read_all, wait_for
 from wire import Wire
 
@@ -334,11 +335,12 @@ def test_stopped_worker_is_replaced(server: Start) -> None:
 
 def test_stopped_idle_worker_is_replaced(server: Start) -> None:
     """Also one without requests: connections may wait in it."""
-    s = stuck(server, workers=1)
+    s = stuck(server, workers=1, **OPTIONS)
     (pid,) = s.workers()
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: s.workers() and pid not in s.workers(), 15, "another worker")
     assert s.get("/").status == 200
+    assert 'myserver_worker_ends_total{reason="stuck"} 1\n' in ask(s, "/metrics").text
 
 
 def test_worker_whose_loop_hangs_is_replaced(server: Start) -> None:

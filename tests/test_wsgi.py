@@ -162,6 +162,13 @@ def test_script_name(server: Start) -> None:
         assert ask(s, other).status == 404, other
 
 
+def test_script_name_of_other_letters(server: Start) -> None:
+    """Bytes as Latin-1, as all of the environ (PEP 3333)."""
+    s = server("cases", script_name="/é")
+    seen = ask(s, "/%C3%A9/environ").json()
+    assert seen["SCRIPT_NAME"][1].encode("latin-1").decode() == "/é"
+
+
 def test_errors_stream(site: Server) -> None:
     """wsgi.errors takes any text."""
     assert ask(site, "/errors").text == "ok"

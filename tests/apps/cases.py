@@ -674,11 +674,10 @@ class Deciphering:
 def patched(content: bytes) -> Any:
     """A file of which a part was written last, and lies in its buffer still."""
     file = tempfile.TemporaryFile()
-    file.write(b"?" * len(content))
+    file.write(content[:5] + b"?????" + content[10:])
     file.seek(0)
     file.read(5)
-    file.seek(0)
-    file.write(content)
+    file.write(content[5:10])
     file.seek(0)
     return file
 
