@@ -2,9 +2,9 @@
  * or from a worker.
  *
  * Such a process is a copy in the midst of other work, and none of the server's: signals end it as
- * they end any other, and it lets go of the listening sockets and of all clients, whose answers
- * would end, and whose port be free, only when it does. What it executes (exec) has none of them
- * anyway. */
+ * they end any other, its title says what it is, and it lets go of the listening sockets and of all
+ * clients, whose answers would end, and whose port be free, only when it does. What it executes
+ * (exec) has none of them anyway. */
 #ifndef MYSERVER_FORKS_H
 #define MYSERVER_FORKS_H
 

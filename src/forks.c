@@ -5,6 +5,7 @@
 #include "forks.h"
 #include "base.h"
 #include "listen.h"
+#include "process.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -105,6 +106,7 @@ static void after_fork_in_child(void)
         for (size_t i = 0; i < ARRAY_LEN(ends); i++)
             signal(ends[i], SIG_DFL);
         is_copy = true;
+        process_set_title("myserver: forked by the application");
         let_go();
     }
     after_fork();
