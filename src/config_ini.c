@@ -27,10 +27,11 @@ struct parse {
     char *long_value; /* of the line, where it is too long for inih; owned */
 };
 
-/* inih tells nobody about a section without keys, and cuts long names. */
-static void check_section(const struct parse *parse, const char *text)
+/* inih tells nobody about a section without keys, and cuts long names. A comment behind it is cut
+ * off. */
+static void check_section(const struct parse *parse, char *text)
 {
-    const char *rest = text + strlen(CONFIG_INI_SECTION);
+    char *rest = text + strlen(CONFIG_INI_SECTION);
 
     if (strncmp(text, CONFIG_INI_SECTION, strlen(CONFIG_INI_SECTION)) != 0)
         die(EXIT_CONFIG,
@@ -40,6 +41,7 @@ static void check_section(const struct parse *parse, const char *text)
     if (*rest != '\0' && *rest != ';' && *rest != '#')
         die(EXIT_CONFIG, "%s:%u: nothing may stand behind " CONFIG_INI_SECTION " on its line",
             parse->path, parse->number);
+    *rest = '\0';
 }
 
 /* The line without what surrounds it. Blanks in front go too, because to inih they make a
