@@ -115,6 +115,7 @@ struct board {
     uint64_t started_s;           /* Unix time */
     _Atomic uint32_t log_opening; /* master: how often the log files were reopened */
     _Atomic int32_t master_pid;
+    _Atomic bool upgraded;  /* master: another one serves in its place; before `stopping` */
     _Atomic bool stopping;  /* master: the whole server stops, no worker will go on serving */
     _Atomic bool last_call; /* master: with it, nobody else answers who waits in the kernel */
     _Atomic uint64_t ends[BOARD_END_COUNT]; /* master: workers */

@@ -148,6 +148,8 @@ void book_count_failure(struct delay *d);
 
 /* Ends the control process, if there is one, and waits for that. */
 void book_end_control(struct book *b);
+/* board->upgraded is set: it answers those whom it has taken, and leaves on its own. */
+void book_release_control(struct book *b);
 /* Sends the signal, notes that the mold was told to leave and when it is late. No mold: nothing.
  * One that is still a worker is forgotten. */
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms);

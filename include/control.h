@@ -7,6 +7,7 @@
 #include "base.h"
 #include "listen.h"
 
+#include <signal.h>
 #include <stdbool.h>
 
 struct board;
@@ -17,6 +18,9 @@ struct control_sockets {
     struct listeners http;  /* `control`: HTTP */
     struct listeners stats; /* `stats`: connect and read */
 };
+
+/* It looks at the board again. */
+#define CONTROL_WAKE_SIGNAL SIGUSR2
 
 struct control_seed {
     const struct config *config;
@@ -35,7 +39,8 @@ static inline bool control_is_wanted(const struct control_sockets *sockets)
     return sockets->http.count + sockets->stats.count > 0;
 }
 /* In a process just forked from the master, which has closed what is the master's only; never
- * returns. Ends with the master, not by a signal that reaches the whole group. */
+ * returns. Ends with the master, not by a signal that reaches the whole group; after an upgrade
+ * when those are answered whom it has taken. */
 NORETURN void control_main(const struct control_seed *seed);
 
 #endif

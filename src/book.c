@@ -73,6 +73,13 @@ void book_end_control(struct book *b)
     b->control_pid = 0;
 }
 
+void book_release_control(struct book *b)
+{
+    if (b->control_pid > 0)
+        kill(b->control_pid, CONTROL_WAKE_SIGNAL);
+    b->control_pid = 0;
+}
+
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)
 {
     if (mold->state == MOLD_NONE)

@@ -56,6 +56,7 @@ static struct {
     pid_t *usage_pids;   /* [board->workers]; whose it was; 0: nobody's */
     uint64_t usage_ms;   /* when it was read */
     struct http_limits limits;
+    sigset_t waiting; /* the mask while nothing is done */
     struct client clients[CLIENTS_MAX];
 } control;
 
@@ -157,7 +158,8 @@ static void write_document(void (*write)(const struct stats_facts *facts, struct
 static void write_health(bool live, struct buf *body, unsigned *status)
 {
     const struct board *board = control.seed->board;
-    if (live || stats_is_ready(board)) {
+    /* In this order: once it stops, it is known why. */
+    if (live || stats_is_ready(board) || atomic_load(&board->upgraded)) {
         buf_append_str(body, live ? "alive\n" : "ready\n");
         return;
     }
@@ -332,6 +334,14 @@ static struct client *find_free(void)
     return NULL;
 }
 
+static bool is_alone(void)
+{
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+        if (control.clients[i].state != CLIENT_FREE)
+            return false;
+    return true;
+}
+
 /* The mode of a unix socket may have been changed since, or its directory shared. */
 static bool may_ask(const struct listener *listener, int fd)
 {
@@ -374,12 +384,11 @@ static void accept_client(const struct listener *listener, bool speaks_http)
 
 /* ---- the loop ---- */
 
-static size_t watch_listeners(struct pollfd *fds, const struct listeners *listeners)
+static void watch_listeners(struct pollfd *fds, const struct listeners *listeners, bool leaving)
 {
-    bool full = find_free() == NULL;
+    bool accepts = !leaving && find_free() != NULL;
     for (size_t i = 0; i < listeners->count; i++)
-        fds[i] = (struct pollfd){.fd = full ? -1 : listeners->items[i].fd, .events = POLLIN};
-    return listeners->count;
+        fds[i] = (struct pollfd){.fd = accepts ? listeners->items[i].fd : -1, .events = POLLIN};
 }
 
 static void accept_clients(const struct pollfd *fds, const struct listeners *listeners,
@@ -407,17 +416,27 @@ static int watch_clients(struct pollfd *fds)
     return next == UINT64_MAX ? -1 : (int)(next - now);
 }
 
+/* poll(2), which CONTROL_WAKE_SIGNAL ends; it is blocked at all other times. */
+static int wait_for_events(struct pollfd *fds, size_t count, int wait_ms)
+{
+    struct timespec t = {.tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L};
+    return ppoll(fds, count, wait_ms < 0 ? NULL : &t, &control.waiting);
+}
+
 static void serve(void)
 {
     const struct control_sockets *sockets = control.seed->sockets;
     size_t http = 1, stats = http + sockets->http.count, clients = stats + sockets->stats.count;
     struct pollfd *fds = xcalloc(clients + CLIENTS_MAX, sizeof *fds);
-    fds[0] = (struct pollfd){.fd = control.seed->lifeline_fd, .events = POLLIN};
     for (;;) {
+        bool leaving = atomic_load(&control.seed->board->upgraded);
         int wait_ms = watch_clients(fds + clients);
-        watch_listeners(fds + http, &sockets->http);
-        watch_listeners(fds + stats, &sockets->stats);
-        if (poll(fds, clients + CLIENTS_MAX, wait_ms) < 0)
+        if (leaving && is_alone())
+            _exit(EXIT_OK);
+        fds[0] = (struct pollfd){.fd = leaving ? -1 : control.seed->lifeline_fd, .events = POLLIN};
+        watch_listeners(fds + http, &sockets->http, leaving);
+        watch_listeners(fds + stats, &sockets->stats, leaving);
+        if (wait_for_events(fds, clients + CLIENTS_MAX, wait_ms) < 0)
             continue;
         if (fds[0].revents)
             _exit(EXIT_OK); /* the master is gone */
@@ -444,13 +463,24 @@ static void note_listeners(struct listeners *listeners)
     listen_close(listeners, false);
 }
 
+static void on_wake(int number)
+{
+    (void)number;
+}
+
 /* Whoever ends the whole group ends the master, and that one us: last of all. */
 static void ignore_signals(void)
 {
-    static const int ignored[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE};
+    static const int ignored[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE};
+    signal(CONTROL_WAKE_SIGNAL, on_wake); /* first: it may be waiting already */
     process_restore_signals();
     for (unsigned i = 0; i < ARRAY_LEN(ignored); i++)
         signal(ignored[i], SIG_IGN);
+    sigset_t wake;
+    sigemptyset(&wake);
+    sigaddset(&wake, CONTROL_WAKE_SIGNAL);
+    sigprocmask(SIG_BLOCK, &wake, &control.waiting);
+    sigdelset(&control.waiting, CONTROL_WAKE_SIGNAL);
 }
 
 void control_main(const struct control_seed *seed)

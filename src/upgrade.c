@@ -112,7 +112,8 @@ void upgrade_hear(struct book *b)
     listen_set_shared(&b->control.http, true);
     listen_set_shared(&b->control.stats, true);
     pidfile_close(&b->pidfile, true);
-    book_end_control(b);
+    atomic_store(&b->board->upgraded, true);
+    book_release_control(b);
     event_stop(b, false);
 }
 

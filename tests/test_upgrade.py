@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from control_client import OPTIONS, ask
-from harness import BINARY, FLAVOUR, Server, StartFailed, wait_for
+from control_client import OPTIONS, ask, connect
+from harness import BINARY, FLAVOUR, Server, StartFailed, read_all, wait_for
 from test_master import begin_slow, load, versioned, write_app
 
 Start = Callable[..., Server]
@@ -21,6 +21,11 @@ Start = Callable[..., Server]
 def master_pids(s: Server) -> list[int]:
     """All masters of the server's process group."""
     return sorted(p.pid for p in s.relatives() if p.name == "myserver:master")
+
+
+def control_pids(s: Server) -> list[int]:
+    """All control processes of the server's process group."""
+    return sorted(p.pid for p in s.relatives() if p.name.startswith("myserver:contro"))
 
 
 def upgrade(s: Server, master: int | None = None) -> int:
@@ -97,6 +102,21 @@ def test_health_during_an_upgrade(server: Start) -> None:
     (new,) = master_pids(s)
     said.append(ask(s, "/readyz").status)
     assert set(said) == {200} and len(said) > 10
+    end(s, new)
+
+
+def test_whoever_asks_the_old_one(server: Start) -> None:
+    """Its control process answers those whom it has taken, and is gone then."""
+    s = versioned(server, "one", workers=1, **OPTIONS)
+    (old,) = control_pids(s)
+    with connect(s) as late:
+        assert ask(s, "/readyz").status == 200  # so the one before is taken as well
+        new = upgrade(s)
+        wait_for(lambda: set(control_pids(s)) > {old})
+        late.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert read_all(late).startswith(b"HTTP/1.1 200 ")
+    wait_for(lambda: old not in control_pids(s))
+    assert ask(s, "/readyz").status == 200
     end(s, new)
 
 
