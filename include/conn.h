@@ -136,7 +136,11 @@ void conn_give_back(struct conn *c, enum conn_next next);
 void conn_resume(struct conn *c);
 /* No thread is free: stop watching an idle connection with bytes waiting. Leader. */
 void conn_park(struct conn *c);
-/* A thread is free again: all parked ones are readable. Leader. */
+/* Watches it again, if it is not. Leader. */
+void conn_watch(struct conn *c);
+/* A thread is free again: all parked ones are readable. They are not watched before they are read:
+ * the next moment may park them again, and twice two dozen system calls for each request are not
+ * nothing. Leader. */
 void conn_unpark_all(struct conn_shared *shared);
 /* Closes what has passed its deadline, sheds what a drain no longer waits for. Leader. */
 void conn_expire_all(struct conn_shared *shared, uint64_t now);

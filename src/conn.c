@@ -52,11 +52,23 @@ void conn_set_state(struct conn *c, enum conn_state state)
         TAILQ_INSERT_TAIL(list_of(c), c, all);
 }
 
+static bool waits_longer(const struct conn *c, const struct conn *other)
+{
+    return c->parked_ns && (!other->parked_ns || c->parked_ns < other->parked_ns);
+}
+
+/* Behind those that wait as long or longer: one that another worker has given comes in between. */
 static void enqueue(struct conn *c, struct conn_queue *queue)
 {
     assert(!c->queue);
     c->queue = queue;
-    TAILQ_INSERT_TAIL(queue, c, link);
+    struct conn *before = TAILQ_LAST(queue, conn_queue);
+    while (before && waits_longer(c, before))
+        before = TAILQ_PREV(before, conn_queue, link);
+    if (before)
+        TAILQ_INSERT_AFTER(queue, before, c, link);
+    else
+        TAILQ_INSERT_HEAD(queue, c, link);
     c->shared->waiting++;
 }
 
@@ -75,13 +87,20 @@ void conn_unwatch(struct conn *c)
     c->unwatched = true;
 }
 
-/* Watches again, and looks at once: what came meanwhile was not reported. */
-static void rewatch(struct conn *c)
+void conn_watch(struct conn *c)
 {
     if (!c->unwatched)
         return;
     c->unwatched = false;
     ev_io_start(c->shared->loop, &c->reader);
+}
+
+/* Watches again, and looks at once: what came meanwhile was not reported. */
+static void rewatch(struct conn *c)
+{
+    if (!c->unwatched)
+        return;
+    conn_watch(c);
     if (!c->queue)
         enqueue(c, &c->shared->readable);
 }
@@ -131,11 +150,12 @@ void conn_set_peer(struct conn *c, const struct sockaddr *peer)
         c->origin.peer[0] = '\0';
 }
 
-static struct conn *conn_new(struct conn_shared *shared, int fd)
+static struct conn *conn_new(struct conn_shared *shared, int fd, uint64_t parked_ns)
 {
     struct conn *c = xcalloc(1, sizeof(*c));
     c->shared = shared;
     c->fd = fd;
+    c->parked_ns = parked_ns;
     c->state = CONN_IDLE;
     c->deadline_ms = conn_deadline(shared->config->header_timeout_ms);
     ev_io_init(&c->reader, on_readable, fd, EV_READ);
@@ -151,7 +171,7 @@ static struct conn *conn_new(struct conn_shared *shared, int fd)
 
 void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer)
 {
-    struct conn *c = conn_new(shared, fd);
+    struct conn *c = conn_new(shared, fd, 0);
     c->origin.listener = listener;
     conn_set_peer(c, peer);
     c->origin.proxy_due = c->origin.peer_trusted && shared->config->proxy_protocol != 0;
@@ -162,9 +182,8 @@ void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *or
 {
     if (!conn_make_room(shared))
         log_debug("more than %u connections, one was given by another worker", shared->limit);
-    struct conn *c = conn_new(shared, fd);
+    struct conn *c = conn_new(shared, fd, parked_ns);
     c->origin = *origin;
-    c->parked_ns = parked_ns;
     /* Its client counts on the time that idle connections have. */
     if (!origin->proxy_due && shared->config->keep_alive_ms > shared->config->header_timeout_ms)
         c->deadline_ms = conn_deadline(shared->config->keep_alive_ms);
@@ -392,9 +411,9 @@ void conn_park(struct conn *c)
     conn_dequeue(c);
     if (!c->unwatched)
         conn_unwatch(c);
-    enqueue(c, &c->shared->parked);
     if (!c->parked_ns)
         c->parked_ns = now_ns();
+    enqueue(c, &c->shared->parked);
 }
 
 void conn_unpark_all(struct conn_shared *shared)
@@ -402,7 +421,7 @@ void conn_unpark_all(struct conn_shared *shared)
     struct conn *c;
     while ((c = TAILQ_FIRST(&shared->parked))) {
         conn_dequeue(c);
-        rewatch(c);
+        enqueue(c, &shared->readable);
     }
 }
 

@@ -114,7 +114,8 @@ static enum conn_step start_request(struct conn *c)
     }
     conn_set_state(c, CONN_RUNNING);
     c->deadline_ms = UINT64_MAX;
-    atomic_store_explicit(&c->owner, CONN_THREAD, memory_order_release);
+    int owner = c->unwatched ? CONN_NOTED : CONN_THREAD; /* unwatched, since it was parked */
+    atomic_store_explicit(&c->owner, owner, memory_order_release);
     return CONN_RUNS;
 }
 
@@ -144,6 +145,7 @@ static void pace_body(struct conn *c)
 static void await_more(struct conn *c)
 {
     struct exchange *e = c->exchange;
+    conn_watch(c);
     if (http_is_idle(&e->http) && e->http.in.len == 0) {
         exchange_put(c);
         conn_set_state(c, CONN_IDLE);
