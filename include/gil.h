@@ -4,8 +4,12 @@
 
 #include "base.h"
 
+#include <stdbool.h>
+
 /* What the calling thread has waited for the GIL in its life, in nanoseconds. Exact; 0 for ever
  * under ThreadSanitizer and where libpython is linked statically. */
 uint64_t gil_waited_ns(void);
+/* A thread waits for it now. Never, where the above is 0. */
+bool gil_is_wanted(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* What one thread has measured of itself. Zeroed, then policy_begin on that thread. */
 struct policy_meter {
@@ -18,6 +19,7 @@ struct policy_meter {
 
 /* What a worker has learned. Under the pool's lock. */
 struct policy {
+    unsigned samples;       /* that weigh in the following three */
     unsigned wait_permille; /* share of their time that requests wait, smoothed */
     uint64_t cpu_ns;        /* what a request computes, smoothed */
     uint64_t run_ns;        /* how long a request runs, smoothed */
@@ -39,9 +41,13 @@ MUST_CHECK bool policy_measure(struct policy_meter *meter, uint64_t run_ns,
 void policy_learn(struct policy *policy, const struct policy_sample *sample);
 /* Requests wait for more than half of their time: hand the loop on at once. */
 bool policy_hands_on(const struct policy *policy);
-/* No thread is free, and the running requests wait for long enough that the standby may look after
- * clients at once: its two hand-offs are nothing beside them. */
-bool policy_calls_standby(const struct policy *policy);
+/* The thread waits for something, and nobody for the interpreter: one more request would not hold
+ * it up. What is so at this moment, not what is usual; costs some 5 us. */
+bool policy_sees_waiting(pid_t tid);
+/* No thread is free: the standby looks after the clients when nobody has led for so long. Soon,
+ * where requests wait for long: its two hand-offs are nothing beside them. But not at once, because
+ * a short one among them is done before. */
+uint64_t policy_standby_ns(const struct policy *policy);
 /* After how long the next request comes to its turn, while `running` are running. */
 uint64_t policy_service_ns(const struct policy *policy, unsigned running);
 /* A request that has run for `ran_ns` so far may still be an ordinary one. */

@@ -8,8 +8,15 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 static _Thread_local uint64_t waited_ns;
+static _Atomic unsigned waiting;
+
+bool gil_is_wanted(void)
+{
+    return waiting > 0;
+}
 
 uint64_t gil_waited_ns(void)
 {
@@ -35,7 +42,9 @@ int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                            const struct timespec *until)
 {
     uint64_t start_ns = now_ns();
+    waiting++;
     int result = find_next()(cond, mutex, until);
+    waiting--;
     waited_ns += now_ns() - start_ns;
     return result;
 }

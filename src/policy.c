@@ -8,12 +8,15 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 /* Running time between two measurements of a thread, which cost about 5 us each. */
 #define MEASURE_EVERY_NS (5 * NS_PER_MS)
 #define HAND_ON_PERMILLE 500
+/* Of what was learned before, beside a new sample. */
+#define SAMPLES_KEPT     7
 /* A free thread would compete for the interpreter: it waits until the running requests have
  * computed twice what they usually do, so that a page never triggers it and a long computation
  * soon does. */
@@ -24,6 +27,7 @@
 /* The interpreter looks idle for this long: whoever runs is waiting for something. */
 #define IDLE_NS          (5 * NS_PER_MS)
 /* No thread is free: the standby only looks after clients, which costs two hand-offs. */
+#define STANDBY_SOON_NS  (NS_PER_MS / 2)
 #define STANDBY_MIN_NS   (2 * NS_PER_MS)
 #define STANDBY_MAX_NS   (10 * NS_PER_MS)
 
@@ -78,11 +82,15 @@ bool policy_measure(struct policy_meter *meter, uint64_t run_ns, struct policy_s
     return true;
 }
 
+/* The mean of the first samples, so that the first says already what requests do; then smoothed. */
 void policy_learn(struct policy *policy, const struct policy_sample *sample)
 {
-    policy->wait_permille = (policy->wait_permille * 7 + sample->wait_permille) / 8;
-    policy->cpu_ns = (policy->cpu_ns * 7 + sample->cpu_ns) / 8;
-    policy->run_ns = (policy->run_ns * 7 + sample->run_ns) / 8;
+    unsigned kept = policy->samples;
+    policy->wait_permille = (policy->wait_permille * kept + sample->wait_permille) / (kept + 1);
+    policy->cpu_ns = (policy->cpu_ns * kept + sample->cpu_ns) / (kept + 1);
+    policy->run_ns = (policy->run_ns * kept + sample->run_ns) / (kept + 1);
+    if (kept < SAMPLES_KEPT)
+        policy->samples++;
 }
 
 bool policy_hands_on(const struct policy *policy)
@@ -90,9 +98,20 @@ bool policy_hands_on(const struct policy *policy)
     return policy->wait_permille > HAND_ON_PERMILLE;
 }
 
-bool policy_calls_standby(const struct policy *policy)
+bool policy_sees_waiting(pid_t tid)
 {
-    return policy_hands_on(policy) && policy->run_ns >= STANDBY_MIN_NS;
+    char path[64], text[128];
+    if (gil_is_wanted())
+        return false;
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t len = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[len > 0 ? len : 0] = '\0';
+    const char *name_end = strrchr(text, ')'); /* proc(5): the state is next */
+    return name_end && strncmp(name_end, ") S", 3) == 0;
 }
 
 uint64_t policy_service_ns(const struct policy *policy, unsigned running)
@@ -104,6 +123,13 @@ uint64_t policy_service_ns(const struct policy *policy, unsigned running)
 static uint64_t clamp(uint64_t value, uint64_t min, uint64_t max)
 {
     return value < min ? min : value > max ? max : value;
+}
+
+uint64_t policy_standby_ns(const struct policy *policy)
+{
+    if (policy_hands_on(policy) && policy->run_ns >= STANDBY_MIN_NS)
+        return STANDBY_SOON_NS;
+    return clamp(2 * policy->run_ns, STANDBY_MIN_NS, STANDBY_MAX_NS);
 }
 
 bool policy_is_young(const struct policy *policy, uint64_t ran_ns)
@@ -131,8 +157,7 @@ bool policy_is_overdue(struct policy *policy, uint64_t now_ns, uint64_t unled_si
 {
     uint64_t unled_ns = now_ns > unled_since_ns ? now_ns - unled_since_ns : 0;
     if (!is_free)
-        return policy_calls_standby(policy) ||
-               unled_ns >= clamp(2 * policy->run_ns, STANDBY_MIN_NS, STANDBY_MAX_NS);
+        return unled_ns >= policy_standby_ns(policy);
     if (policy->since_ns != unled_since_ns) {
         policy->since_ns = unled_since_ns;
         policy->base_ns = now_ns;

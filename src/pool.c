@@ -24,7 +24,7 @@
 #define STANDBY_LOOK_NS (2 * NS_PER_MS)
 /* For so long requests may be taken without a look at what else has come: those that are here
  * already, pipelined or parked, would keep all others out, and new clients out longest. */
-#define LOOK_EVERY_NS   NS_PER_MS
+#define LOOK_EVERY_NS   (NS_PER_MS / 5)
 
 /* --- who leads (under the lock) ------------------------------------------------------------- */
 
@@ -33,7 +33,7 @@ static void publish_free(struct pool *pool)
 {
     bool leading = pool->led && !pool->led_by_standby;
     unsigned free = leading || policy_hands_on(&pool->policy) ? pool->idle_count + leading : 0;
-    atomic_store_explicit(&pool->board->free_threads, free, memory_order_relaxed);
+    atomic_store(&pool->board->free_threads, free);
 }
 
 static struct pool_thread *pop_idle(struct pool *pool)
@@ -72,6 +72,13 @@ static void set_alarm(struct pool *pool, uint64_t ns)
     pool->alarm_set = true;
 }
 
+/* Nanoseconds, for the standby. */
+static uint64_t look_after(const struct pool *pool)
+{
+    uint64_t overdue_ns = pool->idle ? STANDBY_LOOK_NS : policy_standby_ns(&pool->policy);
+    return overdue_ns < STANDBY_LOOK_NS ? overdue_ns : STANDBY_LOOK_NS;
+}
+
 /* A thread leaves the loop to run a request. The alarm is left to ring where the loop is soon led
  * again: setting it once for all requests of 2 ms, and waking the standby for nothing, costs less
  * than a call for each, and where requests are rare it is one wake for each. */
@@ -79,12 +86,8 @@ static void leave_loop(struct pool *pool)
 {
     pool->led = false;
     pool->unled_since_ns = now_ns();
-    if (!(policy_hands_on(&pool->policy) && appoint(pool))) {
-        if (!pool->idle && policy_calls_standby(&pool->policy))
-            set_alarm(pool, 1);
-        else if (!pool->alarm_set)
-            set_alarm(pool, STANDBY_LOOK_NS);
-    }
+    if (!(policy_hands_on(&pool->policy) && appoint(pool)) && !pool->alarm_set)
+        set_alarm(pool, look_after(pool));
     publish_free(pool);
 }
 
@@ -100,7 +103,8 @@ static bool should_rest(const struct pool *pool)
 {
     const struct pool_thread *latest = TAILQ_FIRST(&pool->runners);
     return latest && !policy_hands_on(&pool->policy) &&
-           policy_is_young(&pool->policy, now_ns() - latest->started_ns);
+           policy_is_young(&pool->policy, now_ns() - latest->started_ns) &&
+           !policy_sees_waiting(atomic_load(&latest->slot->tid));
 }
 
 /* --- leading -------------------------------------------------------------------------------- */
@@ -315,6 +319,17 @@ static void await_alarm(struct pool *pool)
         continue;
 }
 
+/* Whoever is seen to wait before anything was learned is taken at his word. */
+static bool is_overdue(struct pool *pool)
+{
+    const struct pool_thread *latest = TAILQ_FIRST(&pool->runners);
+    if (pool->idle && latest && pool->policy.samples == 0 &&
+        policy_sees_waiting(atomic_load(&latest->slot->tid)))
+        return true;
+    return policy_is_overdue(&pool->policy, now_ns(), pool->unled_since_ns, pool->running,
+                             pool->idle != NULL);
+}
+
 static void *standby_main(void *arg)
 {
     struct pool *pool = arg;
@@ -323,11 +338,10 @@ static void *standby_main(void *arg)
         await_alarm(pool);
         pthread_mutex_lock(&pool->lock);
         pool->alarm_set = false;
-        if (!pool->led && policy_is_overdue(&pool->policy, now_ns(), pool->unled_since_ns,
-                                            pool->running, pool->idle != NULL))
+        if (!pool->led && is_overdue(pool))
             take_over(pool);
         if (!pool->led && !pool->alarm_set)
-            set_alarm(pool, STANDBY_LOOK_NS);
+            set_alarm(pool, look_after(pool));
         pthread_mutex_unlock(&pool->lock);
     }
     return NULL;
