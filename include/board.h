@@ -92,11 +92,15 @@ struct board_worker {
     _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
     _Atomic uint32_t free_threads; /* worker: that could take a request; less what siblings claim */
     _Atomic uint32_t waiting;      /* worker: requests that wait for a thread; see balance.h */
-    _Atomic uint32_t connections;  /* worker: open ones */
-    _Atomic uint64_t requests;     /* worker: answered, over all its lives */
-    _Atomic uint64_t exceptions;   /* worker: uncaught in the application */
-    _Atomic uint64_t timeouts;     /* worker: requests that passed their deadline */
-    _Atomic uint64_t deadline_ns;  /* worker: it is wedged when this has passed; 0: none */
+    _Atomic bool parked;           /* worker: wake it when a thread is free elsewhere */
+    _Atomic uint32_t
+        asked_by; /* siblings: slot + 1 of the one that has younger requests; 0: none */
+    _Atomic uint64_t waits_since_ns; /* worker: the one of them that is next; 0: it has just come */
+    _Atomic uint32_t connections;    /* worker: open ones */
+    _Atomic uint64_t requests;       /* worker: answered, over all its lives */
+    _Atomic uint64_t exceptions;     /* worker: uncaught in the application */
+    _Atomic uint64_t timeouts;       /* worker: requests that passed their deadline */
+    _Atomic uint64_t deadline_ns;    /* worker: it is wedged when this has passed; 0: none */
     _Atomic uint64_t sent_bytes;
     _Atomic uint64_t responses[BOARD_RESPONSE_CLASSES]; /* worker */
     _Atomic uint64_t spawns;                            /* master */

@@ -15,6 +15,9 @@ void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_prom
  * there goes back. */
 void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to);
 
+/* Wakes a worker out of its loop. */
+void inbox_wake(int write_fd);
+
 /* In the master: tells the worker to become the mold of `generation` when it has drained; its
  * orders will come through `order_fd`, which it gets a copy of. False when the inbox is full. */
 MUST_CHECK bool inbox_promote(const struct worker_inbox *to, uint32_t generation, int order_fd);

@@ -8,9 +8,11 @@
 #include "board.h"
 #include "inbox.h"
 
-#define RETRY_S      0.002
 /* What must be won for a connection to move. */
 #define LEVEL_MIN_NS (4 * NS_PER_MS)
+/* What a request must have waited longer for its connection to move; so many move at once. */
+#define AGE_MIN_NS   (20 * NS_PER_MS)
+#define AGED_MAX     16
 
 static bool serves(const struct board_worker *worker)
 {
@@ -21,7 +23,7 @@ static bool serves(const struct board_worker *worker)
  * give it, it does not know yet. */
 static bool claim_thread(struct board_worker *worker)
 {
-    uint32_t free = atomic_load_explicit(&worker->free_threads, memory_order_relaxed);
+    uint32_t free = atomic_load(&worker->free_threads);
     while (free > 0)
         if (atomic_compare_exchange_weak(&worker->free_threads, &free, free - 1))
             return true;
@@ -39,6 +41,13 @@ static int claim_free(const struct balance *b)
             return (int)slot;
     }
     return -1;
+}
+
+/* The one that is next in turn. */
+static uint64_t waits_since(const struct board_worker *worker)
+{
+    uint64_t since_ns = atomic_load_explicit(&worker->waits_since_ns, memory_order_relaxed);
+    return since_ns ? since_ns : now_ns();
 }
 
 /* The worker where the fewest requests wait, and how many; -1: there is no other. */
@@ -69,9 +78,14 @@ static bool give_to(const struct balance *b, struct conn *c, int slot)
     return may_move(c) && inbox_give(c, b->inboxes[slot].write_fd);
 }
 
+/* That we want to be woken is said before we look: whoever has a free thread says that, and looks
+ * then (offer_thread). */
 static void give_parked_to_free(struct balance *b)
 {
     struct conn *c, *next;
+    if (TAILQ_EMPTY(&b->shared->parked))
+        return;
+    atomic_store(&b->board->worker[b->slot].parked, true);
     for (c = TAILQ_FIRST(&b->shared->parked); c; c = next) {
         next = TAILQ_NEXT(c, link);
         if (!may_move(c))
@@ -86,33 +100,18 @@ static void give_parked_to_free(struct balance *b)
     }
 }
 
-static void on_retry(struct ev_loop *loop, ev_timer *watcher, int events)
-{
-    (void)events;
-    struct balance *b = watcher->data;
-    give_parked_to_free(b);
-    if (TAILQ_EMPTY(&b->shared->parked))
-        ev_timer_stop(loop, watcher);
-}
-
 void balance_init(struct balance *b, struct conn_shared *shared, const struct worker_seed *seed)
 {
     b->shared = shared;
     b->board = seed->board;
     b->inboxes = seed->inboxes;
     b->slot = seed->slot;
-    ev_timer_init(&b->retry, on_retry, RETRY_S, RETRY_S);
-    b->retry.data = b;
 }
 
 void balance_overflow(struct balance *b, struct conn *c)
 {
     conn_park(c);
     give_parked_to_free(b); /* those that have waited longer first */
-    if (!TAILQ_EMPTY(&b->shared->parked) && !ev_is_active(&b->retry)) {
-        ev_timer_set(&b->retry, RETRY_S, RETRY_S);
-        ev_timer_start(b->shared->loop, &b->retry);
-    }
 }
 
 /* Every second of those that have more before them here than there: what is left here and what goes
@@ -124,16 +123,70 @@ static unsigned give_second(struct balance *b, struct conn_queue *queue, int slo
     unsigned given = 0;
     for (c = TAILQ_FIRST(queue); c; c = next, (*rank)++) {
         next = TAILQ_NEXT(c, link);
-        if (*rank >= theirs && (*rank - theirs) % 2 == 0)
+        if (*rank > theirs && (*rank - theirs) % 2 == 1)
             given += give_to(b, c, slot);
     }
     return given;
 }
 
+/* Once, until it has looked. */
+static void wake(const struct balance *b, unsigned slot)
+{
+    if (atomic_exchange(&b->board->worker[slot].parked, false))
+        inbox_wake(b->inboxes[slot].write_fd);
+}
+
+static void offer_thread(const struct balance *b)
+{
+    for (unsigned slot = 0; slot < b->board->workers; slot++)
+        if (slot != b->slot && atomic_load(&b->board->worker[slot].parked))
+            wake(b, slot);
+}
+
+/* Before one has its turn here that came long after those who wait there. */
+static void ask_for_older(const struct balance *b)
+{
+    uint64_t ours_ns = waits_since(&b->board->worker[b->slot]);
+    for (unsigned slot = 0; slot < b->board->workers; slot++) {
+        struct board_worker *other = &b->board->worker[slot];
+        if (slot == b->slot || !atomic_load(&other->parked) ||
+            waits_since(other) + AGE_MIN_NS > ours_ns)
+            continue;
+        atomic_store(&other->asked_by, b->slot + 1);
+        wake(b, slot);
+    }
+}
+
 void balance_publish(const struct balance *b)
 {
-    atomic_store_explicit(&b->board->worker[b->slot].waiting, b->shared->waiting,
-                          memory_order_relaxed);
+    struct board_worker *ours = &b->board->worker[b->slot];
+    const struct conn *next = TAILQ_FIRST(&b->shared->parked);
+    bool parked = next != NULL;
+    if (!next)
+        next = TAILQ_FIRST(&b->shared->readable);
+    atomic_store_explicit(&ours->waiting, b->shared->waiting, memory_order_relaxed);
+    atomic_store_explicit(&ours->waits_since_ns, next ? next->parked_ns : 0, memory_order_relaxed);
+    if (parked)
+        return;
+    atomic_store_explicit(&ours->parked, false, memory_order_relaxed);
+    if (next)
+        ask_for_older(b);
+    else if (atomic_load(&ours->free_threads) > 0)
+        offer_thread(b);
+}
+
+/* Where all threads are busy for long, those who wait grow old, while younger ones have their turn
+ * with a sibling: when it asks (ask_for_older), it gets the oldest. */
+static void give_older(const struct balance *b)
+{
+    uint32_t asker = atomic_exchange(&b->board->worker[b->slot].asked_by, 0);
+    struct conn *c = asker ? TAILQ_FIRST(&b->shared->parked) : NULL, *next;
+    uint64_t theirs_ns = asker ? waits_since(&b->board->worker[asker - 1]) : 0;
+    for (unsigned given = 0; c && given < AGED_MAX; c = next, given++) {
+        next = TAILQ_NEXT(c, link);
+        if (c->parked_ns + AGE_MIN_NS > theirs_ns || !give_to(b, c, (int)asker - 1))
+            return;
+    }
 }
 
 /* Numbers are compared, not times: what a request takes is the same in all workers, and two
@@ -141,7 +194,11 @@ void balance_publish(const struct balance *b)
 void balance_level(struct balance *b, uint64_t service_ns)
 {
     struct conn_shared *shared = b->shared;
-    unsigned ours = shared->waiting, theirs = 0;
+    unsigned ours, theirs = 0;
+    give_parked_to_free(b);
+    if (!shared->draining)
+        give_older(b);
+    ours = shared->waiting;
     balance_publish(b);
     if (ours * service_ns < LEVEL_MIN_NS || shared->draining)
         return;

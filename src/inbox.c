@@ -54,8 +54,8 @@ bool inbox_give(struct conn *c, int write_fd)
     return true;
 }
 
-/* One datagram; -1: the inbox is empty. */
-static int take_one(int read_fd, struct letter *letter)
+/* One datagram; false: the inbox is empty. `*fd` is -1 for one that should only wake the worker. */
+static bool take_one(int read_fd, struct letter *letter, int *fd)
 {
     struct iovec piece = {letter, sizeof(*letter)};
     union control control;
@@ -63,23 +63,25 @@ static int take_one(int read_fd, struct letter *letter)
                              .msg_iovlen = 1,
                              .msg_control = &control,
                              .msg_controllen = sizeof(control)};
-    int fd = -1;
+    *fd = -1;
     ssize_t got = recvmsg(read_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0)
-        return -1;
+        return false;
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (got == (ssize_t)sizeof(*letter) && header && header->cmsg_type == SCM_RIGHTS)
-        memcpy(&fd, CMSG_DATA(header), sizeof(int));
-    else
+        memcpy(fd, CMSG_DATA(header), sizeof(int));
+    else if (got > 0)
         log_error("a connection given by another worker was lost: no descriptor is free");
-    return fd;
+    return true;
 }
 
 void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion)
 {
     struct letter letter;
     int fd;
-    while ((fd = take_one(read_fd, &letter)) >= 0) {
+    while (take_one(read_fd, &letter, &fd)) {
+        if (fd < 0)
+            continue;
         if (letter.generation)
             *promotion = (struct worker_promotion){fd, letter.generation};
         else
@@ -92,13 +94,20 @@ void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *t
     struct letter letter;
     bool forwarded = true;
     int fd;
-    while (forwarded && (fd = take_one(from->read_fd, &letter)) >= 0) {
+    while (forwarded && take_one(from->read_fd, &letter, &fd)) {
+        if (fd < 0)
+            continue;
         /* A promotion was for the worker that has gone. */
         forwarded = letter.generation || send_one(to->write_fd, &letter, fd);
         if (!forwarded && !send_one(from->write_fd, &letter, fd))
             log_error("a connection given to a worker that is gone was lost: %s", strerror(errno));
         close(fd);
     }
+}
+
+void inbox_wake(int write_fd)
+{
+    (void)send(write_fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL); /* full: it is about to wake */
 }
 
 bool inbox_promote(const struct worker_inbox *to, uint32_t generation, int order_fd)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -67,16 +69,21 @@ def test_exactly_so_many_at_once(server: Start, threads: int) -> None:
     assert max(asker.result()["most"] for asker in askers) == threads
 
 
-def wires_of_one_worker(s: Server, stack: ExitStack, count: int) -> list[Wire]:
-    """Open connections until one worker has so many; those."""
+def wires_of_workers(s: Server, stack: ExitStack, count: int, workers: int) -> list[list[Wire]]:
+    """Open connections until so many workers have `count` of them; those."""
     found: dict[int, list[Wire]] = {}
     for _ in range(200):
         wire = stack.enter_context(Wire(s))
-        mine = found.setdefault(wire.ask("/").json()["pid"], [])
-        mine.append(wire)
-        if len(mine) == count:
-            return mine
+        found.setdefault(wire.ask("/").json()["pid"], []).append(wire)
+        full = [wires[:count] for wires in found.values() if len(wires) >= count]
+        if len(full) == workers:
+            return full
     raise AssertionError("no worker has so many")
+
+
+def wires_of_one_worker(s: Server, stack: ExitStack, count: int) -> list[Wire]:
+    """Open connections until one worker has so many; those."""
+    return wires_of_workers(s, stack, count, 1)[0]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -154,6 +161,35 @@ def test_kept_connections_wait_for_the_first_free(server: Start) -> None:
                 waiting = [Asker(s, "/", wire) for wire in wires]
             pids = {asker.result()["pid"] for asker in waiting}
             assert len(pids) == 1
+
+
+def test_who_has_waited_longest_is_next(server: Start) -> None:
+    """Also where it waits with a worker that is busy for long: the other one gets it, before those
+    who came to that one later."""
+    s = server("busy", workers=2)
+    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    names = [f"younger{i}" for i in range(5)]
+    with ExitStack() as stack:
+        stuck, other = wires_of_workers(s, stack, 6, 2)
+        with busy(s, 1, stuck[0], "long"):
+            with busy(s, 1, other[0], "short"):
+                let(s, "older")
+                waiting = [Asker(s, "/wait?older", stuck[1])]
+                sent = time.monotonic()
+                wait_for(lambda: time.monotonic() - sent > 0.2, 5, "it to be older")
+                waiting += [
+                    Asker(s, f"/wait?{name}", wire)
+                    for name, wire in zip(names, other[1:], strict=True)
+                ]
+                wait_for(lambda: time.monotonic() - sent > 0.4, 5, "all to be there")
+            for _ in list(names):  # whoever came first, one after the other
+                wait_for(lambda: any(inside(s, name) for name in names), 10, "the next")
+                names.remove(now := next(name for name in names if inside(s, name)))
+                let(s, now)
+            for asker in waiting:
+                asker.result()
+    begun = re.findall(r"event: in (older|younger)", s.log)
+    assert len(begun) == 6 and begun.index("older") <= 2, begun
 
 
 def test_computing_starves_nobody(server: Start) -> None:
