@@ -154,7 +154,7 @@ def sanitizer_env() -> dict[str, str]:
     return {
         "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0",
         "LSAN_OPTIONS": f"suppressions={lsan}:print_suppressions=0",
-        "TSAN_OPTIONS": f"suppressions={tsan}:die_after_fork=0",
+        "TSAN_OPTIONS": f"suppressions={tsan}:die_after_fork=0:atexit_sleep_ms=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
 
