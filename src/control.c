@@ -438,7 +438,7 @@ static void serve(void)
         watch_listeners(fds + stats, &sockets->stats, leaving);
         if (wait_for_events(fds, clients + CLIENTS_MAX, wait_ms) < 0)
             continue;
-        if (fds[0].revents)
+        if (fds[0].revents && !atomic_load(&control.seed->board->upgraded))
             _exit(EXIT_OK); /* the master is gone */
         for (unsigned i = 0; i < CLIENTS_MAX; i++)
             if (fds[clients + i].revents)

@@ -322,11 +322,11 @@ static void settle(struct book *b)
         settle_stop(b);
         return;
     }
-    settle_control(b);
     settle_molds(b);
     settle_workers(b);
     settle_inboxes(b);
     settle_announcement(b);
+    settle_control(b); /* which an announcement may begin: the old master's has left */
 }
 
 /* ---- the loop ---- */
