@@ -59,7 +59,7 @@ enum client_verdict client_judge(struct conn *c)
 {
     uint64_t limit_ms = c->shared->config->queue_timeout_ms, now = now_ns(), silent_ms = 0;
     uint64_t queued_ms = since_ms(c->exchange->parsed_ns, now);
-    uint64_t waited_ms = longest(queued_ms, since_ms(c->parked_ns, now));
+    uint64_t waited_ms = longest(queued_ms, since_ms(c->parked_ns, c->exchange->accepted_ns));
     bool may_have_waited = c->requests == 0 || c->parked_ns || queued_ms >= QUEUED_MS;
     c->parked_ns = 0;
     if (!may_have_waited)

@@ -480,6 +480,20 @@ def test_queue_timeout_is_not_about_running(server: Start) -> None:
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
+def test_queue_timeout_is_not_about_sending_after_a_wait(server: Start) -> None:
+    """Neither is the time of a body that has begun to come while all threads were busy."""
+    limit = 0.5 * SLOWNESS
+    s = stuck(server, timeout="60s", queue_timeout=f"{limit}s", keep_alive="60s")
+    with Wire(s) as wire:
+        assert wire.ask("/").status == 200
+        first = Clients(s).begin(f"/sleep/{limit / 2}")
+        wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+        assert first.result().status == 200
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() - begun > 2 * limit, 20 * limit, "the limit to pass")
+        assert wire.send(b"b").answer().status == 200
+
+
 @pytest.mark.parametrize(("stays", "status"), [(True, 503), (False, 499)])
 def test_body_that_ends_while_all_threads_are_busy(server: Start, stays: bool, status: int) -> None:
     """The request is whole then, and waits for a thread."""
