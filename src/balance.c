@@ -36,8 +36,7 @@ static int claim_free(const struct balance *b)
     for (unsigned i = 1; i < b->board->workers; i++) {
         unsigned slot = (b->slot + i) % b->board->workers;
         struct board_worker *other = &b->board->worker[slot];
-        if (serves(other) && atomic_load_explicit(&other->waiting, memory_order_relaxed) == 0 &&
-            claim_thread(other))
+        if (serves(other) && atomic_load(&other->waiting) == 0 && claim_thread(other))
             return (int)slot;
     }
     return -1;
@@ -50,13 +49,20 @@ static uint64_t waits_since(const struct board_worker *worker)
     return since_ns ? since_ns : now_ns();
 }
 
+/* Who waits there has waited longer than whoever is next here. */
+static bool is_behind(const struct balance *b, const struct board_worker *other)
+{
+    return atomic_load(&other->parked) &&
+           waits_since(other) < waits_since(&b->board->worker[b->slot]);
+}
+
 /* The worker where the fewest requests wait, and how many; -1: there is no other. */
 static int find_least(const struct balance *b, unsigned *waiting)
 {
     int least = -1;
     for (unsigned slot = 0; slot < b->board->workers; slot++) {
         const struct board_worker *other = &b->board->worker[slot];
-        if (slot == b->slot || !serves(other))
+        if (slot == b->slot || !serves(other) || is_behind(b, other))
             continue;
         unsigned theirs = atomic_load_explicit(&other->waiting, memory_order_relaxed);
         if (least < 0 || theirs < *waiting) {
@@ -116,17 +122,19 @@ void balance_overflow(struct balance *b, struct conn *c)
 
 /* Every second of those that have more before them here than there: what is left here and what goes
  * there is then served in the order in which it came. */
-static unsigned give_second(struct balance *b, struct conn_queue *queue, int slot, unsigned theirs,
-                            unsigned *rank)
+static void give_second(struct balance *b, struct conn_queue *queue, int slot, unsigned theirs,
+                        unsigned *rank)
 {
     struct conn *c, *next;
-    unsigned given = 0;
     for (c = TAILQ_FIRST(queue); c; c = next, (*rank)++) {
         next = TAILQ_NEXT(c, link);
-        if (*rank > theirs && (*rank - theirs) % 2 == 1)
-            given += give_to(b, c, slot);
+        if (*rank <= theirs || (*rank - theirs) % 2 == 0)
+            continue;
+        /* Until it has looked, it does not know; nobody shall give it the same again. */
+        atomic_fetch_add(&b->board->worker[slot].waiting, 1);
+        if (!give_to(b, c, slot))
+            atomic_fetch_sub(&b->board->worker[slot].waiting, 1);
     }
-    return given;
 }
 
 /* Once, until it has looked. */
@@ -143,18 +151,24 @@ static void offer_thread(const struct balance *b)
             wake(b, slot);
 }
 
-/* Before one has its turn here that came long after those who wait there. */
+/* Before one has its turn here that came long after those who wait elsewhere: where they have
+ * waited longest. */
 static void ask_for_older(const struct balance *b)
 {
-    uint64_t ours_ns = waits_since(&b->board->worker[b->slot]);
-    for (unsigned slot = 0; slot < b->board->workers; slot++) {
-        struct board_worker *other = &b->board->worker[slot];
-        if (slot == b->slot || !atomic_load(&other->parked) ||
-            waits_since(other) + AGE_MIN_NS > ours_ns)
+    uint64_t oldest_ns = waits_since(&b->board->worker[b->slot]) - AGE_MIN_NS;
+    int slot = -1;
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        const struct board_worker *other = &b->board->worker[i];
+        if (i == b->slot || !serves(other) || !atomic_load(&other->parked) ||
+            waits_since(other) >= oldest_ns)
             continue;
-        atomic_store(&other->asked_by, b->slot + 1);
-        wake(b, slot);
+        oldest_ns = waits_since(other);
+        slot = (int)i;
     }
+    if (slot < 0)
+        return;
+    atomic_store(&b->board->worker[slot].asked_by, b->slot + 1);
+    wake(b, (unsigned)slot);
 }
 
 void balance_publish(const struct balance *b)
@@ -164,14 +178,19 @@ void balance_publish(const struct balance *b)
     bool parked = next != NULL;
     if (!next)
         next = TAILQ_FIRST(&b->shared->readable);
-    atomic_store_explicit(&ours->waiting, b->shared->waiting, memory_order_relaxed);
-    atomic_store_explicit(&ours->waits_since_ns, next ? next->parked_ns : 0, memory_order_relaxed);
+    bool is_whole =
+        next && next->state == CONN_IDLE; /* one that is read already is another thing */
+    atomic_store_explicit(&ours->waits_since_ns, is_whole ? next->parked_ns : 0,
+                          memory_order_relaxed);
+    atomic_store(&ours->waiting, b->shared->waiting);
     if (parked)
         return;
     atomic_store_explicit(&ours->parked, false, memory_order_relaxed);
+    if (b->shared->draining || atomic_load(&ours->free_threads) == 0)
+        return; /* the standby leads: nobody has his turn */
     if (next)
         ask_for_older(b);
-    else if (atomic_load(&ours->free_threads) > 0)
+    else
         offer_thread(b);
 }
 
@@ -180,12 +199,16 @@ void balance_publish(const struct balance *b)
 static void give_older(const struct balance *b)
 {
     uint32_t asker = atomic_exchange(&b->board->worker[b->slot].asked_by, 0);
-    struct conn *c = asker ? TAILQ_FIRST(&b->shared->parked) : NULL, *next;
-    uint64_t theirs_ns = asker ? waits_since(&b->board->worker[asker - 1]) : 0;
-    for (unsigned given = 0; c && given < AGED_MAX; c = next, given++) {
+    if (!asker || !serves(&b->board->worker[asker - 1]))
+        return;
+    uint64_t theirs_ns = waits_since(&b->board->worker[asker - 1]);
+    struct conn *c, *next;
+    unsigned seen = 0;
+    for (c = TAILQ_FIRST(&b->shared->parked); c && seen < AGED_MAX; c = next, seen++) {
         next = TAILQ_NEXT(c, link);
-        if (c->parked_ns + AGE_MIN_NS > theirs_ns || !give_to(b, c, (int)asker - 1))
+        if (c->parked_ns + AGE_MIN_NS > theirs_ns)
             return;
+        (void)give_to(b, c, (int)asker - 1);
     }
 }
 
@@ -206,10 +229,8 @@ void balance_level(struct balance *b, uint64_t service_ns)
     if (slot < 0 || ours < theirs + 2 || (ours - theirs) * service_ns < LEVEL_MIN_NS)
         return;
     unsigned rank = 0;
-    unsigned given = give_second(b, &shared->parked, slot, theirs, &rank);
-    given += give_second(b, &shared->readable, slot, theirs, &rank);
-    /* Until they have looked, they do not know; nobody shall give them the same again. */
-    atomic_fetch_add_explicit(&b->board->worker[slot].waiting, given, memory_order_relaxed);
+    give_second(b, &shared->parked, slot, theirs, &rank);
+    give_second(b, &shared->readable, slot, theirs, &rank);
     balance_publish(b);
 }
 

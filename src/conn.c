@@ -333,7 +333,7 @@ static void resume(struct conn *c, enum conn_next next)
     switch (next) {
     case CONN_NEXT_IDLE:
         become_idle(c);
-        rewatch(c);
+        conn_watch(c); /* what came meanwhile is reported: epoll looks at levels */
         break;
     case CONN_NEXT_INPUT:
         conn_set_state(c, CONN_IDLE);

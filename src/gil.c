@@ -11,7 +11,13 @@
 #include <stdatomic.h>
 
 static _Thread_local uint64_t waited_ns;
+static _Thread_local bool counted;
 static _Atomic unsigned waiting;
+
+void gil_count_this_thread(void)
+{
+    counted = true;
+}
 
 bool gil_is_wanted(void)
 {
@@ -42,9 +48,9 @@ int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                            const struct timespec *until)
 {
     uint64_t start_ns = now_ns();
-    waiting++;
+    waiting += counted;
     int result = find_next()(cond, mutex, until);
-    waiting--;
+    waiting -= counted;
     waited_ns += now_ns() - start_ns;
     return result;
 }

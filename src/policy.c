@@ -58,6 +58,7 @@ static uint64_t read_thread(uint64_t *wanted_ns)
 
 void policy_begin(struct policy_meter *meter)
 {
+    gil_count_this_thread();
     meter->measured_cpu_ns = read_thread(&meter->measured_wanted_ns);
 }
 
