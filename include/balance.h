@@ -20,8 +20,8 @@ void balance_init(struct balance *b, struct conn_shared *shared, const struct wo
 /* No thread is free, and the next request of an idle connection is there: gives it to a worker
  * that has one, or parks it. */
 void balance_overflow(struct balance *b, struct conn *c);
-/* Tells the siblings how many requests wait here, and wakes those who have more than threads when
- * this worker has a free one. */
+/* Tells the siblings how many requests wait here, and wakes one who has more than threads when a
+ * thread here is free, or about to run a request that came much later. */
 void balance_publish(const struct balance *b);
 /* Requests wait for `service_ns` each: tells the siblings, and gives to one where less waits.
  * Cheap when nothing does. */

@@ -2,8 +2,8 @@
  *
  * Owns: the choice. A connection moves only between requests, when nothing of the next one has been
  * read, so nothing can be lost (inbox.c); that costs 6 us, and is done where it saves a request
- * milliseconds: when a worker has no free thread and another has, and when the requests that wait
- * here will wait much longer than those elsewhere. */
+ * milliseconds: when a worker has no free thread and another has, when those that wait here came
+ * long before the one that is next elsewhere, and when they will wait much longer than others. */
 #include "balance.h"
 #include "board.h"
 #include "inbox.h"
@@ -137,17 +137,18 @@ static void give_second(struct balance *b, struct conn_queue *queue, int slot, u
     }
 }
 
-/* Once, until it has looked. */
+/* Where requests are parked; once, until it has looked. */
 static void wake(const struct balance *b, unsigned slot)
 {
-    if (atomic_exchange(&b->board->worker[slot].parked, false))
+    struct board_worker *other = &b->board->worker[slot];
+    if (atomic_load(&other->parked) && atomic_exchange(&other->parked, false))
         inbox_wake(b->inboxes[slot].write_fd);
 }
 
 static void offer_thread(const struct balance *b)
 {
     for (unsigned slot = 0; slot < b->board->workers; slot++)
-        if (slot != b->slot && atomic_load(&b->board->worker[slot].parked))
+        if (slot != b->slot)
             wake(b, slot);
 }
 
@@ -178,9 +179,8 @@ void balance_publish(const struct balance *b)
     bool parked = next != NULL;
     if (!next)
         next = TAILQ_FIRST(&b->shared->readable);
-    bool is_whole =
-        next && next->state == CONN_IDLE; /* one that is read already is another thing */
-    atomic_store_explicit(&ours->waits_since_ns, is_whole ? next->parked_ns : 0,
+    /* One that has to stay is nothing to ask for. */
+    atomic_store_explicit(&ours->waits_since_ns, next && may_move(next) ? next->parked_ns : 0,
                           memory_order_relaxed);
     atomic_store(&ours->waiting, b->shared->waiting);
     if (parked)
