@@ -42,12 +42,15 @@ static inline size_t output_pending(const struct output *o)
 {
     return o->bytes.len - o->bytes_sent + o->tail_len;
 }
-/* Sends `pieces` after what is still here; what the socket does not take is copied. */
-MUST_CHECK enum output_result output_send(struct output *o, int fd, struct iovec *pieces,
-                                          unsigned count);
-/* The same, but the last piece is borrowed instead of copied. Nothing may be sent after it. */
-MUST_CHECK enum output_result output_send_last(struct output *o, int fd, struct iovec *pieces,
-                                               unsigned count);
+/* Sends what the socket takes of what is still here, then of `pieces`, and leaves those that it did
+ * not take: after OUTPUT_BLOCKED they are output_copy's, output_borrow's or the caller's next. */
+MUST_CHECK enum output_result output_try(struct output *o, int fd, struct iovec **pieces,
+                                         unsigned *count);
+void output_copy(struct output *o, const struct iovec *pieces, unsigned count);
+/* Nothing may be sent after it. */
+void output_borrow(struct output *o, struct iovec piece);
+/* Sends `piece`; what the socket does not take is copied. */
+MUST_CHECK enum output_result output_send(struct output *o, int fd, struct iovec piece);
 /* Sends `head`, then `bytes` from `offset` of `file_fd`, which it takes. */
 MUST_CHECK enum output_result output_send_file(struct output *o, int fd, struct iovec head,
                                                int file_fd, uint64_t offset, uint64_t bytes);

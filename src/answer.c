@@ -96,9 +96,17 @@ static void client_gone(struct exchange *e)
     e->end = "client closed";
 }
 
-/* Waits, without the GIL, until a client that is slower than the application has taken half of
- * the backlog. */
-static bool wait_for_client(struct turn *turn)
+static size_t total_bytes(const struct iovec *pieces, unsigned count)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        bytes += pieces[i].iov_len;
+    return bytes;
+}
+
+/* Sends, without the GIL, to a client that is slower than the application, until what is left is
+ * half a backlog. */
+static enum output_result send_slowly(struct turn *turn, struct iovec **pieces, unsigned *count)
 {
     struct exchange *e = turn->exchange;
     struct pollfd pollfd = {.fd = turn->conn->fd, .events = POLLOUT};
@@ -106,45 +114,47 @@ static bool wait_for_client(struct turn *turn)
     enum output_result result = OUTPUT_BLOCKED;
 
     uint64_t paused = watch_pause(turn->thread);
-    python_release(&turn->thread->python);
-    while (result == OUTPUT_BLOCKED && output_pending(&e->output) > BACKLOG_BYTES / 2) {
+    while (result == OUTPUT_BLOCKED &&
+           output_pending(&e->output) + total_bytes(*pieces, *count) > BACKLOG_BYTES / 2) {
         if (poll(&pollfd, 1, limit_ms > 0 ? limit_ms : -1) == 0) {
             e->end = "send timeout";
+            e->aborted = true;
             break;
         }
-        result = output_flush(&e->output, turn->conn->fd);
+        result = output_try(&e->output, pollfd.fd, pieces, count);
     }
-    python_acquire(&turn->thread->python);
     watch_resume(turn->thread, paused);
-    if (e->end)
-        e->aborted = true;
-    else if (result == OUTPUT_GONE)
-        client_gone(e);
-    return !e->aborted;
+    return result;
 }
 
-/* Sends pieces; false when nothing more can be sent. `last` pieces may be borrowed until the
- * connection drops tail_object. */
+/* Sends pieces; false when nothing more can be sent. The end of `last` ones may be borrowed until
+ * the connection drops tail_object. */
 static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count, bool last)
 {
     struct exchange *e = turn->exchange;
-    int fd = turn->conn->fd;
-    size_t bytes = 0;
+    struct python_thread *python = &turn->thread->python;
     leave_if_copy(turn);
-    for (unsigned i = 0; i < count; i++)
-        bytes += pieces[i].iov_len;
-    bool big = bytes > BIG_SEND_BYTES;
-    if (big)
-        python_release(&turn->thread->python);
-    enum output_result result = last ? output_send_last(&e->output, fd, pieces, count)
-                                     : output_send(&e->output, fd, pieces, count);
-    if (big)
-        python_acquire(&turn->thread->python);
+    bool released = total_bytes(pieces, count) > BIG_SEND_BYTES;
+    if (released)
+        python_release(python);
+    enum output_result result = output_try(&e->output, turn->conn->fd, &pieces, &count);
+    size_t left = output_pending(&e->output) + total_bytes(pieces, count);
+    if (result == OUTPUT_BLOCKED && !last && left > BACKLOG_BYTES) {
+        if (!released)
+            python_release(python);
+        released = true;
+        result = send_slowly(turn, &pieces, &count);
+    }
+    if (result == OUTPUT_BLOCKED && count > 0 && !e->aborted) {
+        output_copy(&e->output, pieces, last ? count - 1 : count);
+        if (last)
+            output_borrow(&e->output, pieces[count - 1]);
+    }
+    if (released)
+        python_acquire(python);
     if (result == OUTPUT_GONE)
         client_gone(e);
-    if (result == OUTPUT_BLOCKED && !last && output_pending(&e->output) > BACKLOG_BYTES)
-        return wait_for_client(turn);
-    return result != OUTPUT_GONE;
+    return !e->aborted;
 }
 
 static struct response_facts facts_of(const struct turn *turn, int64_t known_bytes)
@@ -374,7 +384,7 @@ static void refuse_late(struct turn *turn)
     response_error(&e->response, 503, &facts);
     struct iovec page = {e->response.head.data, e->response.head.len};
     e->end = "queue timeout";
-    if (output_send(&e->output, turn->conn->fd, &page, 1) == OUTPUT_GONE)
+    if (output_send(&e->output, turn->conn->fd, page) == OUTPUT_GONE)
         client_gone(e);
 }
 

@@ -35,7 +35,7 @@ static void answer_error(struct conn *c, unsigned status)
     response_error(&e->response, status, &facts);
     struct iovec page = {e->response.head.data, e->response.head.len};
     e->first_byte_ns = now_ns();
-    switch (output_send(&e->output, c->fd, &page, 1)) {
+    switch (output_send(&e->output, c->fd, page)) {
     case OUTPUT_BLOCKED: /* it has not taken the answer before this one yet */
         conn_write(c);
         return;

@@ -169,7 +169,13 @@ enum output_result output_flush(struct output *o, int fd)
     return result == OUTPUT_DONE ? flush_file(o, fd) : result;
 }
 
-static void copy_pieces(struct output *o, const struct iovec *pieces, unsigned count)
+enum output_result output_try(struct output *o, int fd, struct iovec **pieces, unsigned *count)
+{
+    enum output_result result = output_is_empty(o) ? OUTPUT_DONE : output_flush(o, fd);
+    return result == OUTPUT_DONE ? send_pieces(o, fd, pieces, count, 0) : result;
+}
+
+void output_copy(struct output *o, const struct iovec *pieces, unsigned count)
 {
     /* A client that is always a little behind never empties this: what it has must go, or a long
      * stream would be kept whole. Only when that is half, so that bytes are moved once. */
@@ -181,27 +187,20 @@ static void copy_pieces(struct output *o, const struct iovec *pieces, unsigned c
         buf_append(&o->bytes, pieces[i].iov_base, pieces[i].iov_len);
 }
 
-enum output_result output_send(struct output *o, int fd, struct iovec *pieces, unsigned count)
+void output_borrow(struct output *o, struct iovec piece)
 {
-    enum output_result result = output_is_empty(o) ? OUTPUT_DONE : output_flush(o, fd);
-    if (result == OUTPUT_DONE)
-        result = send_pieces(o, fd, &pieces, &count, 0);
-    if (result == OUTPUT_BLOCKED)
-        copy_pieces(o, pieces, count);
-    return result;
+    assert(o->tail_len == 0);
+    o->tail = piece.iov_base;
+    o->tail_len = piece.iov_len;
 }
 
-enum output_result output_send_last(struct output *o, int fd, struct iovec *pieces, unsigned count)
+enum output_result output_send(struct output *o, int fd, struct iovec piece)
 {
-    assert(count > 0 && o->tail_len == 0);
-    enum output_result result = output_is_empty(o) ? OUTPUT_DONE : output_flush(o, fd);
-    if (result == OUTPUT_DONE)
-        result = send_pieces(o, fd, &pieces, &count, 0);
-    if (result == OUTPUT_BLOCKED && count > 0) {
-        copy_pieces(o, pieces, count - 1);
-        o->tail = pieces[count - 1].iov_base;
-        o->tail_len = pieces[count - 1].iov_len;
-    }
+    struct iovec *pieces = &piece;
+    unsigned count = 1;
+    enum output_result result = output_try(o, fd, &pieces, &count);
+    if (result == OUTPUT_BLOCKED)
+        output_copy(o, pieces, count);
     return result;
 }
 

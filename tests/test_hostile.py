@@ -288,6 +288,23 @@ def test_ten_thousand_idle_ones(server: Start, threads: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_large_piece_is_not_copied(server: Start) -> None:
+    """Of a body in pieces, for a client that does not read yet: the application's own is the only
+    one."""
+    s = server("cases", threads=2)
+    (pid,) = s.workers()
+    ask(s, "/")
+    size = 32 << 20
+    before = private_kib(pid)
+    with memory_bounded(s, (size >> 10) * 3 // 2), Wire(s) as slow:
+        answer = slow.request("GET", f"/big_piece?{size}").head()
+        for _ in range(20):
+            assert ask(s, "/").text == "hello"
+        assert FLAVOUR != "release" or private_kib(pid) > before + (size >> 10)
+        slow.read_body(answer)
+    assert answer.body == bytes(range(256)) * (size // 256) + b"end"
+
+
 def test_memory_of_a_flood_returns(server: Start) -> None:
     """A thousand half heads, half bodies and refused ones leave nothing."""
     s = server("cases", header_timeout="1s", body_timeout="1s")

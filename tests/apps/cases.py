@@ -777,6 +777,15 @@ def big(environ: Environ, start_response: Start) -> Iterable[bytes]:
 
 
 @raw
+def big_piece(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    """As many bytes as the query says, as the first of two pieces."""
+    count = int(query(environ))
+    start_response("200 OK", [TEXT])
+    yield bytes(range(256)) * (count // 256)
+    yield b"end"
+
+
+@raw
 def header(environ: Environ, start_response: Start) -> Iterable[bytes]:
     """The headers in the query, and how the body is framed by default."""
     start_response("200 OK", ast.literal_eval(query(environ)))
