@@ -4,8 +4,12 @@
 
 struct config;
 
-/* At start, for --check-config, and for a reload: a wrong word is found before anything is opened
- * or loaded. Failure: one sentence, exit status 2. */
+/* Both: a wrong word is found before anything is opened or loaded. Failure: one sentence, exit
+ * status 2. */
+
+/* What each generation of workers has of its own (OPTION_RELOAD): also for a reload. */
+void check_generation(const struct config *config);
+/* All of it: at start, and for --check-config. */
 void check_words(const struct config *config);
 
 #endif

@@ -5,6 +5,10 @@
 #include "conn.h"
 #include "worker.h"
 
+/* One for each slot, in the master. The caller owns them. Failure ends the program. */
+struct worker_inbox *inbox_open_all(unsigned count);
+void inbox_close_all(struct worker_inbox *all, unsigned count);
+
 /* Sends an idle connection to the worker behind `write_fd` and closes it here; false when that
  * inbox is full: nothing has changed then. Leader, state CONN_IDLE. */
 MUST_CHECK bool inbox_give(struct conn *c, int write_fd);

@@ -24,11 +24,14 @@ enum logfile_result {
 /* `where`: "-" (stderr, stdout for the access log), a path, or "syslog:" with nothing, unix:PATH
  * or HOST:PORT behind it. NULL, or what is wrong with the word; the caller owns the text. */
 MUST_CHECK char *logfile_check(const char *where);
-/* Opens it, in the master and before the first fork. An error log in a file takes descriptors 1
- * and 2, so that what the application prints lands there too. Without `follow_links` the
- * last part of a path may be no link of either kind: root would open what somebody else has chosen.
- * `where` is borrowed. NULL, or a sentence that the caller owns, with nothing changed. */
+/* Opens it, in the master and before the first fork, the access log first. An error log in a file
+ * takes descriptors 1 and 2, so that what the application prints lands there too. Without
+ * `follow_links` the last part of a path may be no link of either kind: root would open what
+ * somebody else has chosen. `where` is borrowed. NULL, or a sentence that the caller owns, with
+ * nothing changed. */
 MUST_CHECK char *logfile_open(enum logfile log, const char *where, bool follow_links);
+/* In a process that starts the program again: stdout is what it was, if the access log is there. */
+void logfile_pass_on(void);
 /* Once, after both are open: `opening` is on shared memory and the master's to write. */
 void logfile_share(_Atomic uint32_t *opening);
 /* Opens the files anew, for all processes; what cannot be opened stays as it is. NULL, or a

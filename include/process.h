@@ -26,8 +26,9 @@ void process_become_master(void);
 /* Blocks `signals` and remembers the mask from before. */
 void process_block_signals(const sigset_t *signals);
 /* In a new child: default actions and the mask from before process_block_signals; SIGPIPE
- * ignored; SIGINT handled by doing nothing (a terminal's ^C reaches the whole group, and the
- * master decides), so that exec'd children get the default back. */
+ * ignored; SIGINT and SIGUSR2 handled by doing nothing (a terminal's ^C reaches the whole group,
+ * and the master decides; a worker that starts has no stacks to show yet), so that exec'd children
+ * get the default back. */
 void process_restore_signals(void);
 
 #endif

@@ -32,19 +32,14 @@ static void check_counts(const char *option, const char *counts)
     }
 }
 
-void check_words(const struct config *config)
+void check_generation(const struct config *config)
 {
-    struct privilege privilege;
     struct forwarded_trust trust;
     char *error = NULL;
     struct access_format *format = access_compile(config->access_logformat, &error);
     if (!format)
         die(EXIT_CONFIG, "access-logformat: %s", error);
     access_free(format);
-    check_log("error-logfile", config->error_logfile);
-    check_log("access-logfile", config->access_logfile);
-    if (strcmp(config->log_format, "text") != 0 && strcmp(config->log_format, "json") != 0)
-        die(EXIT_CONFIG, "log-format: \"%s\" is neither text nor json", config->log_format);
     const char *wrong = forwarded_parse(&trust, config->forwarded_allow_ips);
     if (wrong)
         die(EXIT_CONFIG,
@@ -56,6 +51,16 @@ void check_words(const struct config *config)
     if (config->refork_after && !config->preload)
         die(EXIT_CONFIG, "refork-after: without preload there is nothing that workers could share; "
                          "leave out one of the two");
+}
+
+void check_words(const struct config *config)
+{
+    struct privilege privilege;
+    check_generation(config);
+    check_log("error-logfile", config->error_logfile);
+    check_log("access-logfile", config->access_logfile);
+    if (strcmp(config->log_format, "text") != 0 && strcmp(config->log_format, "json") != 0)
+        die(EXIT_CONFIG, "log-format: \"%s\" is neither text nor json", config->log_format);
     listen_check("bind", &config->bind);
     control_check(config);
     privilege_init(&privilege, config);

@@ -8,6 +8,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -23,6 +24,31 @@ struct letter {
     uint64_t parked_ns;
     struct conn_origin origin;
 };
+
+struct worker_inbox *inbox_open_all(unsigned count)
+{
+    struct worker_inbox *all = xcalloc(count, sizeof *all);
+    for (unsigned i = 0; i < count; i++) {
+        int fds[2];
+        if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0)
+            die(EXIT_CRASH,
+                "cannot make a socket pair for each worker and its replacement: %s; raise the "
+                "limit "
+                "of open files (ulimit -n, LimitNOFILE), or have fewer workers",
+                strerror(errno));
+        all[i] = (struct worker_inbox){.read_fd = fds[0], .write_fd = fds[1]};
+    }
+    return all;
+}
+
+void inbox_close_all(struct worker_inbox *all, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        close(all[i].read_fd);
+        close(all[i].write_fd);
+    }
+    free(all);
+}
 
 static bool send_one(int write_fd, const struct letter *letter, int fd)
 {

@@ -43,7 +43,7 @@ static enum exit_status status_of(int error)
     return may_pass ? EXIT_CRASH : EXIT_CONFIG;
 }
 
-/* Ends the program, with nothing left on disk of what was opened before. */
+/* Ends the program, with nothing left on disk of those that this option has opened. */
 static NORETURN PRINTF_LIKE(3, 4) void refuse_with(const struct open_context *context,
                                                    enum exit_status status, const char *format, ...)
 {
@@ -338,6 +338,14 @@ static char *unix_name(int fd)
     return xasprintf("fd://%d", fd);
 }
 
+/* Its mode may be another now. */
+static void take_path(const struct open_context *context, struct listener *l, const char *path)
+{
+    note_path(context, l, path);
+    if (chmod(path, context->unix_mode) != 0)
+        log_warning("%s keeps its mode: %s", l->name, strerror(errno));
+}
+
 /* False: there is none of this name. */
 static bool take_inherited(struct open_context *context)
 {
@@ -346,10 +354,12 @@ static bool take_inherited(struct open_context *context)
     for (; (fd = inherit_take(context->bind, &made)) >= 0; any = true) {
         struct listener *l = adopt(context, fd);
         l->made = made;
+        if (made) /* the backlog may be another now */
+            start(context, fd);
         if (l->family != AF_UNIX)
             l->name = tcp_name(l);
         else if (made)
-            note_path(context, l, context->bind + strlen("unix:"));
+            take_path(context, l, context->bind + strlen("unix:"));
         else
             l->name = unix_name(fd);
     }

@@ -62,6 +62,11 @@ static int duplicate(int fd, int onto, int flags)
     return result;
 }
 
+static const char *why(int error)
+{
+    return error == ENXIO ? "it is a pipe that nobody reads" : strerror(error);
+}
+
 /* Puts `fd`, which it takes, in place of what the log is written to. */
 static bool replace(enum logfile log, int fd)
 {
@@ -80,12 +85,16 @@ static int open_file(const char *path, bool follow_links)
     struct stat file;
     bool is_device = strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0;
     int extra = follow_links || is_device ? 0 : O_NOFOLLOW;
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | extra, 0640);
+    /* O_NONBLOCK: not to wait for somebody to read a pipe. */
+    int fd =
+        open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | extra, 0640);
     if (fd >= 0 && extra && (fstat(fd, &file) != 0 || file.st_nlink > 1)) {
         close(fd);
         fd = -1;
         errno = EMLINK;
     }
+    if (fd >= 0)
+        fcntl(fd, F_SETFL, O_APPEND);
     return fd;
 }
 
@@ -93,7 +102,7 @@ static char *begin_file(enum logfile log, const char *path, bool follow_links)
 {
     int fd = open_file(path, follow_links);
     if (fd < 0)
-        return xasprintf("cannot open %s: %s", path, strerror(errno));
+        return xasprintf("cannot open %s: %s", path, why(errno));
     if (log == LOGFILE_ACCESS)
         targets[log].fd = fd;
     else if (!replace(log, fd))
@@ -122,8 +131,10 @@ static const char *syslog_address(const char *where)
 
 /* ---- one set of files for all processes ---- */
 
-static void put_message(uint32_t opening)
+/* False: errno says why. */
+static bool put_message(uint32_t opening)
 {
+    static bool has_one;
     struct message message = {.opening = opening};
     struct iovec piece = {&message, sizeof message};
     union control control = {0};
@@ -135,7 +146,7 @@ static void put_message(uint32_t opening)
             fds[count++] = targets[log].fd;
         }
     if (count == 0)
-        return;
+        return true;
     struct msghdr header = {.msg_iov = &piece,
                             .msg_iovlen = 1,
                             .msg_control = &control,
@@ -145,12 +156,14 @@ static void put_message(uint32_t opening)
     control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
     memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
     if (sendmsg(share_fds[1], &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-        return;
+        return false;
     /* Only now goes the one before: somebody may be looking. Without room for descriptors, the
      * kernel drops those. */
-    if (opening > 1 && recv(share_fds[0], &message, sizeof message, MSG_DONTWAIT) < 0)
-        return;
+    if (has_one && recv(share_fds[0], &message, sizeof message, MSG_DONTWAIT) < 0)
+        return false;
+    has_one = true;
     atomic_store(shared_opening, opening);
+    return true;
 }
 
 void logfile_share(_Atomic uint32_t *opening)
@@ -169,11 +182,13 @@ char *logfile_reopen(void)
         int fd = open_file(targets[log].path, true); /* the privileges are gone, or were kept */
         if (fd < 0 || !replace((enum logfile)log, fd))
             buf_printf(&wrong, "%scannot open %s: %s", wrong.len ? "; " : "", targets[log].path,
-                       strerror(errno));
+                       why(errno));
     }
     uint32_t opening = atomic_load(&own_opening) + 1;
     atomic_store(&own_opening, opening);
-    put_message(opening);
+    if (!put_message(opening))
+        buf_printf(&wrong, "%scannot give them to the workers, who keep those before: %s",
+                   wrong.len ? "; " : "", strerror(errno));
     char *sentence = wrong.len ? xasprintf("%.*s", (int)wrong.len, wrong.data) : NULL;
     buf_fini(&wrong);
     return sentence;
@@ -247,11 +262,28 @@ char *logfile_check(const char *where)
     return error ? xasprintf("cannot open %s: %s", where, strerror(error)) : NULL;
 }
 
+/* An error log in a file would take it. */
+static void keep_stream(enum logfile log)
+{
+    int fd = log == LOGFILE_ACCESS ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
+    if (fd >= 0)
+        targets[log].fd = fd;
+}
+
+void logfile_pass_on(void)
+{
+    const struct target *access = &targets[LOGFILE_ACCESS];
+    if (!access->path && !access->is_syslog && access->fd > STDERR_FILENO)
+        (void)duplicate(access->fd, STDOUT_FILENO, 0);
+}
+
 char *logfile_open(enum logfile log, const char *where, bool follow_links)
 {
     const char *address = syslog_address(where);
-    if (strcmp(where, "-") == 0)
+    if (strcmp(where, "-") == 0) {
+        keep_stream(log);
         return NULL;
+    }
     return address ? begin_syslog(log, address) : begin_file(log, where, follow_links);
 }
 

@@ -78,7 +78,7 @@ static NORETURN void become_mold(const struct book *b, uint32_t generation, int 
     die_through(log_last_words);
     if (b->reread) {
         config_reload_read(&fresh, b->config);
-        check_words(&fresh);
+        check_generation(&fresh);
     }
     struct worker_seed seed = {
         .config = b->reread ? &fresh : b->config,
@@ -165,7 +165,7 @@ static NORETURN void become_control(struct book *b)
 static void settle_control(struct book *b)
 {
     if (!control_is_wanted(&b->control) || b->control_pid > 0 || b->upgrade.predecessor > 0 ||
-        now_ms() < b->control_starts.not_before_ms)
+        b->upgrade.left || now_ms() < b->control_starts.not_before_ms)
         return;
     pid_t pid = fork();
     if (pid == 0)
@@ -179,10 +179,18 @@ static void settle_control(struct book *b)
     }
 }
 
+/* After a pause that HUP has ended nobody serves the code of before it. One on trial may: it has to
+ * end before the next can load. */
+static bool waits_for_code(struct book *b)
+{
+    return b->resumes_anew && !b->trial &&
+           (b->reload_wanted || book_other_mold(b)->state == MOLD_LOADING);
+}
+
 static bool may_order(struct book *b, const struct book_tally *t)
 {
     if (book_current_mold(b)->state != MOLD_READY || now_ms() < b->orders.not_before_ms ||
-        (b->resumes_anew && (b->reload_wanted || book_other_mold(b)->state == MOLD_LOADING)))
+        waits_for_code(b))
         return false;
     /* While it is not known that workers can start at all, one tries. */
     if (t->starting > 0 && (b->trial || b->orders.failures > 0))
@@ -278,6 +286,7 @@ static void settle_announcement(struct book *b)
     struct book_tally t = book_count(b);
     if (b->served && !b->announced && (b->upgrade.predecessor == 0 || t.serving >= b->wanted)) {
         b->announced = true;
+        pidfile_write(&b->pidfile); /* before the other master looks whether it is still its own */
         upgrade_take_over(b);
         notify_send("READY=1");
     }
@@ -320,6 +329,7 @@ static void settle(struct book *b)
 {
     if (b->stop != STOP_NOT) {
         settle_stop(b);
+        settle_control(b);
         return;
     }
     settle_molds(b);
@@ -379,11 +389,21 @@ static void on_signal(struct book *b, const struct signalfd_siginfo *info)
     }
 }
 
+/* What came together comes by number, not in its order: a pause goes first, so that what ends one
+ * is not undone by it. */
 static void take_signals(struct book *b)
 {
-    struct signalfd_siginfo info;
-    while (read(b->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
-        on_signal(b, &info);
+    struct signalfd_siginfo infos[16];
+    ssize_t got;
+    while ((got = read(b->signal_fd, infos, sizeof infos)) > 0) {
+        size_t count = (size_t)got / sizeof infos[0];
+        for (size_t i = 0; i < count; i++)
+            if (infos[i].ssi_signo == SIGWINCH)
+                on_signal(b, &infos[i]);
+        for (size_t i = 0; i < count; i++)
+            if (infos[i].ssi_signo != SIGWINCH)
+                on_signal(b, &infos[i]);
+    }
 }
 
 static void silence_bell(struct book *b)
@@ -445,17 +465,6 @@ static void open_sockets(struct book *b)
         listen_open(&b->listeners, "bind", &c->bind, c->backlog, c->socket_mode);
 }
 
-static void open_inboxes(struct book *b)
-{
-    b->inboxes = xcalloc(b->board->workers, sizeof *b->inboxes);
-    for (unsigned i = 0; i < b->board->workers; i++) {
-        int fds[2];
-        if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0)
-            die(EXIT_CRASH, "cannot make a socket pair: %s", strerror(errno));
-        b->inboxes[i] = (struct worker_inbox){.read_fd = fds[0], .write_fd = fds[1]};
-    }
-}
-
 /* Slots for TTIN to fill, and one over for replacing. */
 static void make_slots(struct book *b)
 {
@@ -490,13 +499,13 @@ static void open_logs(const struct config *c)
 {
     log_set_json(strcmp(c->log_format, "json") == 0);
     bool is_given = c->user && geteuid() == 0; /* who gets it may have made links there */
-    char *wrong = logfile_open(LOGFILE_ERROR, c->error_logfile, !is_given);
-    if (wrong)
-        die(EXIT_CONFIG, "error-logfile: %s", wrong);
-    if (c->access_logfile)
-        wrong = logfile_open(LOGFILE_ACCESS, c->access_logfile, !is_given);
+    char *wrong =
+        c->access_logfile ? logfile_open(LOGFILE_ACCESS, c->access_logfile, !is_given) : NULL;
     if (wrong)
         die(EXIT_CONFIG, "access-logfile: %s", wrong);
+    wrong = logfile_open(LOGFILE_ERROR, c->error_logfile, !is_given);
+    if (wrong)
+        die(EXIT_CONFIG, "error-logfile: %s", wrong);
 }
 
 /* When all is open that may need them. */
@@ -532,7 +541,7 @@ static void master_init(struct book *b, const struct config *c)
     drop_privileges(b);
     make_slots(b);
     logfile_share(&b->board->log_opening);
-    open_inboxes(b);
+    b->inboxes = inbox_open_all(b->board->workers);
     if (pipe2(b->lifeline_fds, O_CLOEXEC) != 0)
         die(EXIT_CRASH, "cannot make a pipe: %s", strerror(errno));
     process_become_master();
@@ -554,14 +563,10 @@ static void close_control(struct book *b)
 static void master_fini(struct book *b)
 {
     close_control(b);
-    for (unsigned i = 0; i < b->board->workers; i++) {
-        close(b->inboxes[i].read_fd);
-        close(b->inboxes[i].write_fd);
-    }
+    inbox_close_all(b->inboxes, b->board->workers);
     close(b->lifeline_fds[0]);
     close(b->lifeline_fds[1]);
     close(b->signal_fd);
-    free(b->inboxes);
     free(b->slots);
     upkeep_fini(&b->upkeep);
     pidfile_close(&b->pidfile, b->upgrade.left);

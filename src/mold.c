@@ -31,8 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Signals are masked over the fork, so that none is lost or ends the worker before
- * worker_main can take it. */
+/* Signals are masked over the fork, so that none ends the worker before its slot is claimed. */
 struct fork_job {
     struct worker_seed seed; /* the worker's */
     int order_fd;
@@ -68,9 +67,14 @@ static void begin_application(const struct worker_seed *seed)
         python_after_fork_child();
     else if (ready_application(seed->config, seed->listeners) < 0)
         _exit(EXIT_APP);
+    forks_follow(seed->listeners);
     pymodule_set_worker(seed->slot + 1);
     if (python_begin_worker() < 0)
         _exit(EXIT_APP);
+    if (forks_is_copy()) {
+        log_error("a process that a postfork hook has forked came back from it and is ended");
+        _exit(EXIT_CRASH);
+    }
     if (seed->config->preload)
         warm_worker(seed->config);
 }
@@ -89,6 +93,7 @@ static NORETURN void become_worker(const struct fork_job *job)
     atomic_store(&slot->state, BOARD_WORKER_STARTING);
     log_set_process("worker %u", seed->slot + 1);
     process_set_title("myserver: worker %u [%s] starting", seed->slot + 1, seed->config->app);
+    process_restore_signals(); /* what the application starts from here on inherits the mask */
     begin_application(seed);
     struct worker_promotion promotion = worker_main(seed);
     become_mold(seed, &promotion);

@@ -66,12 +66,20 @@ static bool is_ours(const struct pidfile *p)
            there.st_ino == ours.st_ino;
 }
 
+/* Not that of a successor, who has written it before it announced itself. */
+static bool says_us(const struct pidfile *p)
+{
+    char text[16] = "";
+    return pread(p->fd, text, sizeof text - 1, 0) > 0 && atoi(text) == getpid();
+}
+
 void pidfile_close(struct pidfile *p, bool left)
 {
     if (p->path == NULL)
         return;
     bool holds = p->locked || p->written; /* a successor that failed does not */
-    if (!left && holds && is_ours(p) && unlink(p->path) != 0 && ftruncate(p->fd, 0) != 0)
+    if (holds && (!left || says_us(p)) && is_ours(p) && unlink(p->path) != 0 &&
+        ftruncate(p->fd, 0) != 0)
         log_warning("pid: cannot remove %s: %s", p->path, strerror(errno));
     close(p->fd);
     free(p->path);

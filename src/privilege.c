@@ -25,9 +25,10 @@
 static bool parse_id(const char *text, unsigned *id)
 {
     size_t digits = strspn(text, "0123456789");
-    if (digits == 0 || digits > 9 || text[digits] != '\0')
-        return false;
-    *id = (unsigned)strtoul(text, NULL, 10);
+    unsigned long number = strtoul(text, NULL, 10);
+    if (digits == 0 || digits > 10 || text[digits] != '\0' || number >= UINT32_MAX)
+        return false; /* UINT32_MAX: "no change" for setresuid(2) */
+    *id = (unsigned)number;
     return true;
 }
 

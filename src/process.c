@@ -168,5 +168,6 @@ void process_restore_signals(void)
     signal(SIGPIPE, SIG_IGN);
     struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &quiet, NULL);
+    sigaction(SIGUSR2, &quiet, NULL);
     sigprocmask(SIG_SETMASK, &first_mask, NULL);
 }

@@ -12,6 +12,7 @@
 #include "event.h"
 #include "inherit.h"
 #include "log.h"
+#include "logfile.h"
 #include "notify.h"
 #include "process.h"
 
@@ -48,6 +49,7 @@ static NORETURN void become_successor(const struct book *b, pid_t predecessor, i
     listen_pass_on(&b->control.http);
     listen_pass_on(&b->control.stats);
     notify_pass_on();
+    logfile_pass_on();
     process_restore_signals();
     process_go_home();
     process_start_again();
@@ -123,11 +125,14 @@ bool upgrade_on_exit(struct book *b, pid_t pid, const char *why)
     if (pid != u->successor)
         return false;
     u->successor = 0;
-    if (u->left)
+    if (u->left) {
         log_error("the new master (pid %d) has ended: %s", pid, why);
-    else
-        log_error("upgrade failed: the new master (pid %d) has ended: %s; this one goes on", pid,
-                  why);
+        return true;
+    }
+    log_error("upgrade failed: the new master (pid %d) has ended: %s; this one goes on", pid, why);
+    if (u->heard_fd >= 0) /* it may have announced itself just before */
+        close(u->heard_fd);
+    u->heard_fd = -1;
     return true;
 }
 

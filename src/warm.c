@@ -14,8 +14,10 @@
 #include "wsgi.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -201,9 +203,12 @@ enum trial {
 
 /* One request in a process of its own, which is then thrown away: what it opened is gone with it.
  */
-static NORETURN void run_trial(struct warmer *w, const char *path)
+static NORETURN void run_trial(struct warmer *w, const char *path, pid_t parent)
 {
     char left[512];
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* the request may take for ever */
+    if (getppid() != parent)
+        _exit(TRIAL_DIED);
     python_after_fork_child();
     unsigned status = request(w, path);
     if (status == 0 || status >= 500)
@@ -217,9 +222,9 @@ static enum trial try_path(struct warmer *w, const char *path)
 {
     int status = 0;
     python_before_fork();
-    pid_t pid = fork();
+    pid_t self = getpid(), pid = fork();
     if (pid == 0)
-        run_trial(w, path);
+        run_trial(w, path, self);
     python_after_fork_parent();
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;

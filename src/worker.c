@@ -487,7 +487,6 @@ static void watch(void)
     ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
     ev_io_start(loop, &worker.lifeline);
     watch_listeners();
-    forks_follow(worker.seed->listeners);
 }
 
 static struct access_format *compile_access_format(const struct config *config)
@@ -580,7 +579,6 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
     watch();
     watch_start(&worker.pool, seed->config, seed->board, seed->slot);
     set_connection_limit();
-    process_restore_signals();
     uint32_t starting = BOARD_WORKER_STARTING;
     if (!atomic_compare_exchange_strong(&board->state, &starting, BOARD_WORKER_SERVING))
         _exit(EXIT_OK); /* called off */

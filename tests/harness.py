@@ -210,6 +210,11 @@ def read_all(s: socket.socket) -> bytes:
         data += piece
 
 
+def whole_lines(text: str) -> list[str]:
+    """Without the last one while it is being written: who reads a file sees a write(2) in parts."""
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
 class Server:
     """One run of the program in a temporary directory of its own.
 
@@ -256,9 +261,12 @@ class Server:
 
     # ---- life
 
-    def start(self, timeout: float = 20.0) -> Server:
-        """Start and wait until the first worker serves; StartFailed when that does not come."""
-        with self.log_path.open("ab") as log:
+    def start(self, timeout: float = 20.0, streams: Path | None = None) -> Server:
+        """Start and wait until the first worker serves; StartFailed when that does not come.
+
+        `streams`: where stdout and stderr go when that is not the log.
+        """
+        with (streams or self.log_path).open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.dir,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Server, wait_for
+from harness import Server, wait_for, whole_lines
 from wire import Wire, ask, chunked, let, request
 
 Start = Callable[..., Server]
@@ -62,7 +62,7 @@ def cpu_share(pid: int, seconds: float = 0.5) -> float:
 
 def access_lines(s: Server) -> list[dict[str, object]]:
     """The lines of a JSON access log that goes to the common log."""
-    return [json.loads(line) for line in s.log.splitlines() if line.startswith('{"time"')]
+    return [json.loads(line) for line in whole_lines(s.log) if line.startswith('{"time"')]
 
 
 def ended(s: Server, how: str) -> bool:

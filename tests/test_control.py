@@ -250,6 +250,21 @@ def test_is_restarted(server: Start) -> None:
     assert s.workers() == workers
 
 
+def test_is_restarted_while_the_server_stops(server: Start) -> None:
+    """Probes are answered to the last."""
+    s = server("slow", expect_deaths=True, **OPTIONS)
+    client = in_background(lambda: s.get("/2.5"))
+    assert s.log_contains("sleeping")
+    before = control_pid(s)
+    s.signal(signal.SIGTERM)
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: control_pid(s) not in (0, before))
+    assert ask(s, "/readyz").status == 503
+    client.join()
+    assert s.wait() == 0
+    assert not list(s.dir.glob("*.sock"))
+
+
 def test_ignores_signals_to_the_group(server: Start) -> None:
     """A terminal's ^C or a supervisor's TERM reaches all: it ends last."""
     s = server(**OPTIONS)

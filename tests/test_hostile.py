@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import FLAVOUR, SLOWNESS, Server, wait_for
+from harness import FLAVOUR, SLOWNESS, Server, wait_for, whole_lines
 from soak import soak
 from wire import Wire, ask, request
 
@@ -535,7 +535,7 @@ def test_each_request_has_one_line(server: Start) -> None:
                 assert wire.answer().status == 408
 
     def lines() -> list[dict[str, object]]:
-        return [json.loads(line) for line in (s.dir / "access.log").read_text().splitlines()]
+        return [json.loads(line) for line in whole_lines((s.dir / "access.log").read_text())]
 
     wait_for(lambda: len(lines()) >= 150, 10, "150 lines")
     time.sleep(0.2)

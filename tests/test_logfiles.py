@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from control_client import OPTIONS, ask
-from harness import FLAVOUR, SLOWNESS, Server, run, wait_for
+from harness import FLAVOUR, SLOWNESS, Server, StartFailed, run, wait_for
 from test_privileges import for_nobody
 
 Start = Callable[..., Server]
@@ -201,6 +202,56 @@ def test_reopening_fails(server: Start) -> None:
     assert s.log_contains(r"\[error\] .*reopening logs: cannot open logs/access\.log: No such file")
     s.get("/still")
     wait_for(lambda: "/still " in (s.dir / "moved" / "access.log").read_text())
+
+
+def test_reload_without_a_directory_of_logs(server: Start) -> None:
+    """A reload has nothing to do with files that are open."""
+    s = server(access_logfile="logs/access.log", start=False)
+    (s.dir / "logs").mkdir()
+    s.start()
+    (s.dir / "logs").rename(s.dir / "moved")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: all workers")
+    s.get("/still")
+    wait_for(lambda: "/still " in (s.dir / "moved" / "access.log").read_text())
+
+
+def test_a_pipe_that_nobody_reads(server: Start) -> None:
+    """It is an error, and nobody waits for its reader."""
+    s = server(access_logfile="pipe", start=False)
+    os.mkfifo(s.dir / "pipe")
+    with pytest.raises(StartFailed) as failure:
+        s.start()
+    assert failure.value.status == 2
+    assert "access-logfile: cannot open pipe: it is a pipe that nobody reads" in s.log
+    reader = os.open(s.dir / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    s.start()
+    s.get("/one")
+    wait_for(lambda: select.select([reader], [], [], 0)[0])
+    assert b'"GET /one ' in os.read(reader, 4096)
+    os.close(reader)
+    s.signal(signal.SIGUSR1)
+    assert s.log_contains(r"reopening logs: cannot open pipe: it is a pipe that nobody reads")
+    assert s.get("/two").status == 200
+    assert s.stop() == 0
+
+
+def test_access_to_stdout_beside_an_error_log(server: Start) -> None:
+    """Neither takes the other's place, also after an upgrade."""
+    s = server(error_logfile="error.log", access_logfile="-", start=False)
+    stdout, s.log_path = s.log_path, s.dir / "error.log"
+    s.start(streams=stdout)
+    s.get("/first")
+    wait_for(lambda: '"GET /first ' in stdout.read_text())
+    s.signal(signal.SIGUSR2)
+    found = s.log_contains(r"the new master \(pid (\d+)\) serves", 10)
+    assert found
+    assert s.wait() == 0
+    s.get("/second")
+    wait_for(lambda: '"GET /second ' in stdout.read_text())
+    assert "GET /" not in s.log
+    os.kill(int(found[1]), signal.SIGTERM)
+    wait_for(lambda: not s.relatives(), 10)
 
 
 def test_without_files(server: Start) -> None:

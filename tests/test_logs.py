@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness import APPS, Server, run, wait_for
+from harness import APPS, Server, run, wait_for, whole_lines
 from wire import Wire, ask, let, request
 
 Start = Callable[..., Server]
@@ -251,7 +251,7 @@ def test_nobody_forges_a_line(server: Start, name: str) -> None:
 
 def ends(s: Server) -> list[tuple[Any, ...]]:
     """Status, method and end of every line."""
-    entries = [json.loads(line) for line in (s.dir / "access.log").read_text().splitlines()]
+    entries = [json.loads(line) for line in whole_lines((s.dir / "access.log").read_text())]
     return [(e["status"], e["method"], e["end"]) for e in entries]
 
 

@@ -564,6 +564,35 @@ def test_a_pause_is_no_failure_of_a_reload(server: Start) -> None:
     assert s.log_contains("reloaded: all workers")
 
 
+def test_pause_and_its_end_together(server: Start) -> None:
+    """Signals that wait come by number: the pause is not what remains."""
+    s = server(workers=2)
+    s.signal(signal.SIGSTOP)
+    s.signal(signal.SIGWINCH)
+    s.signal(signal.SIGHUP)
+    s.signal(signal.SIGCONT)
+    assert s.log_contains(r"resuming with 2 workers")
+    assert s.get("/").status == 200
+
+
+def test_hup_ends_a_pause_in_which_code_was_loaded(server: Start) -> None:
+    """What waits for its first worker gets it, and is replaced then: nobody waits for a deadline."""
+    s = server("versioned", touch_reload="touched", start=False)
+    (s.dir / "touched").touch()
+    write_app(s, "one")
+    s.start()
+    s.signal(signal.SIGWINCH)
+    wait_for(lambda: not s.workers())
+    write_app(s, "two")
+    (s.dir / "touched").touch()
+    wait_for(lambda: s.log.count("warmed up") == 2, 10, "the new mold")
+    write_app(s, "three")
+    s.signal(signal.SIGHUP)
+    assert s.get("/").text in ("two", "three")
+    wait_for(lambda: s.get("/").text == "three", 10)
+    assert "failed" not in s.log
+
+
 def test_ttin_ends_somewhere(server: Start) -> None:
     s = server(workers=1)
     for count in range(2, 10):

@@ -304,6 +304,12 @@ def test_application_that_forks(server: Start, path: str, answer: str) -> None:
     assert len(s.workers()) == 2
 
 
+def test_children_begun_in_postfork(server: Start) -> None:
+    """They are ended by signals as any other, and are none of the server's."""
+    s = server("forks", env={"HAS": "children in postfork"})
+    assert "event: ended -15 and -15, myserver: forked by the application\n" in s.log
+
+
 def test_warm_up_leaves_no_connection_in_the_mold(
     server: Start, postgres: str, tmp_path: Path
 ) -> None:

@@ -61,6 +61,16 @@ def test_default_that_ends_the_process_is_not_used(server: Start) -> None:
     assert s.get("/404").status == 404
 
 
+def test_default_that_hangs_ends_with_the_mold(server: Start) -> None:
+    """The trial is a copy of the whole application: none may be left behind."""
+    s = server("warmed", env={"ROOT_STATUS": "hangs"}, start=False, startup_timeout="1s")
+    with pytest.raises(StartFailed) as failure:
+        s.start()
+    assert failure.value.status == 3
+    assert "event: asked GET /" in s.log
+    wait_for(lambda: not s.relatives(), 5)
+
+
 def test_no_rounds_no_requests(server: Start) -> None:
     """prewarm-rounds = 0."""
     s = server("warmed", prewarm=["/a"], prewarm_rounds=0)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import Server, wait_for
+from harness import Server, wait_for, whole_lines
 from wire import Answer, Wire, let, request
 
 Start = Callable[..., Server]
@@ -180,9 +180,12 @@ def test_half_a_header(start: Start) -> None:
         wire.send(V1[:10])
     with Wire(s) as wire:
         assert seen(wire.send(V1))["REMOTE_ADDR"] == "192.0.2.7"
-    wait_for(lambda: '"time"' in s.log, 5, "a line")
-    lines = [line for line in s.log.splitlines() if line.startswith('{"time"')]
-    assert [json.loads(line)["client"] for line in lines] == ["192.0.2.7"]
+    
+    def lines() -> list[str]:
+        return [line for line in whole_lines(s.log) if line.startswith('{"time"')]
+
+    wait_for(lines, 5, "a line")
+    assert [json.loads(line)["client"] for line in lines()] == ["192.0.2.7"]
 
 
 def test_the_header_goes_with_the_connection(start: Start) -> None:

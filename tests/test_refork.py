@@ -62,6 +62,13 @@ def test_new_workers_have_what_requests_made(server: Start, workers: int, thread
     assert len(s.workers()) == workers
 
 
+def test_the_servers_own_threads_are_no_warning(server: Start) -> None:
+    """Those that ran requests have ended, and are nothing that the application could change."""
+    s = refork(server, threads=4)
+    reforked(s)
+    assert "will not exist in the workers" not in s.log
+
+
 def test_hooks_run_in_the_mold_and_in_its_workers(server: Start) -> None:
     s = refork(server)
     assert ask(s, "/warm")["calls"] == ["prefork", "postfork"]

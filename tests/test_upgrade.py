@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from control_client import OPTIONS, ask, connect
-from harness import BINARY, FLAVOUR, Server, StartFailed, read_all, wait_for
+from harness import BINARY, FLAVOUR, Server, StartFailed, processes, read_all, wait_for
 from test_master import begin_slow, load, versioned, write_app
 
 Start = Callable[..., Server]
@@ -248,6 +249,47 @@ def test_new_master_outlives_a_killed_old_one(server: Start) -> None:
     assert s.log_contains(r"upgraded: taking the place", 10)
     assert s.get("/").text == "second"
     end(s, new)
+
+
+def test_new_master_that_dies_after_its_announcement(server: Start) -> None:
+    """The old one has not heard it yet, and must not leave for a dead one."""
+    s = versioned(server, "one", expect_deaths=True)
+    write_app(s, "two")
+    s.signal(signal.SIGUSR2)
+    found = s.log_contains(r"upgrading: the new master is pid (\d+)")
+    assert found
+    s.signal(signal.SIGSTOP)
+    assert s.log_contains(r"upgraded: taking the place", 10)
+    new = int(found[1])
+    os.kill(new, signal.SIGKILL)
+    wait_for(lambda: any(p.pid == new and p.state == "Z" for p in processes()))
+    s.signal(signal.SIGCONT)
+    assert s.log_contains(r"upgrade failed: .* signal 9.*; this one goes on", 10)
+    wait_for(lambda: len(s.workers()) == 1)
+    assert s.get("/").text == "one"
+    assert master_pids(s) == [s.pid]
+
+
+def test_settings_of_sockets_and_the_pid_file(server: Start) -> None:
+    """What only a new master can change: it does."""
+    s = server("slow", start=False, **OPTIONS)
+    ini = "[myserver]\napp = slow\nbind = 127.0.0.1:0\nbind = unix:app.sock\n"
+    (s.dir / "it.ini").write_text(ini + "backlog = 64\nsocket-mode = 0600\npid = old.pid\n")
+    s.command = [*(a for a in s.command[:-1] if not a.startswith("--bind")), "-c", "it.ini"]
+    s.start()
+
+    def backlogs() -> list[str]:
+        return re.findall(r"^myserver_listen_queue_max\S* (\d+)$", ask(s, "/metrics").text, re.M)
+
+    assert set(backlogs()) == {"64"} and (s.dir / "old.pid").read_text() == f"{s.pid}\n"
+    (s.dir / "it.ini").write_text(ini + "backlog = 96\nsocket-mode = 0660\npid = new.pid\n")
+    new = upgrade(s)
+    assert set(backlogs()) == {"96"}
+    assert stat.S_IMODE((s.dir / "app.sock").stat().st_mode) == 0o660
+    assert (s.dir / "new.pid").read_text() == f"{new}\n"
+    assert not (s.dir / "old.pid").exists()
+    end(s, new)
+    assert not (s.dir / "new.pid").exists()
 
 
 def test_control_and_stats_sockets_go_along(server: Start) -> None:

@@ -203,12 +203,14 @@ def before_fork(
     left = _find_connections(sockets_loaded)
     if has_served:
         _refuse_refork(left)
-    if left:
+    elif left:
         raise WarmupError(
             f"prewarm has opened a connection that all workers would share, to {left}: close it in a "
             f"function decorated with @myserver.prefork, or warm up with other paths"
         )
-    warnings = _find_threads() + _find_sockets(set(sockets_before))
+    # A worker's threads have ended, though `threading` may still know them.
+    warnings = [] if has_served else _find_threads()
+    warnings += _find_sockets(set(sockets_before))
     _end_loading()
     _revive_executors()
     _modules_at_fork.update(sys.modules)

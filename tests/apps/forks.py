@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import myserver
 from told import event
@@ -50,6 +52,23 @@ elif HAS == "socket":
     connection = socket.create_connection(listening.getsockname())
 elif HAS == "slow import":
     time.sleep(30)
+elif HAS == "children in postfork":
+
+    @myserver.postfork
+    def begin() -> None:
+        """A program and a process of its own, which are ended as anywhere."""
+        sleeper = subprocess.Popen(["sleep", "600"])
+        sleeper.terminate()
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        child.start()
+        title = "starting"
+        while "starting" in title:  # it says what it is when it runs
+            time.sleep(0.01)
+            title = Path(f"/proc/{child.pid}/cmdline").read_text().strip("\0")
+        child.terminate()
+        child.join()
+        event(f"ended {sleeper.wait()} and {child.exitcode}, {title}")
+
 elif HAS == "failing prefork":
     myserver.prefork(lambda: 1 // 0)
 elif HAS == "failing postfork":

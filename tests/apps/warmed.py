@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 
 import myserver
@@ -27,6 +28,8 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
     status = path[1:] if path[1:].isdigit() else "200"
     if path == "/" and ROOT_STATUS == "exit":
         os._exit(70)
+    if path == "/" and ROOT_STATUS == "hangs":
+        time.sleep(600)
     if path == "/":
         status = ROOT_STATUS
     if status == "secure":
