@@ -91,9 +91,13 @@ struct board_worker {
     _Atomic uint32_t retire;     /* enum board_retire; the worker's, NOT by the master; then ring */
     _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
     _Atomic uint32_t free_threads; /* worker: that could take a request; less what siblings claim */
-    _Atomic uint32_t waiting;      /* worker: requests that wait for a thread; see balance.h */
-    _Atomic bool parked;           /* worker: wake it when a thread is free elsewhere */
-    _Atomic uint32_t asked_by;     /* siblings: slot + 1 of one whose next came later; 0: none */
+    /* Connections that siblings gave it, over all lives, counted by the giver; those of them that
+     * it has taken; up to which number it has descriptors for them. What is on its way counts so.
+     */
+    _Atomic uint32_t given, taken, takes_until;
+    _Atomic uint32_t waiting;        /* worker: requests that wait for a thread; see balance.h */
+    _Atomic bool parked;             /* worker: wake it when a thread is free elsewhere */
+    _Atomic uint32_t asked_by;       /* siblings: slot + 1 of one whose next came later; 0: none */
     _Atomic uint64_t waits_since_ns; /* worker: the one of them that is next; 0: it has just come */
     _Atomic uint32_t connections;    /* worker: open ones */
     _Atomic uint64_t requests;       /* worker: answered, over all its lives */

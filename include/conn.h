@@ -74,7 +74,9 @@ struct conn {
     struct conn_queue *queue; /* shared->readable or ->parked when in it, else NULL */
     bool unwatched;           /* the reader is stopped: bytes came that cannot be used yet */
     unsigned requests;
-    uint64_t parked_ns; /* since when its next request waits unread; 0: it does not */
+    uint64_t writing_ms; /* since when the loop sends its answer */
+    unsigned untaken;    /* of which the client had not taken so much when it last got time */
+    uint64_t parked_ns;  /* since when its next request waits unread; 0: it does not */
     struct conn_origin origin;
 };
 
@@ -124,6 +126,9 @@ void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *or
 MUST_CHECK bool conn_make_room(struct conn_shared *shared);
 /* The same for the file of a body, which is open already. Leader. */
 MUST_CHECK bool conn_make_room_for_file(struct conn_shared *shared);
+/* How many more may be opened for files that clients are sent, and for connections that siblings
+ * give, before they are the application's. Any thread. */
+unsigned conn_spare_descriptors(const struct conn_shared *shared);
 /* The answer is with the kernel (or cannot be): logs and counts the request, makes the connection
  * ready for the next, and says what it wants now. Whoever owns the connection. */
 enum conn_next conn_end_request(struct conn *c);

@@ -39,6 +39,8 @@ struct exchange {
     struct _object *tail_object; /* keeps output.tail alive */
 };
 
+/* After OUTPUT_GONE: the answer cannot be completed, and why. Whoever owns the connection. */
+void exchange_break_off(struct exchange *e);
 /* From the free ones, last in first out; or new. */
 struct exchange *exchange_take(struct conn_shared *shared);
 /* Gives the connection's back; it must be reset. Whoever owns the connection. */

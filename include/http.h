@@ -111,7 +111,9 @@ struct http {
     size_t window_start;     /* where the bytes begin that the parser reads now */
     uint64_t window_offset;  /* the same as a count of bytes since the head */
     uint64_t gap_start;      /* where the last piece of payload ended, as such a count */
-    char last_byte;          /* of the window before */
+    char *payload;           /* in the window, moved together; NULL: none yet */
+    size_t payload_bytes;
+    char last_byte; /* of the window before */
     _Alignas(8) unsigned char parser[256];
 };
 

@@ -16,8 +16,8 @@ MUST_CHECK bool inbox_give(struct conn *c, int write_fd);
  * Leader. */
 void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion);
 /* In the master: moves what lies in an inbox that nobody reads to another. What does not go in
- * there goes back. */
-void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to);
+ * there goes back. Returns how many connections went. */
+unsigned inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to);
 
 /* Wakes a worker out of its loop. */
 void inbox_wake(int write_fd);

@@ -13,7 +13,7 @@
 enum output_result {
     OUTPUT_DONE,    /* everything is with the kernel */
     OUTPUT_BLOCKED, /* the rest is kept here: flush when the socket is writable */
-    OUTPUT_GONE,    /* the client has gone; nothing is kept */
+    OUTPUT_GONE,    /* the client has gone, or the file failed; nothing is kept */
 };
 
 /* What is not sent yet goes out in this order. A struct from output_init is empty. */
@@ -25,6 +25,7 @@ struct output {
     int file_fd; /* owned; -1: none */
     uint64_t file_offset, file_bytes;
     uint64_t total_bytes;    /* given to the kernel since output_reset */
+    int file_error;          /* after OUTPUT_GONE: errno of the file; ENODATA: it became shorter */
     _Atomic unsigned *files; /* borrowed: counts the files that are open in all outputs */
 };
 
@@ -56,5 +57,11 @@ MUST_CHECK enum output_result output_send_file(struct output *o, int fd, struct 
                                                int file_fd, uint64_t offset, uint64_t bytes);
 /* Goes on with what is here. */
 MUST_CHECK enum output_result output_flush(struct output *o, int fd);
+/* Bytes that the kernel has and the client has not taken yet; 0 where that is not known. */
+unsigned output_untaken(int fd);
+/* Whether it has taken some since there were `*untaken`, which is brought up to date. A socket is
+ * writable again only when a third of its buffer is free, which may be a MB: too late to judge a
+ * slow client by. */
+MUST_CHECK bool output_is_taken(int fd, unsigned *untaken);
 
 #endif

@@ -90,12 +90,6 @@ static void leave_if_copy(const struct turn *turn)
     _exit(EXIT_CRASH);
 }
 
-static void client_gone(struct exchange *e)
-{
-    e->aborted = true;
-    e->end = "client closed";
-}
-
 static size_t total_bytes(const struct iovec *pieces, unsigned count)
 {
     size_t bytes = 0;
@@ -112,16 +106,19 @@ static enum output_result send_slowly(struct turn *turn, struct iovec **pieces, 
     struct pollfd pollfd = {.fd = turn->conn->fd, .events = POLLOUT};
     int limit_ms = (int)turn->conn->shared->config->send_timeout_ms;
     enum output_result result = OUTPUT_BLOCKED;
+    unsigned untaken = output_untaken(pollfd.fd);
 
     uint64_t paused = watch_pause(turn->thread);
     while (result == OUTPUT_BLOCKED &&
            output_pending(&e->output) + total_bytes(*pieces, *count) > BACKLOG_BYTES / 2) {
-        if (poll(&pollfd, 1, limit_ms > 0 ? limit_ms : -1) == 0) {
+        if (poll(&pollfd, 1, limit_ms > 0 ? limit_ms : -1) == 0 &&
+            !output_is_taken(pollfd.fd, &untaken)) {
             e->end = "send timeout";
             e->aborted = true;
             break;
         }
         result = output_try(&e->output, pollfd.fd, pieces, count);
+        untaken = output_untaken(pollfd.fd);
     }
     watch_resume(turn->thread, paused);
     return result;
@@ -153,7 +150,7 @@ static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count,
     if (released)
         python_acquire(python);
     if (result == OUTPUT_GONE)
-        client_gone(e);
+        exchange_break_off(e);
     return !e->aborted;
 }
 
@@ -273,7 +270,8 @@ static void end_body(struct turn *turn)
     if (e->response.framing == RESPONSE_CHUNKED)
         pieces[count++] =
             (struct iovec){(char *)(uintptr_t)RESPONSE_LAST_CHUNK, strlen(RESPONSE_LAST_CHUNK)};
-    if (count > 0 && !send_pieces(turn, pieces, count, false))
+    /* As the last: what is left of a whole answer is the loop's. */
+    if (count > 0 && !send_pieces(turn, pieces, count, true))
         return;
     if (!response_is_complete(&e->response)) {
         warn_length(turn, "less");
@@ -281,11 +279,33 @@ static void end_body(struct turn *turn)
     }
 }
 
+/* Files for slow clients must leave descriptors to the application. */
+static void refuse_file(struct turn *turn)
+{
+    struct exchange *e = turn->exchange;
+    struct response_facts facts = facts_of(turn, -1);
+    if (!may_answer(turn))
+        return;
+    log_info(
+        "refused a request from %s: 503 too many files are on their way to slow clients; raise "
+        "the limit of open files (ulimit -n, LimitNOFILE)",
+        e->client);
+    e->end = "too many files";
+    response_error(&e->response, 503, &facts);
+    struct iovec head = take_head(turn, -1);
+    (void)send_pieces(turn, &head, 1, false);
+}
+
 static void send_file(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
     struct wsgi_file file = e->call.file;
     leave_if_copy(turn);
+    if (conn_spare_descriptors(turn->conn->shared) == 0) {
+        close(file.fd);
+        refuse_file(turn);
+        return;
+    }
     if (!may_answer(turn)) {
         close(file.fd);
         return;
@@ -296,7 +316,7 @@ static void send_file(struct turn *turn)
     python_release(&turn->thread->python);
     if (output_send_file(&e->output, turn->conn->fd, head, file.fd, file.offset, admitted) ==
         OUTPUT_GONE)
-        client_gone(e);
+        exchange_break_off(e);
     python_acquire(&turn->thread->python);
     if (!complete) {
         warn_length(turn, "less");
@@ -385,7 +405,7 @@ static void refuse_late(struct turn *turn)
     struct iovec page = {e->response.head.data, e->response.head.len};
     e->end = "queue timeout";
     if (output_send(&e->output, turn->conn->fd, page) == OUTPUT_GONE)
-        client_gone(e);
+        exchange_break_off(e);
 }
 
 void answer_run(struct conn *c, struct pool_thread *thread)

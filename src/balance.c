@@ -79,9 +79,26 @@ static bool may_move(const struct conn *c)
     return c->state == CONN_IDLE && !c->exchange;
 }
 
+/* It would lose what comes when it has no descriptor. */
+static bool claim_place(struct board_worker *other)
+{
+    uint32_t given = atomic_load(&other->given);
+    do {
+        if ((int32_t)(atomic_load(&other->takes_until) - given) <= 0)
+            return false;
+    } while (!atomic_compare_exchange_weak(&other->given, &given, given + 1));
+    return true;
+}
+
 static bool give_to(const struct balance *b, struct conn *c, int slot)
 {
-    return may_move(c) && inbox_give(c, b->inboxes[slot].write_fd);
+    struct board_worker *other = &b->board->worker[slot];
+    if (!may_move(c) || !claim_place(other))
+        return false;
+    bool given = inbox_give(c, b->inboxes[slot].write_fd);
+    if (!given) /* its inbox is full: it does not look */
+        atomic_fetch_sub(&other->given, 1);
+    return given;
 }
 
 /* That we want to be woken is said before we look: whoever has a free thread says that, and looks
@@ -99,7 +116,7 @@ static void give_parked_to_free(struct balance *b)
         int slot = claim_free(b);
         if (slot < 0)
             return;
-        if (!inbox_give(c, b->inboxes[slot].write_fd)) { /* its inbox is full: it does not look */
+        if (!give_to(b, c, slot)) {
             atomic_fetch_add(&b->board->worker[slot].free_threads, 1);
             return;
         }
@@ -131,9 +148,8 @@ static void give_second(struct balance *b, struct conn_queue *queue, int slot, u
         if (*rank <= theirs || (*rank - theirs) % 2 == 0)
             continue;
         /* Until it has looked, it does not know; nobody shall give it the same again. */
-        atomic_fetch_add(&b->board->worker[slot].waiting, 1);
-        if (!give_to(b, c, slot))
-            atomic_fetch_sub(&b->board->worker[slot].waiting, 1);
+        if (give_to(b, c, slot))
+            atomic_fetch_add(&b->board->worker[slot].waiting, 1);
     }
 }
 
@@ -183,6 +199,7 @@ void balance_publish(const struct balance *b)
     atomic_store_explicit(&ours->waits_since_ns, next && may_move(next) ? next->parked_ns : 0,
                           memory_order_relaxed);
     atomic_store(&ours->waiting, b->shared->waiting);
+    atomic_store(&ours->takes_until, atomic_load(&ours->taken) + conn_spare_descriptors(b->shared));
     if (parked)
         return;
     atomic_store_explicit(&ours->parked, false, memory_order_relaxed);

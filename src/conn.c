@@ -25,9 +25,12 @@
 /* Of the descriptors, a quarter at most: slow uploads alone must not keep new clients out. */
 #define BODY_FILES_SHARE 4
 /* Answers that clients do not take may have so much memory; beyond it those go first that have
- * taken nothing for a while: a large page, asked for a thousand times, would have all of it. */
+ * been slowest for a while: a large page, asked for a thousand times, would have all of it. */
 #define HELD_MAX_BYTES   (256 * 1024 * 1024)
-#define HELD_STALLED_MS  5000
+#define HELD_GRACE_MS    5000
+/* Of those that are kept back (descriptors.c), so many may be files on their way to clients, or
+ * connections that siblings give. */
+#define SPARE_ABOVE_ROOM 16
 
 /* --- states, queues and watchers ------------------------------------------------------------ */
 
@@ -233,6 +236,14 @@ static bool was_answered(const struct exchange *e)
     return e->response.head_finished && e->output.total_bytes > 0;
 }
 
+/* Of an answer that was broken off, what the kernel had taken. */
+static uint64_t sent_body_bytes(const struct exchange *e, const struct response *response)
+{
+    uint64_t total = e->output.total_bytes, head = response->head.len;
+    uint64_t sent = total > head ? total - head : 0;
+    return e->aborted && sent < response->body_bytes ? sent : response->body_bytes;
+}
+
 static void log_access(struct conn *c, const struct response *response, const char *end)
 {
     struct conn_shared *shared = c->shared;
@@ -243,7 +254,7 @@ static void log_access(struct conn *c, const struct response *response, const ch
         .request = &e->http,
         .response = response,
         .status = response ? response->status : 499,
-        .body_bytes = response ? response->body_bytes : 0,
+        .body_bytes = response ? sent_body_bytes(e, response) : 0,
         .start = e->start_time,
         .duration_ns = now_ns() - e->accepted_ns,
         .worker = shared->worker,
@@ -318,13 +329,20 @@ static void reset(struct conn *c)
     conn_close(c, "answer torn");
 }
 
+static void give_time_to_take(struct conn *c)
+{
+    c->untaken = output_untaken(c->fd);
+    c->deadline_ms = conn_deadline(c->shared->config->send_timeout_ms);
+}
+
 void conn_write(struct conn *c)
 {
     struct exchange *e = c->exchange;
     conn_set_state(c, CONN_WRITING);
     e->held_bytes = output_pending(&e->output);
     c->shared->held_bytes += e->held_bytes;
-    c->deadline_ms = conn_deadline(c->shared->config->send_timeout_ms);
+    c->writing_ms = now_ms();
+    give_time_to_take(c);
     ev_io_start(c->shared->loop, &c->writer);
 }
 
@@ -395,14 +413,12 @@ static void on_writable(struct ev_loop *loop, ev_io *watcher, int events)
     enum output_result result = output_flush(&e->output, c->fd);
     if (result == OUTPUT_BLOCKED) {
         if (e->output.total_bytes > before)
-            c->deadline_ms = conn_deadline(c->shared->config->send_timeout_ms);
+            give_time_to_take(c);
         return;
     }
     ev_io_stop(loop, &c->writer);
-    if (result == OUTPUT_GONE) {
-        e->aborted = true;
-        e->end = "client closed";
-    }
+    if (result == OUTPUT_GONE)
+        exchange_break_off(e);
     resume(c, conn_end_request(c));
 }
 
@@ -438,7 +454,8 @@ static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state
 
 static unsigned count_descriptors(const struct conn_shared *shared)
 {
-    return shared->count + atomic_load_explicit(&shared->bodies.files, memory_order_relaxed) +
+    return atomic_load_explicit(&shared->board->connections, memory_order_relaxed) +
+           atomic_load_explicit(&shared->bodies.files, memory_order_relaxed) +
            atomic_load_explicit(&shared->sent_files, memory_order_relaxed);
 }
 
@@ -466,6 +483,21 @@ bool conn_make_room_for_file(struct conn_shared *shared)
     return count_descriptors(shared) <= shared->room || close_quiet(shared);
 }
 
+unsigned conn_spare_descriptors(const struct conn_shared *shared)
+{
+    unsigned used = count_descriptors(shared), most = shared->room + SPARE_ABOVE_ROOM;
+    return used < most ? most - used : 0;
+}
+
+static void break_off(struct conn *c, const char *why)
+{
+    ev_io_stop(c->shared->loop, &c->writer);
+    c->exchange->aborted = true;
+    if (!c->exchange->end)
+        c->exchange->end = why;
+    resume(c, conn_end_request(c));
+}
+
 /* A connection whose deadline has passed. Where bytes are there, we are late and not the client
  * (this process was stopped, or short of CPU): they are read first. */
 static void expire(struct conn *c)
@@ -484,11 +516,10 @@ static void expire(struct conn *c)
                           http_in_body(&c->exchange->http) ? "body timeout" : "header timeout");
         break;
     case CONN_WRITING:
-        ev_io_stop(c->shared->loop, &c->writer);
-        c->exchange->aborted = true;
-        if (!c->exchange->end)
-            c->exchange->end = "send timeout";
-        resume(c, conn_end_request(c));
+        if (output_is_taken(c->fd, &c->untaken))
+            give_time_to_take(c);
+        else
+            break_off(c, "send timeout");
         break;
     case CONN_LINGERING:
         conn_close(c, "lingered");
@@ -498,12 +529,29 @@ static void expire(struct conn *c)
     }
 }
 
-/* One of too many that take nothing. */
-static bool holds_too_much(const struct conn *c, uint64_t now)
+/* Bytes of what it held in a second. */
+static double rate_of(const struct conn *c, uint64_t now)
 {
-    return c->state == CONN_WRITING && c->exchange->held_bytes > 0 &&
-           c->shared->held_bytes > HELD_MAX_BYTES &&
-           now + c->shared->config->send_timeout_ms >= c->deadline_ms + HELD_STALLED_MS;
+    size_t left = output_pending(&c->exchange->output), held = c->exchange->held_bytes;
+    return (double)(held - left) * 1000 / (double)(now - c->writing_ms + 1);
+}
+
+static struct conn *find_slowest(struct conn_shared *shared, uint64_t now)
+{
+    struct conn *c, *slowest = NULL;
+    TAILQ_FOREACH(c, &shared->busy, all)
+    if (c->state == CONN_WRITING && !c->queue && c->exchange->held_bytes > 0 &&
+        now >= c->writing_ms + HELD_GRACE_MS &&
+        (!slowest || rate_of(c, now) < rate_of(slowest, now)))
+        slowest = c;
+    return slowest;
+}
+
+static void shed_held(struct conn_shared *shared, uint64_t now)
+{
+    struct conn *c;
+    while (shared->held_bytes > HELD_MAX_BYTES && (c = find_slowest(shared, now)))
+        break_off(c, "made room for other answers");
 }
 
 static void expire_list(struct conn_shared *shared, struct conn_queue *list, uint64_t now)
@@ -515,12 +563,7 @@ static void expire_list(struct conn_shared *shared, struct conn_queue *list, uin
             continue;
         if (shared->draining && c->state == CONN_IDLE && c->deadline_ms > now + DRAIN_IDLE_MS)
             c->deadline_ms = now + DRAIN_IDLE_MS;
-        bool is_late = c->deadline_ms <= now;
-        if (!is_late && holds_too_much(c, now)) {
-            c->exchange->end = "made room for other answers";
-            is_late = true;
-        }
-        if (is_late)
+        if (c->deadline_ms <= now)
             expire(c);
     }
 }
@@ -529,5 +572,8 @@ void conn_expire_all(struct conn_shared *shared, uint64_t now)
 {
     expire_list(shared, &shared->busy, now);
     expire_list(shared, &shared->calm, now);
+    shed_held(shared, now);
+    while (count_descriptors(shared) > shared->room && close_quiet(shared))
+        continue;
     exchange_trim(shared);
 }

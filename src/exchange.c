@@ -4,10 +4,13 @@
  * stay small; what a flood of requests took is given back to the system when it is over. */
 #include "exchange.h"
 #include "conn.h"
+#include "log.h"
 #include "pool.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* More than a worker has in use at once but in a flood, whose memory is given back. */
 #define EXCHANGES_KEPT  16
@@ -32,6 +35,18 @@ struct exchange *exchange_take(struct conn_shared *shared)
     http_init(&e->http, &shared->limits);
     output_init(&e->output, &shared->sent_files);
     return e;
+}
+
+void exchange_break_off(struct exchange *e)
+{
+    int error = e->output.file_error;
+    e->aborted = true;
+    e->end = error ? "file failed" : "client closed";
+    if (error)
+        log_error("%.*s: the file that was being sent %s%s", (int)e->http.path.length,
+                  http_at(&e->http, e->http.path),
+                  error == ENODATA ? "became shorter" : "cannot be read: ",
+                  error == ENODATA ? "" : strerror(error));
 }
 
 static void free_exchange(struct conn_shared *shared, struct exchange *e)

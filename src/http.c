@@ -73,7 +73,7 @@ static int on_chunk_header(llhttp_t *p)
 {
     struct http *h = p->data;
     /* Up to 2^64-1 by one line of the client: compared before any sum is made. */
-    if (p->content_length > h->limits->body_bytes - h->body.length) {
+    if (p->content_length > h->limits->body_bytes - h->body.length - h->payload_bytes) {
         http_refuse(h, 413, "chunked body above the limit");
         return -1;
     }
@@ -96,8 +96,9 @@ static bool check_gap(struct http *h, uint64_t position)
     if (!h->chunked) {
         return true;
     }
+    uint64_t payload = h->body.length + h->payload_bytes;
     if (position - h->gap_start > OVERHEAD_BYTES_MAX ||
-        position - h->body.length > h->body.length + OVERHEAD_BYTES_MAX) {
+        position - payload > payload + OVERHEAD_BYTES_MAX) {
         return http_refuse(h, 400, "chunk sizes, extensions or trailers too long");
     }
     for (uint64_t i = from - h->window_offset; i < position - h->window_offset; i++) {
@@ -124,6 +125,17 @@ static bool check_kept(struct http *h, enum body_result result)
     return http_refuse(h, 500, "the body could not be kept in a temporary file");
 }
 
+/* What the window has of the body, at once: a system call for each chunk of five bytes would make
+ * much work of a small stream. */
+static bool keep_payload(struct http *h)
+{
+    const char *payload = h->payload;
+    size_t len = h->payload_bytes;
+    h->payload = NULL;
+    h->payload_bytes = 0;
+    return !payload || check_kept(h, body_append(&h->body, payload, len));
+}
+
 static int on_body(llhttp_t *p, const char *at, size_t len)
 {
     struct http *h = p->data;
@@ -131,9 +143,12 @@ static int on_body(llhttp_t *p, const char *at, size_t len)
     if (!check_gap(h, position)) {
         return -1;
     }
-    if (!check_kept(h, body_append(&h->body, at, len))) {
-        return -1;
+    if (!h->payload) {
+        h->payload = (char *)(uintptr_t)at;
+    } else { /* over gaps that have been looked at */
+        memmove(h->payload + h->payload_bytes, at, len);
     }
+    h->payload_bytes += len;
     h->gap_start = position + len;
     return 0;
 }
@@ -192,6 +207,9 @@ static void parse_body(struct http *h)
     size_t len = h->in.len - h->parsed;
     h->window_start = h->parsed;
     llhttp_errno_t error = llhttp_execute(p, h->in.data + h->parsed, len);
+    if (h->stage != STAGE_REFUSED && !keep_payload(h)) {
+        return;
+    }
     if (error == HPE_OK && h->stage == STAGE_BODY) {
         check_gap(h, h->window_offset + len);
         h->window_offset += len;
@@ -298,6 +316,8 @@ static void begin_request(struct http *h)
     h->line_count = h->seen = 0;
     h->asks_close = h->asks_keep_alive = h->asks_continue = h->authority_in_target = false;
     h->window_offset = h->gap_start = 0;
+    h->payload = NULL;
+    h->payload_bytes = 0;
     h->last_byte = 0;
 }
 

@@ -5,6 +5,7 @@
  * a moment when nothing of a request has been read, so nothing can be lost. What is in the inbox
  * of a worker that dies, the master gives to another: a successor may have another slot. */
 #include "inbox.h"
+#include "board.h"
 #include "log.h"
 
 #include <errno.h>
@@ -13,6 +14,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define LOST (-2)
 
 union control {
     struct cmsghdr header;
@@ -80,7 +83,8 @@ bool inbox_give(struct conn *c, int write_fd)
     return true;
 }
 
-/* One datagram; false: the inbox is empty. `*fd` is -1 for one that should only wake the worker. */
+/* One datagram; false: the inbox is empty. `*fd` is -1 for one that should only wake the worker, or
+ * LOST. */
 static bool take_one(int read_fd, struct letter *letter, int *fd)
 {
     struct iovec piece = {letter, sizeof(*letter)};
@@ -96,8 +100,10 @@ static bool take_one(int read_fd, struct letter *letter, int *fd)
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (got == (ssize_t)sizeof(*letter) && header && header->cmsg_type == SCM_RIGHTS)
         memcpy(fd, CMSG_DATA(header), sizeof(int));
-    else if (got > 0)
+    else if (got > 0) {
+        *fd = LOST;
         log_error("a connection given by another worker was lost: no descriptor is free");
+    }
     return true;
 }
 
@@ -106,29 +112,34 @@ void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_prom
     struct letter letter;
     int fd;
     while (take_one(read_fd, &letter, &fd)) {
-        if (fd < 0)
-            continue;
-        if (letter.generation)
+        if (fd >= 0 && letter.generation) {
             *promotion = (struct worker_promotion){fd, letter.generation};
-        else
+            continue;
+        }
+        if (fd >= 0 || fd == LOST)
+            atomic_fetch_add(&shared->board->taken, 1);
+        if (fd >= 0)
             conn_adopt(shared, fd, &letter.origin, letter.parked_ns);
     }
 }
 
-void inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to)
+unsigned inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to)
 {
     struct letter letter;
     bool forwarded = true;
+    unsigned count = 0;
     int fd;
     while (forwarded && take_one(from->read_fd, &letter, &fd)) {
         if (fd < 0)
             continue;
         /* A promotion was for the worker that has gone. */
         forwarded = letter.generation || send_one(to->write_fd, &letter, fd);
+        count += forwarded && !letter.generation;
         if (!forwarded && !send_one(from->write_fd, &letter, fd))
             log_error("a connection given to a worker that is gone was lost: %s", strerror(errno));
         close(fd);
     }
+    return count;
 }
 
 void inbox_wake(int write_fd)

@@ -320,8 +320,11 @@ static void settle_inboxes(struct book *b)
             continue;
         for (unsigned tried = 0; tried < workers && b->slots[heir].state != SLOT_SERVING; tried++)
             heir = (heir + 1) % workers;
-        if (b->slots[heir].state == SLOT_SERVING)
-            inbox_forward(&b->inboxes[i], &b->inboxes[heir]);
+        if (b->slots[heir].state != SLOT_SERVING)
+            continue;
+        unsigned count = inbox_forward(&b->inboxes[i], &b->inboxes[heir]);
+        atomic_fetch_add(&b->board->worker[i].taken, count);
+        atomic_fetch_add(&b->board->worker[heir].given, count);
     }
 }
 

@@ -5,7 +5,9 @@
 #include "output.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -57,6 +59,16 @@ static enum output_result gone(struct output *o)
     uint64_t total = o->total_bytes;
     output_reset(o);
     o->total_bytes = total;
+    return OUTPUT_GONE;
+}
+
+/* sendfile(2) says of both ends what is wrong with them. */
+static enum output_result file_failed(struct output *o, ssize_t sent)
+{
+    int error = sent == 0 ? ENODATA : errno;
+    bool is_clients = error == EPIPE || error == ECONNRESET || error == ETIMEDOUT;
+    gone(o);
+    o->file_error = is_clients ? 0 : error;
     return OUTPUT_GONE;
 }
 
@@ -153,8 +165,8 @@ static enum output_result flush_file(struct output *o, int fd)
             continue;
         if (sent < 0 && is_blocked(errno))
             return OUTPUT_BLOCKED;
-        if (sent <= 0) /* 0: the file became shorter than the head said */
-            return gone(o);
+        if (sent <= 0)
+            return file_failed(o, sent);
         o->total_bytes += (size_t)sent;
         o->file_offset += (size_t)sent;
         o->file_bytes -= (size_t)sent;
@@ -213,4 +225,17 @@ enum output_result output_send_file(struct output *o, int fd, struct iovec head,
     o->file_offset = offset;
     o->file_bytes = bytes;
     return output_flush(o, fd);
+}
+
+unsigned output_untaken(int fd)
+{
+    int bytes = 0;
+    return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (unsigned)bytes : 0;
+}
+
+bool output_is_taken(int fd, unsigned *untaken)
+{
+    unsigned before = *untaken;
+    *untaken = output_untaken(fd);
+    return *untaken < before;
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Server, wait_for, whole_lines
+from harness import SLOWNESS, Server, wait_for, whole_lines
 from wire import Wire, ask, chunked, let, request
 
 Start = Callable[..., Server]
@@ -293,6 +293,46 @@ def test_slow_reader_that_reads(server: Start) -> None:
             time.sleep(0.01)
         assert size == BIG
         assert wire.is_open()
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix:app.sock"])
+@pytest.mark.parametrize("target", [f"/big?{BIG}", "/closing/endless?it"])
+def test_slow_reader_that_frees_little(server: Start, bind: str, target: str) -> None:
+    """One whose pace does not empty a third of the socket's buffer within the time is served too."""
+    limit = 0.5 * SLOWNESS
+    s = server("cases", binds=[bind], **logged(send_timeout=f"{limit}s"))
+    with Wire(s) as wire:
+        wire.request("GET", target).head()
+        begin = time.monotonic()
+        while time.monotonic() < begin + 3 * limit:
+            assert len(wire.stream.read(20_000)) == 20_000
+            time.sleep(0.02)
+        assert not access_lines(s)
+        assert ended(s, "send timeout")  # now that it stops
+
+
+def test_file_that_becomes_shorter(server: Start) -> None:
+    """While it is sent: the answer is cut, and the log says that it was not the client."""
+    s = server("cases", **logged())
+    (s.dir / "big.bin").write_bytes(bytes(BIG))
+    with Wire(s) as wire:
+        head = wire.request("GET", "/file_named?big.bin").head()
+        os.truncate(s.dir / "big.bin", BIG // 4)
+        wire.read_body(head)
+        assert (head.status, head.complete) == (200, False)
+    assert ended(s, "file failed")
+    assert s.log_contains(r"\[error\] .*/file_named: the file that was being sent became shorter")
+
+
+def test_bytes_of_an_answer_that_was_broken_off(server: Start) -> None:
+    """The access log counts what was sent, not what was to be."""
+    s = server("cases", **logged())
+    with Wire(s) as wire:
+        wire.request("GET", f"/big?{2 * BIG}").head()
+        wire.stream.read(1000)
+    assert ended(s, "client closed")
+    (line,) = access_lines(s)
+    assert 1000 <= int(str(line["bytes"])) < 2 * BIG
 
 
 # ---- Expect

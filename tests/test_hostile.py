@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -232,6 +233,37 @@ def test_deaf_downloads_leave_descriptors(server: Start) -> None:
             assert (answer.status, answer.complete, len(answer.body)) == (200, True, size)
             wire.close()
     assert "Too many open files" not in s.log
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_deaf_downloads_over_idle_connections(server: Start, workers: int) -> None:
+    """Clients that are connected already ask for files, and do not read: the application can still
+    open its own, and no connection is lost between workers."""
+    with few_descriptors(256):
+        s = server("cases", workers=workers, threads=2, log_level="debug")
+    (s.dir / "large").write_bytes(bytes(8 << 20))
+
+    def status(wire: Wire) -> int:
+        try:
+            return wire.head().status
+        except ConnectionResetError:
+            return 0
+
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(s, 30)) for _ in range(160 * workers)]
+        for wire in wires:
+            assert wire.ask("/").text == "hello"
+        for wire in wires:
+            wire.request("GET", "/file_named?large")
+        assert s.log_contains("too many files are on their way to slow clients", 10)
+        statuses = Counter(status(wire) for wire in wires)
+        assert set(statuses) <= {0, 200, 503} and statuses[200] > 10 * workers
+        # Idle ones make room, and that is all that are closed.
+        assert statuses[0] <= s.log.count(" closed: made room")
+        assert max(open_files(pid) for pid in s.workers()) < 256 - 10
+    assert ask(s, "/").text == "hello"
+    assert "Too many open files" not in s.log
+    assert "was lost" not in s.log
 
 
 def test_limit_by_descriptors(server: Start) -> None:
