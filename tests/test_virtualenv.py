@@ -43,6 +43,10 @@ class Holder:
         return application(environ, start_response)
 other = application
 number = 5
+def create_app():
+    return application
+def create_none():
+    return 5
 """
 
 
@@ -157,6 +161,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "site" / "wsgi.py").write_text(HELLO.format(text=b"site.wsgi"))
     package = tmp_path / "package"
     package.mkdir()
+    (tmp_path / "plain").mkdir()
     (package / "__init__.py").write_text("")
     (package / "wsgi.py").write_text("from . import other\n" + HELLO.format(text=b"package.wsgi"))
     (package / "other.py").write_text("")
@@ -170,6 +175,8 @@ def project(tmp_path: Path) -> Path:
         ("flat:application", "flat"),
         ("flat:other", "flat"),
         ("flat:Holder.app", "flat"),
+        ("flat:create_app()", "flat"),
+        ("flat.py:create_app()", "flat"),
         ("package.wsgi", "package.wsgi"),
         ("flat.py", "flat"),
         ("./flat.py:other", "flat"),
@@ -188,10 +195,26 @@ def test_names_of_applications(server: Start, project: Path, app: str, body: str
 @pytest.mark.parametrize(
     "app, words",
     [
-        ("nowhere", ["No module named 'nowhere'"]),
+        ("nowhere", ["there is no nowhere.py or nowhere/ in {dir} or on pythonpath: name its "
+                     "directory with --chdir or --pythonpath"]),
+        ("nowhere.wsgi", ["there is no nowhere.py or nowhere/ in {dir} or on pythonpath"]),
+        ("package.nowhere", ["there is no nowhere.py or nowhere/ in {dir}/package"]),
+        ("flat.nowhere", ["there is no module flat.nowhere: flat is a module, and no package"]),
+        ("package.wsgi.application", ["there is no module package.wsgi.application: did you mean "
+                                      "package.wsgi:application"]),
+        ("package", ["package is a package without 'application': did you mean package.wsgi"]),
+        ("plain", ["plain is a directory, and no module: write MODULE[:CALLABLE] or the path"]),
+        ("./plain", ["'./plain' is not the name of a module: write MODULE[:CALLABLE] or the path "
+                     "of a .py file"]),
+        ("package/wsgi", ["'package/wsgi' is not the name of a module"]),
+        (".", ["'.' is not the name of a module"]),
         ("nowhere.py", ["there is no file", "nowhere.py"]),
         ("flat:nothing", ["flat has no 'nothing'", "flat:CALLABLE"]),
         ("flat:number", ["is a int", "cannot be called"]),
+        ("flat:create_none()", ["flat:create_none() returns a int, which cannot be called"]),
+        ("flat:create_app(1)", ["a factory is called without arguments: write flat:NAME()"]),
+        ("hints", ["(it has app, create_app())"]),
+        ("needs", ["No module named 'elsewhere'"]),
         ("broken", ["Traceback", "ZeroDivisionError", "broken.py", "line 2"]),
         ("wrong", ["SyntaxError", "wrong.py"]),
         ("leaves", ["Traceback", "leaves.py", "SystemExit"]),
@@ -204,15 +227,18 @@ def test_application_that_cannot_be_loaded(
     (project / "broken.py").write_text("def f():\n    1 / 0\nf()\n")
     (project / "wrong.py").write_text("def f(:\n")
     (project / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (project / "hints.py").write_text("def app(): 1\ndef create_app(): 1\n")
+    (project / "needs.py").write_text("import elsewhere\n")
     done = run("--check-config", "--chdir", project, app)
     assert done.returncode == 3
     with pytest.raises(StartFailed) as failure:
-        server(app, chdir=project, startup_timeout="20s")
+        server(app, chdir=project, startup_timeout="20s", virtualenv=None)
     assert failure.value.status == 3
     for text in (done.stderr, failure.value.log):
         assert f"the application {app} cannot be loaded" in text
         for word in words:
-            assert word in text
+            assert word.format(dir=project) in text
+        assert ("no virtualenv is set" in text) == (app == "needs")
 
 
 def test_check_config_is_fine(project: Path) -> None:

@@ -16,6 +16,7 @@ from types import FrameType, ModuleType, TracebackType
 
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
+_FORMS = "write MODULE[:CALLABLE] or the path of a .py file"
 
 
 class LoadError(Exception):
@@ -57,25 +58,28 @@ def check_interpreter(virtualenv: str, library: str) -> str | None:
 
 
 def load(app: str) -> Callable:
-    """Imports `app`: "module", "module:callable" or the path of a .py file (with ":callable").
+    """Imports `app`: "module" or the path of a .py file, with ":callable" or ":factory()" behind it.
 
-    Returns the WSGI callable. Raises whatever the import raises, or LoadError.
+    Returns the WSGI callable. Raises whatever the import or the factory raises, or LoadError.
     """
     gc.disable()  # what is loaded stays: collections would only look at it again and again
     _watch_threads()
     target, _, name = app.partition(":")
     name = name or "application"
-    module = _load_file(target) if target.endswith(".py") else importlib.import_module(target)
+    module = _load_file(target) if target.endswith(".py") else _load_module(target)
     found: object = module
-    for part in name.split("."):
+    for part in name.removesuffix("()").split("."):
         if not hasattr(found, part):
-            raise LoadError(
-                f"{target} has no {name!r}: name the WSGI callable as {target}:CALLABLE"
-                + _hint(module)
-            )
+            raise LoadError(_no_callable(target, name, module))
         found = getattr(found, part)
     if not callable(found):
         raise LoadError(f"{target}:{name} is a {type(found).__name__}, and cannot be called")
+    if name.endswith("()"):
+        found = found()
+        if not callable(found):
+            raise LoadError(
+                f"{target}:{name} returns a {type(found).__name__}, which cannot be called"
+            )
     if _is_coroutine_function(found) or _is_coroutine_function(type(found).__call__):
         raise LoadError(
             f"{target}:{name} is an ASGI application: name the WSGI one, such as mysite.wsgi"
@@ -91,11 +95,55 @@ def _is_coroutine_function(function: object) -> bool:
     return code is not None and bool(getattr(code, "co_flags", 0) & _CO_COROUTINE)
 
 
-def _hint(module: ModuleType) -> str:
-    names = [
-        name for name in ("app", "wsgi", "create_app") if callable(getattr(module, name, None))
-    ]
-    return f" (it has {', '.join(names)})" if names else ""
+def _no_callable(target: str, name: str, module: ModuleType) -> str:
+    """Why `module`, which was found, has no application of this name."""
+    if "(" in name.removesuffix("()"):
+        return f"{target}:{name}: a factory is called without arguments: write {target}:NAME()"
+    is_package = hasattr(module, "__path__")
+    if name == "application" and is_package and _find(f"{target}.wsgi"):
+        return f"{target} is a package without {name!r}: did you mean {target}.wsgi"
+    if is_package and getattr(module, "__file__", None) is None:
+        return f"{target} is a directory, and no module: {_FORMS}"
+    names = [name for name in ("app", "wsgi") if callable(getattr(module, name, None))]
+    names += ["create_app()"] if callable(getattr(module, "create_app", None)) else []
+    hint = f" (it has {', '.join(names)})" if names else ""
+    return f"{target} has no {name!r}: name the WSGI callable as {target}:CALLABLE{hint}"
+
+
+def _find(name: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(name) is not None
+
+
+def _load_module(target: str) -> ModuleType:
+    if "/" in target or not all(target.split(".")):
+        raise LoadError(f"{target!r} is not the name of a module: {_FORMS}")
+    try:
+        return importlib.import_module(target)
+    except ModuleNotFoundError as error:
+        # What else is missing is the application's affair.
+        if error.name is None or not f"{target}.".startswith(f"{error.name}."):
+            raise
+        missing = error.name
+    raise LoadError(_no_module(target, missing))
+
+
+def _no_module(target: str, missing: str) -> str:
+    """Why `target` cannot be imported, of which `missing` is the first part that there is not."""
+    above, _, last = missing.rpartition(".")
+    if not above:
+        return (
+            f"there is no {last}.py or {last}/ in {os.getcwd()} or on pythonpath: name its directory "
+            f"with --chdir or --pythonpath"
+        )
+    package = sys.modules.get(above)
+    if missing == target and callable(getattr(package, last, None)):
+        return f"there is no module {target}: did you mean {above}:{last}"
+    places = list(getattr(package, "__path__", []))
+    if not places:
+        return f"there is no module {missing}: {above} is a module, and no package"
+    return f"there is no {last}.py or {last}/ in {places[0]}"
 
 
 def _load_file(path: str) -> ModuleType:
