@@ -45,9 +45,10 @@ MUST_CHECK bool python_warmup_left(char *out, size_t size);
 MUST_CHECK int python_prepare_fork(const struct config *config, bool has_served);
 /* In a worker: collector on, stacks can be dumped, postfork hooks. 0 or -1 as above. GIL held. */
 MUST_CHECK int python_begin_worker(void);
-/* Logs modules that were imported since the fork, naming the request that caused it: they belong
- * into prewarm. Cheap when there are none. GIL held. */
-void python_report_imports(const char *method, const char *path);
+/* Logs modules that were imported since the fork, naming the request that caused it: it belongs
+ * into prewarm, if it is a GET or HEAD that was answered 2xx; others are named at debug level.
+ * Cheap when there are none. GIL held. */
+void python_report_imports(const char *method, const char *path, unsigned status);
 
 /* Around fork(), GIL held (PyOS_BeforeFork and its two ends). */
 void python_before_fork(void);

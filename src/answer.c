@@ -380,7 +380,7 @@ static void call_application(struct turn *turn)
     wsgi_finish(&e->call, e->output.tail_len > 0 ? &e->tail_object : NULL);
     leave_if_copy(turn);
     python_end_request(&turn->thread->python);
-    python_report_imports(turn->thread->slot->method, turn->thread->slot->path);
+    python_report_imports(turn->thread->slot->method, turn->thread->slot->path, e->response.status);
     garbage_collect();
     if (e->call.exceptions > 0)
         atomic_fetch_add_explicit(&turn->conn->shared->board->exceptions, e->call.exceptions,

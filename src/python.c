@@ -332,7 +332,13 @@ int python_begin_worker(void)
     return done ? 0 : -1;
 }
 
-void python_report_imports(const char *method, const char *path)
+/* A form that was posted must not be posted at every start, and an error warms little. */
+static bool is_worth_prewarming(const char *method, unsigned status)
+{
+    return status / 100 == 2 && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0);
+}
+
+void python_report_imports(const char *method, const char *path, unsigned status)
 {
     Py_ssize_t count = PyDict_Size(PyImport_GetModuleDict());
     if (count == modules_known)
@@ -340,9 +346,10 @@ void python_report_imports(const char *method, const char *path)
     modules_known = count;
     PyObject *names = call_boot("new_modules", "()");
     const char *text = names ? PyUnicode_AsUTF8(names) : NULL;
+    bool advise = is_worth_prewarming(method, status);
     if (text && text[0])
-        log_info("%s %s imported modules after the fork, add it to prewarm: %s", method, path,
-                 text);
+        log_write(advise ? LOG_INFO : LOG_DEBUG, "%s %s imported modules after the fork%s: %s",
+                  method, path, advise ? ", add it to prewarm" : "", text);
     PyErr_Clear();
     Py_XDECREF(names);
 }

@@ -154,6 +154,18 @@ def test_imports_after_the_fork_are_reported_once(server: Start) -> None:
     assert "secret" not in "".join(re.findall(r".*imported modules.*", s.log))
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/import"), ("GET", "/import?404"), ("GET", "/import?302")]
+)
+def test_imports_of_what_cannot_be_prewarmed(server: Start, method: str, path: str) -> None:
+    """No advice to make a POST at every start, or a request that is not answered well."""
+    s = server("warmed", log_level="debug")
+    s.request(method, path)
+    line = rf"\[debug\] worker 1 .*{method} /import imported modules after the fork: colorsys$"
+    assert s.log_contains(line)
+    assert "add it to prewarm" not in s.log
+
+
 def test_imports_in_the_warm_up_are_no_news(server: Start) -> None:
     """They are shared."""
     s = server("warmed", prewarm=["/import"], prewarm_rounds=1)

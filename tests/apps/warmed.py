@@ -14,7 +14,7 @@ ROOT_STATUS = os.environ.get("ROOT_STATUS", "200")
 
 
 def application(environ: dict[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """/raise raises, /import imports, /broken fails if there is a file of that name."""
+    """/raise raises, /import imports (?404 is then its status), /broken fails if there is a file of that name."""
     path = environ["PATH_INFO"]
     words = [environ["REQUEST_METHOD"], path, environ["HTTP_HOST"], environ["QUERY_STRING"]]
     words[-1] += f", {environ.get('HTTP_X_KEY', 'no key')}"
@@ -25,7 +25,7 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
         raise ValueError("as asked")
     if path == "/import":
         import colorsys  # noqa: F401
-    status = path[1:] if path[1:].isdigit() else "200"
+    status = next((s for s in (path[1:], environ["QUERY_STRING"]) if s.isdigit()), "200")
     if path == "/" and ROOT_STATUS == "exit":
         os._exit(70)
     if path == "/" and ROOT_STATUS == "hangs":
