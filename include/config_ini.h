@@ -4,12 +4,15 @@
 
 #include "base.h"
 
+#include <stdbool.h>
+
 #define CONFIG_INI_SECTION "[myserver]"
 
 struct config_ini_line {
     char *name;  /* owned; as it was written */
     char *value; /* owned; variables expanded; may be taken (then set it to NULL) */
     unsigned number;
+    bool has_hash; /* a # behind a blank, in the value as it was written */
 };
 
 struct config_ini {

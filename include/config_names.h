@@ -14,5 +14,7 @@ size_t config_names_action(const char *name);
 /* Says what the unknown `name` is called here, why there is no such thing, or which name is
  * near. `place` is where it stands. */
 NORETURN void config_names_die_unknown(const char *place, const char *name, bool on_command_line);
+/* The same for a flag of one letter, on the command line. */
+NORETURN void config_names_die_flag(char letter);
 
 #endif

@@ -5,11 +5,12 @@
  * so nothing of a broken file takes effect.
  *
  * Never falls back, warns or ignores: what is not understood ends the process with status 2.
- * Types and ranges are options.c, the file's format config_ini.c, names that are not ours
- * config_names.c, help and documents config_docs.c. Runs once, in the master, before anything
- * else. */
+ * Types and ranges are options.c, mistakes that these allow config_check.c, the file's format
+ * config_ini.c, names that are not ours config_names.c, help and documents config_docs.c. Runs
+ * once, in the master, before anything else. */
 #include "config.h"
 
+#include "config_check.h"
 #include "config_docs.h"
 #include "config_ini.h"
 #include "config_names.h"
@@ -186,6 +187,10 @@ static void apply(struct reader *r, const struct setting *s)
     char *wrong = options_set(r->config, s->option, s->value);
     if (wrong != NULL)
         die_value(r, s, wrong);
+    char *advice = config_check_value(s->option, s->value);
+    if (advice != NULL)
+        die(EXIT_CONFIG, "%s: %s%s: \"%s\": %s", where(r, s), dashes(s), s->option->name,
+            config_names_quote(s->value), advice);
 }
 
 static void apply_all(struct reader *r, enum origin_kind kind)
@@ -239,6 +244,10 @@ static void read_ini(struct reader *r)
         s.option = options_find(s.name);
         if (s.option == NULL)
             die_unknown(r, &s);
+        if (line->has_hash && !config_check_may_have_hash(s.option))
+            die(EXIT_CONFIG,
+                "%s:%u: %s: a comment stands on a line of its own, or has a ; in front of it",
+                r->config->ini_path, line->number, s.option->name);
         add_setting(r, s);
         line->value = NULL;
     }
@@ -263,8 +272,19 @@ static const char *take_value(struct arguments *a, const char *name, const char 
     return *a->next++;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t len = strlen(text), end_len = strlen(end);
+
+    return len > end_len && strcmp(text + len - end_len, end) == 0;
+}
+
 static void set_ini_path(struct reader *r, const char *path)
 {
+    if (ends_with(path, ".py"))
+        die(EXIT_CONFIG,
+            "command line: --config %s: that is a Python file; settings stand in an ini file",
+            config_names_quote(path));
     if (r->config->ini_path != NULL)
         die(EXIT_CONFIG, "command line: two ini files are given, %s and another; keep one of them",
             config_names_quote(r->config->ini_path));
@@ -387,15 +407,12 @@ static bool take_short(struct reader *r, struct arguments *a, const char *text)
     for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++)
         if (config_actions[i].short_flag == text[0])
             return take_action(r, a, (enum config_action)i);
-    die(EXIT_CONFIG, "command line: there is no option -%c; myserver --help lists them",
-        isprint((unsigned char)text[0]) ? text[0] : '?');
+    config_names_die_flag(text[0]);
 }
 
 static void take_positional(struct reader *r, const char *text)
 {
-    size_t len = strlen(text);
-
-    if (len > 4 && strcmp(text + len - 4, ".ini") == 0) {
+    if (ends_with(text, ".ini")) {
         set_ini_path(r, text);
         return;
     }

@@ -95,6 +95,7 @@ static void write_ini(FILE *out)
         if (begins_section(o))
             fprintf(out, "\n## %s\n", o->section);
         const char *value = is_named(o, "app")        ? "shop.wsgi"
+                            : is_named(o, "prewarm")  ? "/"
                             : o->default_text != NULL ? o->default_text
                             : o->type == OPTION_MODE  ? "0022"
                             : o->type == OPTION_UINT  ? "100"

@@ -106,6 +106,14 @@ static char *on_ini_read(char *room, int room_bytes, void *stream)
     return strcat(strcpy(room, text), "\n");
 }
 
+static bool has_hash(const char *value)
+{
+    for (const char *at = value; (at = strchr(at, '#')) != NULL; at++)
+        if (at > value && isspace((unsigned char)at[-1]))
+            return true;
+    return false;
+}
+
 static int on_ini_setting(void *user, const char *section, const char *name, const char *value)
 {
     struct parse *parse = user;
@@ -120,7 +128,10 @@ static int on_ini_setting(void *user, const char *section, const char *name, con
     all->lines = xrealloc(all->lines, (all->count + 1) * sizeof(*all->lines));
     char *owned = parse->long_value ? parse->long_value : xstrdup(value);
     parse->long_value = NULL;
-    all->lines[all->count++] = (struct config_ini_line){xstrdup(name), owned, parse->number};
+    all->lines[all->count++] = (struct config_ini_line){.name = xstrdup(name),
+                                                        .value = owned,
+                                                        .has_hash = has_hash(owned),
+                                                        .number = parse->number};
     return 1;
 }
 

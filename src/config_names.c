@@ -36,8 +36,21 @@ static const struct foreign {
     {"wsgi-file", "app", NULL},
     {"file", "app", NULL},
     {"callable", "app", "the callable stands behind the module: MODULE:CALLABLE"},
+    {"paste", NULL, "write a module with application = paste.deploy.loadapp(\"config:/FILE.ini\")"},
+    {"paster", NULL,
+     "write a module with application = paste.deploy.loadapp(\"config:/FILE.ini\")"},
+    {"import", NULL, "the application imports what it needs, once, before the fork"},
+    {"py-import", NULL, "the application imports what it needs, once, before the fork"},
+    {"shared-import", NULL, "the application imports what it needs, once, before the fork"},
+    {"ini", NULL, "all settings stand in one file; write -c FILE.ini"},
     {"mount", "script-name", NULL},
     {"manage-script-name", "script-name", NULL},
+    {"root-path", "script-name", NULL},
+    {"forwarder-headers", NULL, "no header becomes SCRIPT_NAME or REMOTE_USER; write script-name"},
+    {"header-map", NULL, "headers with _ in their names always are dropped"},
+    {"secure-scheme-headers", NULL,
+     "the scheme comes from X-Forwarded-Proto; write forwarded-allow-ips"},
+    {"proxy-allow-from", "forwarded-allow-ips", NULL},
     {"harakiri", "timeout", NULL},
     {"worker-reload-mercy", "graceful-timeout", NULL},
     {"reload-mercy", "graceful-timeout", NULL},
@@ -65,7 +78,21 @@ static const struct foreign {
     {"accesslog", "access-logfile", NULL},
     {"req-logger", "access-logfile", NULL},
     {"log-encoder", "log-format", NULL},
+    {"logger", "error-logfile", NULL},
+    {"log-4xx", NULL, "access-logfile has every request, with its status"},
+    {"log-5xx", NULL, "access-logfile has every request, with its status"},
+    {"log-master", NULL, "all processes write to the same log"},
+    {"capture-output", NULL, "what the application prints always goes to the error log"},
+    {"enable-stdio-inheritance", NULL, "it stays in the foreground, with the streams it was given"},
+    {"disable-redirect-access-to-syslog", NULL, "the access log goes to access-logfile only"},
+    {"logger-class", NULL, "write log-format and access-logformat"},
+    {"log-config", NULL,
+     "the application sets its logging up itself; myserver.LogHandler writes to the error log"},
+    {"log-config-json", NULL,
+     "the application sets its logging up itself; myserver.LogHandler writes to the error log"},
     {"log-syslog", "error-logfile",
+     "write error-logfile = syslog:unix:/dev/log or syslog:HOST:PORT"},
+    {"log-syslog-to", "error-logfile",
      "write error-logfile = syslog:unix:/dev/log or syslog:HOST:PORT"},
     {"syslog", "error-logfile", "write error-logfile = syslog:unix:/dev/log or syslog:HOST:PORT"},
     {"syslog-addr", "error-logfile",
@@ -110,10 +137,15 @@ static const struct foreign {
     {"ignore-write-errors", NULL, "the application never sees that a client went away"},
     {"disable-write-exception", NULL, "the application never sees that a client went away"},
     {"auto-procname", NULL, "processes always have titles"},
+    {"procname", NULL, "processes always have titles"},
     {"proc-name", NULL, "processes always have titles"},
     {"name", NULL, "processes always have titles"},
     {"static-map", NULL, "static files are the work of nginx or of the application"},
     {"check-static", NULL, "static files are the work of nginx or of the application"},
+    {"add-header", NULL, "headers are the work of nginx or of the application"},
+    {"route", NULL, "that is the work of nginx or of the application"},
+    {"route-uri", NULL, "that is the work of nginx or of the application"},
+    {"route-run", NULL, "that is the work of nginx or of the application"},
     {"offload-threads", NULL, "no thread ever waits for a client"},
     {"sendfile", NULL, "files always are sent with sendfile where the kernel can"},
     {"no-sendfile", NULL, "files always are sent with sendfile where the kernel can"},
@@ -130,17 +162,51 @@ static const struct foreign {
     {"spooler", NULL, "it only serves requests; tasks need a program of their own"},
     {"mule", NULL, "it only serves requests; tasks need a program of their own"},
     {"cron", NULL, "it only serves requests; tasks need a program of their own"},
+    {"attach-daemon", NULL, "it only serves requests; other programs need a service of their own"},
+    {"attach-daemon2", NULL, "it only serves requests; other programs need a service of their own"},
+    {"smart-attach-daemon", NULL,
+     "it only serves requests; other programs need a service of their own"},
     {"cache2", NULL, "it only serves requests; caches need a program of their own"},
     {"plugin", NULL, "there are no plugins"},
     {"plugins", NULL, "there are no plugins"},
     {"certfile", NULL, "TLS is the work of nginx"},
     {"keyfile", NULL, "TLS is the work of nginx"},
+    {"ca-certs", NULL, "TLS is the work of nginx"},
+    {"cert-reqs", NULL, "TLS is the work of nginx"},
+    {"ciphers", NULL, "TLS is the work of nginx"},
+    {"ssl-version", NULL, "TLS is the work of nginx"},
     {"https", NULL, "TLS is the work of nginx"},
     {"stats-server", "stats", NULL},
     {"stats-http", "control", "it answers /stats, /metrics and more"},
     {"metrics", "control", "it answers /metrics and more"},
     {"statsd-host", "control", "it answers /metrics, for Prometheus"},
+    {"statsd-prefix", NULL, "it speaks no statsd; control answers /metrics, for Prometheus"},
+    {"dogstatsd-tags", NULL, "it speaks no statsd; control answers /metrics, for Prometheus"},
     {"control-socket", "control", NULL},
+};
+
+/* Their short flags, where the two do not mean different things by one. */
+static const struct {
+    char flag;
+    const char *name;
+} foreign_flags[] = {
+    {'C', "chmod-socket"},
+    {'D', "daemon"},
+    {'H', "home"},
+    {'L', "disable-logging"},
+    {'M', "master"},
+    {'Q', "spooler"},
+    {'T', "enable-threads"},
+    {'d', "daemonize"},
+    {'e', "env"},
+    {'g', "group"},
+    {'i', "single-interpreter"},
+    {'k', "worker-class"},
+    {'l', "listen"},
+    {'n', "name"},
+    {'s', "socket"},
+    {'u', "user"},
+    {'z', "socket-timeout"},
 };
 
 static const struct foreign *find_foreign(const char *name)
@@ -242,4 +308,22 @@ void config_names_die_unknown(const char *place, const char *name, bool on_comma
         die(EXIT_CONFIG, "%s: there is no option %s%s; did you mean %s%s?", place, dash, shown,
             dash, nearest);
     die(EXIT_CONFIG, "%s: there is no option %s%s; myserver --help lists them", place, dash, shown);
+}
+
+void config_names_die_flag(char letter)
+{
+    const char *name = NULL;
+
+    for (size_t i = 0; i < ARRAY_LEN(foreign_flags); i++)
+        if (foreign_flags[i].flag == letter)
+            name = foreign_flags[i].name;
+    if (name != NULL && options_find(name) != NULL)
+        die(EXIT_CONFIG, "command line: there is no option -%c; write --%s", letter, name);
+    if (name != NULL) {
+        char place[] = "command line: -?";
+        place[sizeof(place) - 2] = letter;
+        config_names_die_unknown(place, name, true);
+    }
+    die(EXIT_CONFIG, "command line: there is no option -%c; myserver --help lists them",
+        isprint((unsigned char)letter) ? letter : '?');
 }

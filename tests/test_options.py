@@ -97,6 +97,8 @@ def text_of_length(row: Row, length: int) -> str:
     """A text that is right but perhaps for its length."""
     if row["type"] == "PREFIX":
         return "/x" * (length // 2) + ("x" if length % 2 else "")
+    if row["name"] == "prewarm":
+        return "/" + "x" * (length - 1)
     return "N=" + "x" * (length - 2) if row["type"] == "PAIRS" else "x" * length
 
 
@@ -307,6 +309,19 @@ def test_short_flags() -> None:
         (["--socket", "x"], "command line: --socket is called --bind here; it speaks HTTP: .*"),
         (["--worker-class", "gevent"], "command line: there is no --worker-class here: "
                                        "there is one kind of worker; write threads"),
+        (["--ini=x"], "command line: there is no --ini here: all settings stand in one file; "
+                      "write -c FILE.ini"),
+        (["-k", "gevent"], "command line: -k: there is no --worker-class here: there is one kind .*"),
+        (["-s", ":1"], "command line: -s: --socket is called --bind here; it speaks HTTP: .*"),
+        (["-e", "A=1"], "command line: there is no option -e; write --env"),
+        (["-D"], "command line: -D: there is no --daemon here: it stays in the foreground, .*"),
+        (["-c", "gunicorn.conf.py"], "command line: --config gunicorn.conf.py: that is a Python "
+                                     "file; settings stand in an ini file"),
+        (["-p", "4"], 'command line: --pid: "4": pid is the path of a file; for the number of '
+                      "processes write workers"),
+        (["--error-logfile=~/log"], 'command line: --error-logfile: "~/log": ~ is not expanded; .*'),
+        (["--prewarm", "boom"], 'command line: --prewarm: "boom": a request is a path, or a method '
+                                "and a path; write /boom"),
     ],
 )  # fmt: skip
 def test_sentences_of_the_command_line(args: list[str], sentence: str) -> None:
@@ -336,8 +351,14 @@ def test_sentences_of_the_command_line(args: list[str], sentence: str) -> None:
                                   "or ; in front of a comment"),
         ("[myserver]\n= 2\n", "it.ini:2: there is no name in front of the =; write NAME = VALUE"),
         ("[myserver]\nthreads = 2\0\n", "it.ini:2: there is a NUL byte in this line; write text"),
-        ("[myserver]\nthreads = 2 # two\n", 'it.ini:2: threads: "2 # two" is not a whole number; '
-                                            "write a whole number from 1 to 1024"),
+        ("[myserver]\nthreads = 2 # two\n", "it.ini:2: threads: a comment stands on a line of its "
+                                            "own, or has a ; in front of it"),
+        ("[myserver]\nchdir = /a\t#b\n", "it.ini:2: chdir: a comment stands on a line of its .*"),
+        ("[myserver]\nprewarm = boom | X: y\n",
+         'it.ini:2: prewarm: "boom \\| X: y": a request is a path, or a method and a path; '
+         "write /boom \\| X: y"),
+        ("[myserver]\nvirtualenv = ~/v\n", 'it.ini:2: virtualenv: "~/v": ~ is not expanded; write '
+                                           "the whole path, or \\${HOME} in an ini file"),
         ("[myserver]\nchdir = ${NOT_SET}\n", "it.ini:2: the environment variable NOT_SET "
                                              "is not set; set it, or write \\$\\$ for a \\$"),
         ("[myserver]\nchdir = ${SET\n", "it.ini:2: a \\${ without a name and }; "
@@ -371,6 +392,15 @@ def test_long_lines(length: int, tmp_path: Path) -> None:
     values = printed("it.ini", cwd=tmp_path)
     assert values["access-logformat"][0].text == line.removeprefix("access-logformat = ")
     assert values["threads"] == [Value("7", "it.ini:2", True)]
+
+
+def test_a_hash_in_a_value(tmp_path: Path) -> None:
+    """Right where it is likely to be meant, and from a variable."""
+    lines = ["env = A=b #c", "access-logformat = %(h)s #%(s)s", "chdir = /a#b", "pid = ${PID}"]
+    (tmp_path / "it.ini").write_text("\n".join(["[myserver]", *lines]))
+    values = printed("it.ini", env={"PID": "x #y"}, cwd=tmp_path)
+    found = [values[name][0].text for name in ("env", "access-logformat", "chdir", "pid")]
+    assert found == ["A=b #c", "%(h)s #%(s)s", "/a#b", "x #y"]
 
 
 def test_a_long_line_without_a_value(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ NORETURN PRINTF_LIKE(2, 3) static void throw_sentence(enum exit_status status, c
 }
 
 /* The table has no boolean yet; the command line must know what to do with one. */
-static const struct option flag = {.name = "flag", .type = OPTION_BOOL, .max = 1};
+static const struct option flag = {.name = "flag", .type = OPTION_BOOL, .max = 1, .metavar = ""};
 
 static const struct option *find_or_flag(const char *name)
 {
@@ -54,6 +54,12 @@ static void test_foreign_names_are_not_ours_and_ours_exist(void **state)
             assert_non_null(options_find(foreigns[i].ours));
         else
             assert_non_null(foreigns[i].note);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(foreign_flags); i++) {
+        const char *name = foreign_flags[i].name;
+        assert_true(find_foreign(name) != NULL || options_find(name) != NULL);
+        for (size_t k = 0; k < OPTION_COUNT; k++)
+            assert_true(options_table[k].short_flag != foreign_flags[i].flag);
     }
 }
 
@@ -172,7 +178,7 @@ static void test_later_origins_win_and_lists_are_replaced(void **state)
 
 static void check_expanded(const char *text, const char *result)
 {
-    struct config_ini_line line = {"chdir", xstrdup(text), 3};
+    struct config_ini_line line = {.name = "chdir", .value = xstrdup(text), .number = 3};
 
     expand("it.ini", &line);
     assert_string_equal(line.value, result);
