@@ -64,6 +64,9 @@ static int duplicate(int fd, int onto, int flags)
 
 static const char *why(int error)
 {
+    if (error == ENOENT || error == ENOTDIR) /* the file itself would be made */
+        return "its directory does not exist; make it, or let the service manager do that "
+               "(LogsDirectory)";
     return error == ENXIO ? "it is a pipe that nobody reads" : strerror(error);
 }
 
@@ -259,7 +262,7 @@ char *logfile_check(const char *where)
     if (address)
         return syslog_check(address);
     int error = check_file(where);
-    return error ? xasprintf("cannot open %s: %s", where, strerror(error)) : NULL;
+    return error ? xasprintf("cannot open %s: %s", where, why(error)) : NULL;
 }
 
 /* An error log in a file would take it. */

@@ -33,6 +33,11 @@ void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid
     if (path == NULL)
         return;
     p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (p->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        die(EXIT_CONFIG,
+            "pid: cannot open %s: its directory does not exist; make it, or let the service "
+            "manager do that (RuntimeDirectory)",
+            path);
     if (p->fd < 0)
         die(EXIT_CONFIG, "pid: cannot open %s: %s", path, strerror(errno));
     p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;

@@ -122,6 +122,8 @@ def test_log_that_cannot_be_written(tmp_path: Path, option: str, check: list[str
         done = run(option, path, *common)
         assert done.returncode == 2
         assert f"{option.strip('-')}: cannot open {path}: " in done.stderr
+        way_out = "its directory does not exist; make it, or let the service manager do that (Logs"
+        assert (way_out in done.stderr) == (path != tmp_path)
         assert "ready" not in done.stderr
     if check:
         assert run(option, tmp_path / "new.log", *common).returncode == 0

@@ -278,3 +278,10 @@ def test_pid_file_that_was_replaced_stays(server: Start) -> None:
     (s.dir / "it.pid").write_text("another's")
     assert s.stop() == 0
     assert (s.dir / "it.pid").read_text() == "another's"
+
+
+def test_pid_file_without_a_directory(server: Start) -> None:
+    with pytest.raises(StartFailed, match="pid: cannot open none/it.pid: its directory does not "
+                       "exist; make it, or let the service manager do that .Runtime") as failure:
+        server(pid="none/it.pid")
+    assert failure.value.status == 2
