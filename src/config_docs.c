@@ -17,6 +17,50 @@
 
 static const char about[] = "A pre-forking HTTP/1.1 server for one Python WSGI application.";
 
+/* What access.c knows; a test compares them with what it says when it meets another. */
+static const struct {
+    const char *atom, *meaning;
+} atoms[] = {
+    {"%(h)s", "the client's address"},
+    {"%(l)s", "-"},
+    {"%(u)s", "the name of a user of Basic authentication"},
+    {"%(t)s", "when the request began, as [day/month/year:hour:minute:second zone]"},
+    {"%(r)s", "the request line"},
+    {"%(m)s", "its method"},
+    {"%(U)s", "its path"},
+    {"%(q)s", "its query"},
+    {"%(H)s", "its protocol"},
+    {"%(s)s", "the status; 499 when the client did not wait for one"},
+    {"%(b)s", "the bytes of the body that was sent, - for none"},
+    {"%(B)s", "the same, 0 for none"},
+    {"%(f)s", "the Referer"},
+    {"%(a)s", "the User-Agent"},
+    {"%(T)s", "how long it took, in whole seconds"},
+    {"%(L)s", "the same in seconds with six decimals"},
+    {"%(M)s", "the same in milliseconds"},
+    {"%(D)s", "the same in microseconds"},
+    {"%(p)s", "the pid of the worker, as <pid>"},
+    {"%({NAME}i)s", "the header NAME of the request"},
+    {"%({NAME}o)s", "the header NAME of the response"},
+    {"%%", "a %"},
+};
+
+static const struct {
+    const char *names, *meaning;
+} signals[] = {
+    {"TERM", "Stops when the running requests are done, at most graceful-timeout."},
+    {"INT, QUIT, a second TERM", "Stops at once."},
+    {"HUP",
+     "Loads settings and application anew beside the old ones, then replaces the workers one "
+     "by one; if that fails, the old go on."},
+    {"USR2",
+     "Starts the program anew beside itself, with the same sockets and all new settings, and "
+     "leaves when the new one serves; TERM to the new one before that calls it off."},
+    {"WINCH", "Stops the workers and keeps the sockets: clients wait until HUP or TTIN."},
+    {"USR1", "Opens the log files again, for all processes."},
+    {"TTIN, TTOU", "One worker more, one less."},
+};
+
 static bool begins_section(const struct option *option)
 {
     return option == options_table || strcmp(option[-1].section, option->section) != 0;
@@ -64,6 +108,7 @@ void config_docs_help(FILE *out)
           "\n"
           "The command line wins over the ini file, where options stand below [myserver] as\n"
           "NAME = VALUE. Times: 30, 1.5, 500ms, 2m, 1h. Sizes: 8190, 64k, 1m, 2g.\n"
+          "What takes no value is --NAME or --no-NAME, and true or false in the file.\n"
           "\nGeneral\n",
           out);
     for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++) {
@@ -132,7 +177,7 @@ static void write_md_option(FILE *out, const struct option *option)
         fprintf(out, "`%s`", option->default_text);
     fputs(" | ", out);
     write_cell(out, rule);
-    fputs(" | ", out);
+    fputs(option->when == OPTION_RELOAD ? " | reload | " : " | restart | ", out);
     write_cell(out, option->help);
     fputs(" |\n", out);
     free(rule);
@@ -147,7 +192,12 @@ static void write_md(FILE *out)
           "An option has one name: `--keep-alive 30` on the command line is `keep-alive = 30`\n"
           "below `[myserver]` in the ini file. The command line wins over the ini file, the ini\n"
           "file over the environment variables named below, and they over the default. Lists\n"
-          "are replaced as a whole.\n"
+          "are replaced as a whole. An option that is true or false is `--reload` or\n"
+          "`--no-reload` on the command line, and `reload = true` in the ini file.\n"
+          "\n"
+          "A reload (HUP) reads the ini file again and applies the options marked reload. Those\n"
+          "marked restart need a restart or an upgrade (USR2); the log names them when a reload\n"
+          "finds them changed.\n"
           "\n"
           "Whatever is not understood ends the program with status 2 and a sentence that\n"
           "says where it stands and what would be right: unknown names, values out of range,\n"
@@ -167,9 +217,17 @@ static void write_md(FILE *out)
     for (const struct option *o = options_table; o < options_table + OPTION_COUNT; o++) {
         if (begins_section(o))
             fprintf(out,
-                    "\n## %s\n\n| Option | Default | Value | What it does |\n|---|---|---|---|\n",
+                    "\n## %s\n\n"
+                    "| Option | Default | Value | Applied by | What it does |\n"
+                    "|---|---|---|---|---|\n",
                     o->section);
         write_md_option(out, o);
+    }
+    fputs("\n## Atoms of access-logformat\n\n| Atom | What it is |\n|---|---|\n", out);
+    for (size_t i = 0; i < ARRAY_LEN(atoms); i++) {
+        fprintf(out, "| `%s` | ", atoms[i].atom);
+        write_cell(out, atoms[i].meaning);
+        fputs(" |\n", out);
     }
 }
 
@@ -225,19 +283,34 @@ static void write_man_option(FILE *out, const struct option *option)
         write_roff(out, option->default_text);
         fputs(".\n", out);
     }
+    if (option->when == OPTION_RESTART)
+        fputs("Needs a restart or an upgrade.\n", out);
     free(rule);
+}
+
+static void write_man_term(FILE *out, const char *term, const char *meaning)
+{
+    fputs(".TP\n\\fB", out);
+    write_roff(out, term);
+    fputs("\\fR\n", out);
+    write_roff(out, meaning);
+    fputc('\n', out);
 }
 
 static void write_man_frame_end(FILE *out)
 {
+    fputs(".SH ACCESS LOG\nThe atoms of \\fBaccess\\-logformat\\fR:\n", out);
+    for (size_t i = 0; i < ARRAY_LEN(atoms); i++)
+        write_man_term(out, atoms[i].atom, atoms[i].meaning);
     fputs(".SH INI FILE\n"
           "Options stand below the line [myserver] as NAME = VALUE. Those that may be repeated\n"
           "have a line for each value. ${NAME} is the value of that environment variable, $$ a\n"
           "dollar sign. A comment has ; or # at the start of its line, or ; behind a blank.\n"
-          ".SH SIGNALS\n"
-          ".TP\n\\fBTERM\\fR\nStops gracefully: what was accepted is answered.\n"
-          ".TP\n\\fBINT\\fR, \\fBQUIT\\fR, a second \\fBTERM\\fR\nStops at once.\n"
-          ".SH EXIT STATUS\n"
+          ".SH SIGNALS\nTo the master:\n",
+          out);
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+        write_man_term(out, signals[i].names, signals[i].meaning);
+    fputs(".SH EXIT STATUS\n"
           ".TP\n0\nIt was told to stop.\n"
           ".TP\n1\nThe system refused something that it needs.\n"
           ".TP\n2\nA setting is wrong; the sentence on standard error says which.\n"
@@ -256,6 +329,9 @@ static void write_man(FILE *out)
           out);
     fprintf(out, "%s\n", about);
     fputs("The command line wins over the ini file, and both win over defaults.\n"
+          "An option without a value is switched off by \\-\\-no\\-\\fINAME\\fR, and is true or\n"
+          "false in the ini file. A reload (HUP) reads that file again and applies all options\n"
+          "but those that need a restart or an upgrade (USR2).\n"
           ".SH OPTIONS\n.SS Command line only\n",
           out);
     for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++)

@@ -494,6 +494,32 @@ def test_documents_are_fresh_and_whole(kind: str, path: str) -> None:
         assert entry[kind] in text
 
 
+def test_documents_say_what_a_reload_applies() -> None:
+    page, manual = run("--options=md").stdout, run("--options=man").stdout
+    for row in ROWS:
+        line = next(line for line in page.splitlines() if line.startswith(f"| `--{row['name']}`"))
+        assert f" | {row['when']} | " in line
+    assert manual.count("Needs a restart") == sum(row["when"] == "restart" for row in ROWS)
+    assert "`--no-reload`" in page and "\\-\\-no\\-\\fINAME" in manual
+
+
+def test_documents_have_every_atom() -> None:
+    sentence = refusal("--access-logformat=%(zz)s", "app")
+    found = re.search(r"X one of (\w+), %\(\{NAME\}i\)s, %\(\{NAME\}o\)s and %%", sentence)
+    assert found, sentence
+    atoms = sorted([*(f"%({c})s" for c in found[1]), "%({NAME}i)s", "%({NAME}o)s", "%%"])
+    assert sorted(re.findall(r"^\| `(%\S+)` \| ", run("--options=md").stdout, re.M)) == atoms
+    assert sorted(re.findall(r"^\\fB(%\S+)\\fR$", run("--options=man").stdout, re.M)) == atoms
+
+
+def test_manual_has_every_signal() -> None:
+    section = (ROOT / "README.md").read_text().partition("### Signals")[2].partition("###")[0]
+    signals = re.findall(r"^\| ([A-Z0-9, ]+[A-Z0-9])[ ,|]", section, re.M)
+    assert len(signals) == 7, signals
+    for names in signals:
+        assert f"\n\\fB{names}" in run("--options=man").stdout
+
+
 def test_sample_ini_is_valid(tmp_path: Path) -> None:
     text = (ROOT / "conf/myserver.ini").read_text()
     (tmp_path / "it.ini").write_text(re.sub("^;", "", text, flags=re.MULTILINE))
