@@ -173,12 +173,21 @@ static bool is_path(const struct http *request, const char *path)
            memcmp(http_at(request, request->path), path, request->path.length) == 0;
 }
 
+static bool is_method(const struct http *request, const char *method)
+{
+    return request->method.length == strlen(method) &&
+           memcmp(http_at(request, request->method), method, request->method.length) == 0;
+}
+
 /* Returns the type of the body. */
 static const char *write_body(const struct http *request, struct buf *body, unsigned *status)
 {
     const char *type = "text/plain; charset=utf-8";
     *status = 200;
-    if (is_path(request, "/livez") || is_path(request, "/readyz")) {
+    if (!request->is_head && !is_method(request, "GET")) {
+        *status = 405;
+        buf_append_str(body, "Only GET and HEAD are answered.\n");
+    } else if (is_path(request, "/livez") || is_path(request, "/readyz")) {
         write_health(is_path(request, "/livez"), body, status);
     } else if (is_path(request, "/metrics")) {
         type = "text/plain; version=0.0.4; charset=utf-8";
@@ -211,6 +220,8 @@ static void append_answer(struct client *client, struct response *response)
     assert(check == RESPONSE_OK);
     add_header(response, "Content-Type", type);
     add_header(response, "Cache-Control", "no-store");
+    if (status == 405) /* RFC 9110 15.5.6 wants it */
+        add_header(response, "Allow", "GET, HEAD");
     struct response_facts facts = {.is_head = request->is_head,
                                    .version_minor = request->version_minor,
                                    .known_bytes = (int64_t)body.len};
@@ -228,20 +239,11 @@ static void append_error(struct client *client, struct response *response, unsig
     buf_append(&client->out, response->head.data, response->head.len);
 }
 
-static bool is_method(const struct http *request, const char *method)
-{
-    return request->method.length == strlen(method) &&
-           memcmp(http_at(request, request->method), method, request->method.length) == 0;
-}
-
 static void answer(struct client *client, unsigned refusal_status)
 {
     struct response response = {0};
-    const struct http *request = &client->http;
     if (refusal_status)
         append_error(client, &response, refusal_status);
-    else if (!request->is_head && !is_method(request, "GET"))
-        append_error(client, &response, 405);
     else
         append_answer(client, &response);
     response_fini(&response);

@@ -72,6 +72,14 @@ def test_refusals(server: Start, request_line: str, status: int) -> None:
     assert ask(s, "/livez").status == 200
 
 
+def test_other_methods_are_told_the_right_ones(server: Start) -> None:
+    """As RFC 9110 wants it of a 405; no other answer has that header."""
+    s = server(control="unix:control.sock")
+    response = ask(s, "/livez", "POST")
+    assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert "Allow" not in ask(s, "/livez").headers
+
+
 def test_head(server: Start) -> None:
     """HEAD has the length of the body and no body."""
     s = server(control="unix:control.sock")
