@@ -281,6 +281,7 @@ static bool ends_with(const char *text, const char *end)
 
 static void set_ini_path(struct reader *r, const char *path)
 {
+    assert(path != NULL);
     if (ends_with(path, ".py"))
         die(EXIT_CONFIG,
             "command line: --config %s: that is a Python file; settings stand in an ini file",
