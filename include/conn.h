@@ -98,6 +98,7 @@ struct conn_shared {
     struct conn_queue calm;     /* leader: idle, running or lingering: who may make room is here */
     struct conn_queue busy; /* leader: reading or writing; no search for the former meets them */
     size_t held_bytes;      /* leader: of whole answers that slow clients have not taken */
+    uint32_t least_rate;    /* leader: bytes in a second; while they are too many, slower ones go */
     struct conn_queue readable; /* leader: bytes came, not read yet */
     struct conn_queue parked;   /* leader: the same, but no thread is free */
     unsigned waiting;           /* leader: how many are in these two */

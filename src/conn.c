@@ -529,29 +529,16 @@ static void expire(struct conn *c)
     }
 }
 
-/* Bytes of what it held in a second. */
-static double rate_of(const struct conn *c, uint64_t now)
+/* One of too many, and slower than the others: the rate that is asked for grows until enough have
+ * gone. Bytes in a second, of what it held. */
+static bool holds_too_much(const struct conn *c, uint64_t now)
 {
-    size_t left = output_pending(&c->exchange->output), held = c->exchange->held_bytes;
-    return (double)(held - left) * 1000 / (double)(now - c->writing_ms + 1);
-}
-
-static struct conn *find_slowest(struct conn_shared *shared, uint64_t now)
-{
-    struct conn *c, *slowest = NULL;
-    TAILQ_FOREACH(c, &shared->busy, all)
-    if (c->state == CONN_WRITING && !c->queue && c->exchange->held_bytes > 0 &&
-        now >= c->writing_ms + HELD_GRACE_MS &&
-        (!slowest || rate_of(c, now) < rate_of(slowest, now)))
-        slowest = c;
-    return slowest;
-}
-
-static void shed_held(struct conn_shared *shared, uint64_t now)
-{
-    struct conn *c;
-    while (shared->held_bytes > HELD_MAX_BYTES && (c = find_slowest(shared, now)))
-        break_off(c, "made room for other answers");
+    const struct exchange *e = c->exchange;
+    if (c->state != CONN_WRITING || c->shared->held_bytes <= HELD_MAX_BYTES ||
+        now < c->writing_ms + HELD_GRACE_MS || e->held_bytes == 0)
+        return false;
+    uint64_t taken = e->held_bytes - output_pending(&e->output);
+    return taken * 1000 / (now - c->writing_ms) < c->shared->least_rate;
 }
 
 static void expire_list(struct conn_shared *shared, struct conn_queue *list, uint64_t now)
@@ -563,16 +550,19 @@ static void expire_list(struct conn_shared *shared, struct conn_queue *list, uin
             continue;
         if (shared->draining && c->state == CONN_IDLE && c->deadline_ms > now + DRAIN_IDLE_MS)
             c->deadline_ms = now + DRAIN_IDLE_MS;
-        if (c->deadline_ms <= now)
+        if (holds_too_much(c, now))
+            break_off(c, "made room for other answers");
+        else if (c->deadline_ms <= now)
             expire(c);
     }
 }
 
 void conn_expire_all(struct conn_shared *shared, uint64_t now)
 {
+    bool holds = shared->held_bytes > HELD_MAX_BYTES;
+    shared->least_rate = holds ? 2 * shared->least_rate + 1 : 0;
     expire_list(shared, &shared->busy, now);
     expire_list(shared, &shared->calm, now);
-    shed_held(shared, now);
     while (count_descriptors(shared) > shared->room && close_quiet(shared))
         continue;
     exchange_trim(shared);
