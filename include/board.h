@@ -15,6 +15,13 @@
 
 enum board_mold_state { BOARD_MOLD_LOADING, BOARD_MOLD_READY, BOARD_MOLD_FAILED };
 
+/* What is known of "/", when no other request is configured to warm up with. */
+enum board_root {
+    BOARD_ROOT_UNKNOWN,     /* or it did not answer */
+    BOARD_ROOT_MUST_ANSWER, /* it did under the code before, which goes on if it does no more */
+    BOARD_ROOT_ANSWERED,    /* under this code, or the last that was found out about */
+};
+
 enum board_worker_state {
     BOARD_WORKER_EMPTY,    /* nobody, or not yet forked */
     BOARD_WORKER_STARTING, /* forked, does not accept yet */
@@ -112,6 +119,7 @@ struct board_worker {
 
 struct board_mold {
     _Atomic uint32_t state; /* enum board_mold_state; the mold's, LOADING by the master */
+    _Atomic uint32_t root;  /* enum board_root; who loads the application, at first the master */
 };
 
 struct board {
@@ -134,6 +142,11 @@ struct board {
 /* die()s when the mapping cannot be made. */
 struct board *board_new(unsigned workers, unsigned threads);
 void board_free(struct board *board);
+/* Master: the place of the mold of `generation`, which is about to be made. What is known of "/"
+ * comes from the generation before; `must_answer`: if it answered there, it has to go on. */
+void board_begin_mold(struct board *board, uint32_t generation, bool must_answer);
+/* Whether "/" answered under the code of `generation`, or that which it is to replace. */
+bool board_root_answered(struct board *board, uint32_t generation);
 static inline struct board_thread *board_thread(struct board *board, unsigned slot, unsigned thread)
 {
     return &board->thread[slot * board->threads + thread];

@@ -11,11 +11,12 @@
 struct book;
 
 struct upgrade {
-    pid_t successor;   /* 0: none is on its way */
-    int heard_fd;      /* it says here that it serves; -1: none */
-    bool left;         /* it has taken over: sockets and files are its own */
-    pid_t predecessor; /* 0: this master was started by hand, or has taken over */
-    int tell_fd;       /* to it; -1: none */
+    pid_t successor;    /* 0: none is on its way */
+    int heard_fd;       /* it says here that it serves; -1: none */
+    bool left;          /* it has taken over: sockets and files are its own */
+    pid_t predecessor;  /* 0: this master was started by hand, or has taken over */
+    int tell_fd;        /* to it; -1: none */
+    bool root_answered; /* under its code; see board.h */
 };
 
 /* Learns from the environment whether this is a successor. */

@@ -5,8 +5,8 @@
  * and is gone with the last process. The pointers inside are valid in every process, because
  * all of them are forks of the one that made it.
  *
- * Never locks, never waits. Runs in the master (board_new, board_free) and in all
- * (board_ring). */
+ * Never locks, never waits. Runs in the master (board_new, board_free, board_begin_mold)
+ * and in all (board_ring). */
 #include "board.h"
 
 #include <errno.h>
@@ -58,6 +58,20 @@ void board_free(struct board *board)
 {
     close(board->bell_fd);
     munmap(board, board_bytes(board->workers, board->threads));
+}
+
+bool board_root_answered(struct board *board, uint32_t generation)
+{
+    return atomic_load(&board->molds[generation % 2].root) != BOARD_ROOT_UNKNOWN;
+}
+
+void board_begin_mold(struct board *board, uint32_t generation, bool must_answer)
+{
+    struct board_mold *mold = &board->molds[generation % 2];
+    enum board_root root = must_answer ? BOARD_ROOT_MUST_ANSWER : BOARD_ROOT_ANSWERED;
+    bool answered = board_root_answered(board, generation - 1);
+    atomic_store(&mold->root, answered ? root : BOARD_ROOT_UNKNOWN);
+    atomic_store(&mold->state, BOARD_MOLD_LOADING);
 }
 
 /* One writer, so a load and a store will do: no locked instruction. */

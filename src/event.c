@@ -491,7 +491,8 @@ static void mold_is_late(struct book *b, struct mold *mold)
     case MOLD_DRAINING: /* its slot has a deadline */
         break;
     case MOLD_LOADING:
-        log_error("the application is not loaded within the startup-timeout: killing the mold");
+        log_error("the application is not loaded and warmed up within the startup-timeout: "
+                  "killing the mold");
         kill(mold->pid, SIGKILL);
         break;
     case MOLD_READY:

@@ -99,6 +99,12 @@ static void on_mold_not_forked(struct book *b)
     notify_reloaded();
 }
 
+/* Who develops wants to see the page that fails. */
+static bool must_answer(const struct book *b)
+{
+    return (b->reloading || !b->served) && !b->config->reload;
+}
+
 static void start_mold(struct book *b)
 {
     uint32_t generation = b->generation + 1;
@@ -110,7 +116,7 @@ static void start_mold(struct book *b)
         return;
     }
     fcntl(order_fds[1], F_SETFL, O_NONBLOCK);
-    atomic_store(&b->board->molds[generation % 2].state, BOARD_MOLD_LOADING);
+    board_begin_mold(b->board, generation, must_answer(b));
     pid_t pid = fork();
     if (pid == 0) {
         close(order_fds[1]);
@@ -480,6 +486,8 @@ static void make_slots(struct book *b)
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         b->molds[i] = (struct mold){.order_fd = -1, .deadline_ms = BOOK_NEVER};
     b->wanted = asked;
+    if (b->upgrade.root_answered)
+        atomic_store(&b->board->molds[0].root, BOARD_ROOT_ANSWERED);
     atomic_store(&b->board->master_pid, getpid());
 }
 

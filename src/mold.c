@@ -45,18 +45,24 @@ static bool claim_slot(struct board_worker *slot, int32_t pid)
     return atomic_compare_exchange_strong(&slot->pid, &found, pid) || found == pid;
 }
 
-/* Loads and warms the application in this process. Returns 0, or -1 after the reason went to the
- * log. */
-static int ready_application(const struct config *config, const struct listeners *listeners)
+/* Loads and warms the application in this process; `root`: see warm_mold. Returns 0, or -1 after
+ * the reason went to the log. */
+static int ready_application(const struct config *config, const struct listeners *listeners,
+                             _Atomic uint32_t *root)
 {
     python_start(config);
     forks_follow(listeners);
     struct _object *application = python_load(config);
     if (!application || wsgi_init(config, listeners, application) < 0)
         return -1;
-    bool is_warm = warm_mold(config) == WARM_OK;
+    bool is_warm = warm_mold(config, root) == WARM_OK;
     forks_ignore();
     return is_warm ? 0 : -1;
+}
+
+static _Atomic uint32_t *known_root(const struct worker_seed *seed)
+{
+    return &seed->board->molds[seed->generation % 2].root;
 }
 
 /* The worker's copy of the application, or its own without preload; one request to itself, so that
@@ -65,7 +71,7 @@ static void begin_application(const struct worker_seed *seed)
 {
     if (seed->config->preload)
         python_after_fork_child();
-    else if (ready_application(seed->config, seed->listeners) < 0)
+    else if (ready_application(seed->config, seed->listeners, known_root(seed)) < 0)
         _exit(EXIT_APP);
     forks_follow(seed->listeners);
     pymodule_set_worker(seed->slot + 1);
@@ -174,7 +180,7 @@ static int fill_mold(const struct worker_seed *seed)
 {
     if (!seed->config->preload)
         return 0; /* each worker for itself */
-    if (ready_application(seed->config, seed->listeners) < 0)
+    if (ready_application(seed->config, seed->listeners, known_root(seed)) < 0)
         return -1;
     return python_prepare_fork(seed->config, false);
 }
@@ -224,9 +230,9 @@ int mold_check(const struct config *config)
 {
     struct listener nowhere = {.fd = -1, .server_name = "localhost", .server_port = "80"};
     struct listeners listeners = {.items = &nowhere, .count = 1};
-    if (ready_application(config, &listeners) < 0 ||
+    if (ready_application(config, &listeners, NULL) < 0 ||
         (config->preload && python_prepare_fork(config, false) < 0))
         return EXIT_APP;
-    printf("the configuration and the application %s are fine\n", config->app);
+    printf("the configuration is right, and the application %s loads\n", config->app);
     return EXIT_OK;
 }

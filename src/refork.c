@@ -45,7 +45,7 @@ bool refork_begin(struct book *b, struct slot *s)
     if (!is_quiet(b) || pipe2(order_fds, O_CLOEXEC) != 0)
         return false;
     fcntl(order_fds[1], F_SETFL, O_NONBLOCK);
-    atomic_store(&b->board->molds[generation % 2].state, BOARD_MOLD_LOADING);
+    board_begin_mold(b->board, generation, false);
     bool sent = inbox_promote(&b->inboxes[s - b->slots], generation, order_fds[0]);
     close(order_fds[0]);
     if (!sent) {

@@ -8,6 +8,7 @@
  * and never kills a predecessor: the predecessor leaves. Master only. */
 #include "upgrade.h"
 
+#include "board.h"
 #include "book.h"
 #include "event.h"
 #include "inherit.h"
@@ -24,16 +25,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TELL_VARIABLE "MYSERVER_UPGRADE" /* "pid of the old master, descriptor to tell it" */
+/* "pid of the old master, descriptor to tell it[, 1 if "/" answered under its code]" */
+#define TELL_VARIABLE "MYSERVER_UPGRADE"
 
 void upgrade_init(struct upgrade *u)
 {
     *u = (struct upgrade){.heard_fd = -1, .tell_fd = -1};
     const char *text = getenv(TELL_VARIABLE);
-    int pid, tell_fd;
-    if (text != NULL && sscanf(text, "%d %d", &pid, &tell_fd) == 2 && pid > 0 && tell_fd > 2) {
+    int pid, tell_fd, root_answered = 0;
+    if (text != NULL && sscanf(text, "%d %d %d", &pid, &tell_fd, &root_answered) >= 2 && pid > 0 &&
+        tell_fd > 2) {
         u->predecessor = pid;
         u->tell_fd = tell_fd;
+        u->root_answered = root_answered == 1;
         fcntl(tell_fd, F_SETFD, FD_CLOEXEC);
     }
     unsetenv(TELL_VARIABLE);
@@ -41,8 +45,9 @@ void upgrade_init(struct upgrade *u)
 
 static NORETURN void become_successor(const struct book *b, pid_t predecessor, int tell_fd)
 {
-    char text[32];
-    snprintf(text, sizeof text, "%d %d", predecessor, tell_fd);
+    char text[48];
+    snprintf(text, sizeof text, "%d %d %d", predecessor, tell_fd,
+             board_root_answered(b->board, b->generation));
     setenv(TELL_VARIABLE, text, 1);
     fcntl(tell_fd, F_SETFD, 0);
     listen_pass_on(&b->listeners);

@@ -4,6 +4,7 @@
  * iteration and close(); only the bytes of the answer go nowhere. Never runs beside requests of
  * clients. */
 #include "warm.h"
+#include "board.h"
 #include "buf.h"
 #include "config.h"
 #include "forwarded.h"
@@ -20,6 +21,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define TRIAL_S   5    /* for the request that tells whether the default is used; see why_not */
+#define ROUNDS_MS 2000 /* the round of the default that begins later is the last */
 
 /* Stays what the mold found, in the workers it forks. */
 static const char *default_path = "/"; /* NULL: it would do harm */
@@ -39,6 +43,7 @@ struct warmer {
     struct response response;
     struct wsgi_call call;
     const char *host; /* for requests that name none */
+    unsigned rounds;  /* made */
 };
 
 static bool discard(void *context, const char *data, size_t len)
@@ -57,10 +62,20 @@ static size_t trimmed(const char *text, size_t len)
     return len;
 }
 
+/* `field` with its colon. */
+static bool names(const char *spec, const char *field)
+{
+    for (const char *at = strchr(spec, '|'); at; at = strchr(at, '|')) {
+        at += 1 + strspn(at + 1, " ");
+        if (strncasecmp(at, field, strlen(field)) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* "[METHOD ]/path[ | Name: value]..." as the bytes a client would send. */
 static void write_request(struct buf *out, const char *spec, const char *host)
 {
-    bool has_host = strcasestr(spec, "| host:") || strcasestr(spec, "|host:");
     size_t line_len = strcspn(spec, "|");
     if (spec[0] == '/')
         buf_append_str(out, "GET ");
@@ -73,8 +88,10 @@ static void write_request(struct buf *out, const char *spec, const char *host)
         buf_append_str(out, "\r\n");
         field += len;
     }
-    if (!has_host)
+    if (!names(spec, "Host:"))
         buf_printf(out, "Host: %s\r\n", host);
+    if (!names(spec, "User-Agent:"))
+        buf_append_str(out, "User-Agent: myserver prewarm\r\n");
     buf_append_str(out, "\r\n");
 }
 
@@ -179,12 +196,16 @@ static enum warm_result judge(const char *spec, unsigned status)
 static enum warm_result run_rounds(struct warmer *w, const struct config *config)
 {
     struct paths paths = paths_of(config);
-    for (unsigned round = 0; round < config->prewarm_rounds; round++) {
-        if (round + 1 == config->prewarm_rounds && paths.count > 0)
+    uint64_t start_ms = now_ms();
+    for (bool is_last = config->prewarm_rounds == 0 || paths.count == 0; !is_last; w->rounds++) {
+        bool is_late = paths.are_default && now_ms() - start_ms >= ROUNDS_MS;
+        is_last = is_late || w->rounds + 1 == config->prewarm_rounds;
+        if (is_last)
             python_before_last_round(config);
         for (size_t i = 0; i < paths.count; i++) {
             unsigned status = request(w, paths.items[i]);
-            if (round == 0 && !paths.are_default && judge(paths.items[i], status) == WARM_FAILED)
+            if (w->rounds == 0 && !paths.are_default &&
+                judge(paths.items[i], status) == WARM_FAILED)
                 return WARM_FAILED;
         }
     }
@@ -198,17 +219,35 @@ enum trial {
     TRIAL_SENT_ON,
     TRIAL_ANSWERS_ERROR,
     TRIAL_LEAVES_CONNECTION,
+    TRIAL_TAKES_LONG,
     TRIAL_DIED
 };
+
+static bool is_failure(enum trial trial)
+{
+    return trial == TRIAL_ANSWERS_ERROR || trial == TRIAL_DIED;
+}
+
+/* Nothing that the application has set, or the server was started with, holds it up. */
+static void end_after_trial_time(void)
+{
+    sigset_t alarm_only;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    signal(SIGALRM, SIG_DFL);
+    sigprocmask(SIG_UNBLOCK, &alarm_only, NULL);
+    alarm(TRIAL_S);
+}
 
 /* One request in a process of its own, which is then thrown away: what it opened is gone with it.
  */
 static NORETURN void run_trial(struct warmer *w, const char *path, pid_t parent)
 {
     char left[512];
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* the request may take for ever */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(TRIAL_DIED);
+    end_after_trial_time();
     python_after_fork_child();
     unsigned status = request(w, path);
     if (status == 0 || status >= 500)
@@ -228,11 +267,37 @@ static enum trial try_path(struct warmer *w, const char *path)
     python_after_fork_parent();
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
-    return pid > 0 && WIFEXITED(status) ? (enum trial)WEXITSTATUS(status) : TRIAL_DIED;
+    if (pid > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+        return TRIAL_TAKES_LONG;
+    bool has_said = pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) < TRIAL_DIED;
+    return has_said ? (enum trial)WEXITSTATUS(status) : TRIAL_DIED;
+}
+
+static enum trial try_default(struct warmer *w)
+{
+    enum trial trial = try_path(w, default_path);
+    if (trial != TRIAL_SENT_ON)
+        return trial;
+    enum trial secure = try_path(w, secure_path);
+    if (secure != TRIAL_USABLE && !is_failure(secure))
+        return trial; /* at least that is harmless */
+    default_path = secure_path;
+    return secure;
+}
+
+/* For those who come after this code. False: it worked before, and does no more. */
+static bool note_root(_Atomic uint32_t *root, enum trial trial)
+{
+    bool must = atomic_load(root) == BOARD_ROOT_MUST_ANSWER;
+    if (must && is_failure(trial))
+        return false;
+    if (must || (trial != TRIAL_TAKES_LONG && !is_failure(trial)))
+        atomic_store(root, BOARD_ROOT_ANSWERED);
+    return true;
 }
 
 /* Nobody asked for it, so it must do no harm. */
-static void choose_default(struct warmer *w)
+static enum warm_result choose_default(struct warmer *w, _Atomic uint32_t *root)
 {
     static const char *const why_not[] = {
         [TRIAL_USABLE] = NULL,
@@ -240,20 +305,28 @@ static void choose_default(struct warmer *w)
         [TRIAL_ANSWERS_ERROR] = "answers with an error",
         [TRIAL_LEAVES_CONNECTION] =
             "leaves a connection open that workers would share (close it with @myserver.prefork)",
+        [TRIAL_TAKES_LONG] = "takes longer than 5 s",
         [TRIAL_DIED] = "ends the process",
     };
-    enum trial trial = try_path(w, default_path);
-    if (trial == TRIAL_SENT_ON && try_path(w, secure_path) == TRIAL_USABLE)
-        default_path = secure_path;
-    const char *reason = why_not[trial < ARRAY_LEN(why_not) ? trial : TRIAL_DIED];
-    log_info("no prewarm is configured: \"%s\" %s%s", default_path,
-             reason ? reason : "is used to warm up", reason ? ", so it is not used" : "");
+    enum trial trial = try_default(w);
+    const char *reason = why_not[trial];
+    if (root && !note_root(root, trial)) {
+        log_error("\"%s\" answered before and now %s: the code before goes on; set prewarm, or "
+                  "prewarm-rounds = 0 if that is meant",
+                  default_path, reason);
+        return WARM_FAILED;
+    }
+    log_write(is_failure(trial) || trial == TRIAL_TAKES_LONG ? LOG_WARNING : LOG_INFO,
+              "no prewarm is configured: \"%s\" %s%s", default_path,
+              reason ? reason : "is used to warm up", reason ? ", so it is not used" : "");
     if (reason)
         default_path = NULL;
+    return WARM_OK;
 }
 
-enum warm_result warm_mold(const struct config *config)
+enum warm_result warm_mold(const struct config *config, _Atomic uint32_t *root)
 {
+    enum warm_result result = WARM_OK;
     struct warmer w;
     char host[256];
     python_default_host(host, sizeof(host));
@@ -261,13 +334,15 @@ enum warm_result warm_mold(const struct config *config)
     uint64_t start_ms = now_ms();
     python_begin_warmup();
     if (config->prewarm.count == 0 && config->prewarm_rounds > 0)
-        choose_default(&w);
-    enum warm_result result = run_rounds(&w, config);
-    struct paths paths = paths_of(config);
-    if (result == WARM_OK && paths.count > 0 && config->prewarm_rounds > 0)
-        log_info("warmed up: %u rounds of %zu path%s in %llu ms", config->prewarm_rounds,
-                 paths.count, paths.count == 1 ? "" : "s",
-                 (unsigned long long)(now_ms() - start_ms));
+        result = choose_default(&w, root);
+    else if (root)
+        atomic_store(root, BOARD_ROOT_UNKNOWN);
+    if (result == WARM_OK)
+        result = run_rounds(&w, config);
+    size_t count = paths_of(config).count;
+    if (result == WARM_OK && w.rounds > 0)
+        log_info("warmed up: %u rounds of %zu path%s in %llu ms", w.rounds, count,
+                 count == 1 ? "" : "s", (unsigned long long)(now_ms() - start_ms));
     fini(&w);
     return result;
 }

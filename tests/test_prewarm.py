@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import harness
 import pytest
 from harness import Server, StartFailed, wait_for
+from test_master import versioned
 
 Start = Callable[..., Server]
 
@@ -16,6 +18,15 @@ Start = Callable[..., Server]
 def asked(server: Server, worker: int) -> list[str]:
     """The requests that the application saw: 0 is the mold."""
     return re.findall(rf"event: asked (.*); {worker}\.", server.log)
+
+
+def reload(s: Server, status: str, sentence: str) -> None:
+    """HUP for code whose "/" answers so; wait for what the log says then, and for no other mold."""
+    (s.dir / "root").write_text(status)
+    said = len(s.log)
+    s.signal(signal.SIGHUP)
+    wait_for(lambda: re.search(sentence, s.log[said:]), 20, sentence)
+    wait_for(lambda: len(s.molds()) == 1)
 
 
 def test_default_is_the_root(server: Start) -> None:
@@ -46,19 +57,47 @@ def test_default_that_is_sent_elsewhere(server: Start) -> None:
 
 @pytest.mark.parametrize("status", ["500", "503"])
 def test_default_that_fails_is_not_used(server: Start, status: str) -> None:
-    """Nobody asked for it: it must make nothing worse."""
+    """Nobody asked for it: it must make nothing worse; but who starts it should know."""
     s = server("warmed", env={"ROOT_STATUS": status})
     assert len(asked(s, 0)) == 1
     assert asked(s, 1) == []
-    assert s.log_contains(r'"/" answers with an error, so it is not used')
+    assert s.log_contains(r'\[warning\].* "/" answers with an error, so it is not used')
     assert s.get("/404").status == 404
 
 
 def test_default_that_ends_the_process_is_not_used(server: Start) -> None:
     """The trial dies, not the mold."""
     s = server("warmed", env={"ROOT_STATUS": "exit"})
-    assert s.log_contains(r'"/" ends the process, so it is not used')
+    assert s.log_contains(r'\[warning\].* "/" ends the process, so it is not used')
     assert s.get("/404").status == 404
+
+
+def test_default_that_fails_behind_the_proxy_only(server: Start) -> None:
+    """What is sent on to https never came to the view that is broken."""
+    s = server("warmed", env={"ROOT_STATUS": "secure500"})
+    assert s.log_contains(r'"/ \| X-Forwarded-Proto: https" answers with an error, so it is not used')
+    assert len(asked(s, 0)) == 2
+
+
+def test_default_that_hangs_is_not_used(server: Start) -> None:
+    """Such as one that asks the server itself, where no worker serves yet. It blocks SIGALRM."""
+    s = server("warmed", env={"ROOT_STATUS": "hangs"})
+    assert s.log_contains(r'\[warning\].* "/" takes longer than 5 s, so it is not used')
+    assert (len(asked(s, 0)), asked(s, 1)) == (1, [])
+    assert (len(s.molds()), len(s.workers())) == (1, 1)
+    assert s.get("/404").status == 404
+
+
+def test_default_that_is_slow_has_fewer_rounds(server: Start) -> None:
+    """The last one is still the last one; who lists a page gets all rounds of it."""
+    s = server("warmed", env={"ROOT_STATUS": "slow"}, prewarm_rounds=6)
+    found = s.log_contains(r"warmed up: (\d) rounds of 1 path")
+    assert found and 2 <= int(found[1]) <= 5
+    assert len(asked(s, 0)) == 1 + int(found[1])
+    _trial, _others, last, _worker = s.log.split("event: connections are closed.")
+    assert len(re.findall("event: asked GET / .*; 0", last)) == 1
+    s = server("warmed", env={"ROOT_STATUS": "slow"}, prewarm="/", prewarm_rounds=6)
+    assert s.log_contains(r"warmed up: 6 rounds of 1 path")
 
 
 def test_default_that_hangs_ends_with_the_mold(server: Start) -> None:
@@ -68,6 +107,7 @@ def test_default_that_hangs_ends_with_the_mold(server: Start) -> None:
         s.start()
     assert failure.value.status == 3
     assert "event: asked GET /" in s.log
+    assert "the application is not loaded and warmed up within the startup-timeout" in s.log
     wait_for(lambda: not s.relatives(), 5)
 
 
@@ -94,6 +134,16 @@ def test_requests_as_they_were_written(server: Start) -> None:
     assert asked(s, 0) == wanted * 2
     assert asked(s, 1) == wanted
     assert s.log_contains(r"warmed up: 2 rounds of 4 paths")
+
+
+def test_requests_say_whose_they_are(server: Start) -> None:
+    """So that an application can leave them out of its statistics; unless the setting says more."""
+    s = server("warmed", prewarm=["/a", "/b |  user-agent: other"], prewarm_rounds=1)
+    s.get("/c", {"User-Agent": "third"})
+    by = re.findall(r"event: asked by (.*)\.", s.log)
+    assert by == ["myserver prewarm", "other"] * 2 + ["third"]
+    s = server("warmed", prewarm_rounds=1)
+    assert re.findall(r"event: asked by (.*)\.", s.log) == ["myserver prewarm"] * 3
 
 
 @pytest.mark.parametrize(
@@ -133,6 +183,121 @@ def test_failing_request_at_a_reload_keeps_the_old(server: Start) -> None:
     assert s.log_contains(r"reload failed")
     assert s.workers() == before
     assert s.get("/200").status == 200
+
+
+# ---- the default at a reload
+
+
+REFUSED = r"reload failed: the application could not be loaded; generation \d goes on"
+SERVES = "reloaded: all workers are of generation {}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("200", "raise", '"/" answered before and now answers with an error'),
+        ("404", "503", '"/" answered before and now answers with an error'),
+        ("200", "exit", '"/" answered before and now ends the process'),
+        (
+            "secure",
+            "secure500",
+            '"/ | X-Forwarded-Proto: https" answered before and now answers with an error',
+        ),
+    ],
+)
+def test_reload_that_breaks_the_default(
+    server: Start, before: str, after: str, reason: str
+) -> None:
+    """The code before goes on, again and again, until the new one works."""
+    s = server("warmed", prewarm_rounds=2, env={"ROOT_STATUS": before})
+    workers = s.workers()
+    reload(s, after, REFUSED)
+    assert re.search(rf"\[error\] mold .*: {re.escape(reason)}: the code before goes on", s.log)
+    assert re.search(r"; set prewarm, or prewarm-rounds = 0 if that is meant$", s.log, re.MULTILINE)
+    assert ("ValueError: as asked" in s.log) == (after == "raise")
+    reload(s, after, REFUSED)
+    assert s.workers() == workers
+    assert s.get("/200").status == 200
+    reload(s, before, SERVES.format(2))
+    reload(s, after, REFUSED)
+
+
+def test_default_that_never_answered_is_not_missed(server: Start) -> None:
+    """A reload takes away only what there was."""
+    s = server("warmed", prewarm_rounds=2, env={"ROOT_STATUS": "503"})
+    reload(s, "raise", SERVES.format(2))
+    reload(s, "200", SERVES.format(3))
+    reload(s, "503", REFUSED)
+
+
+def test_touched_file_that_breaks_the_default(server: Start) -> None:
+    s = server("warmed", touch_reload=["touched"])
+    (s.dir / "root").write_text("raise")
+    (s.dir / "touched").touch()
+    assert s.log_contains(REFUSED, 10)
+
+
+def test_slow_default_is_no_failure_of_a_reload(server: Start) -> None:
+    """The machine may be busy. That it answered once is not forgotten."""
+    s = server("warmed", prewarm_rounds=2)
+    reload(s, "hangs", SERVES.format(2))
+    assert s.log_contains(r'"/" takes longer than 5 s, so it is not used')
+    reload(s, "raise", REFUSED)
+
+
+def test_default_that_is_meant_to_fail(server: Start) -> None:
+    """What the sentence proposes."""
+    s = server(None, start=False)
+    ini = f"[myserver]\napp = warmed\npythonpath = {harness.APPS}\nbind = 127.0.0.1:0\n"
+    (s.dir / "it.ini").write_text(ini)
+    s.command = [s.command[0], "-c", "it.ini"]
+    s.start()
+    reload(s, "503", REFUSED)
+    (s.dir / "it.ini").write_text(f"{ini}prewarm-rounds = 0\n")
+    reload(s, "503", SERVES.format(2))
+    (s.dir / "it.ini").write_text(ini)
+    reload(s, "503", SERVES.format(3))
+
+
+def test_without_preload_the_first_worker_decides(server: Start) -> None:
+    """Those that take the place of one that died serve in any case."""
+    s = server("warmed", preload=False, prewarm_rounds=2, expect_deaths=True)
+    workers = s.workers()
+    reload(s, "raise", "reload failed: its first worker died at start; generation 1 goes on")
+    assert '"/" answered before and now answers with an error' in s.log
+    assert s.workers() == workers
+    os.kill(workers[0], signal.SIGKILL)
+    wait_for(lambda: s.log.count("worker 1 (pid") and s.log.count(" serves\n") == 2)
+    assert s.get("/404").status == 404
+
+
+def test_mold_in_the_place_of_one_that_died(server: Start) -> None:
+    """It is no reload: what fails for a time must not leave the server without a mold."""
+    s = server("warmed", prewarm_rounds=2, expect_deaths=True)
+    (mold,) = s.molds()
+    (s.dir / "root").write_text("503")
+    os.kill(mold, signal.SIGKILL)
+    assert s.log_contains(r'"/" answers with an error, so it is not used')
+    reload(s, "503", REFUSED)
+    reload(s, "200", SERVES.format(3))
+
+
+def test_in_development_the_broken_page_is_served(server: Start) -> None:
+    """Who writes the code looks at it there."""
+    s = versioned(server, "one", reload=True)
+    (s.dir / "versioned.py").write_text("def application(environ, start_response):\n    1 / 0\n")
+    wait_for(lambda: s.get("/").status == 500, 10)
+    assert re.search(r'\[warning\].* "/" answers with an error, so it is not used', s.log)
+
+
+def test_check_config_tells_of_the_default() -> None:
+    """It is not called fine."""
+    path = f"--pythonpath={harness.APPS}"
+    done = harness.run("--check-config", path, "warmed", env={"ROOT_STATUS": "raise"})
+    assert done.returncode == 0
+    assert re.search(r'\[warning\].* "/" answers with an error, so it is not used', done.stderr)
+    said = done.stdout.splitlines()[-1]
+    assert said == "the configuration is right, and the application warmed loads"
 
 
 def test_check_config_warms_up_too() -> None:

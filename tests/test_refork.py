@@ -203,3 +203,13 @@ def test_it_needs_preload(server: Start) -> None:
         refork(server, preload=False)
     assert failed.value.status == 2
     assert "refork-after: without preload there is nothing" in failed.value.log
+
+
+def test_refork_does_not_forget_that_the_default_answered(server: Start) -> None:
+    """The mold that was a worker has not asked for it itself."""
+    s = server("warmed", refork_after="20")
+    reforked(s)
+    (s.dir / "root").write_text("503")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reload failed: .* generation 2 goes on", 10)
+    assert '"/" answered before and now answers with an error' in s.log

@@ -157,6 +157,37 @@ def test_upgrade_that_fails_changes_nothing(server: Start) -> None:
     end(s, new)
 
 
+def test_upgrade_that_breaks_the_default(server: Start) -> None:
+    """Without prewarm, the successor knows that "/" answered, and so does its own."""
+    s = versioned(server, "one", expect_deaths=True)
+    broken = "def application(environ, start_response):\n    1 / 0\n"
+    failed = r"upgrade failed: the new master \(pid \d+\) has ended: exit status 3"
+    workers = s.workers()
+    (s.dir / "versioned.py").write_text(broken)
+    s.signal(signal.SIGUSR2)
+    assert s.log_contains(failed, 10)
+    assert '"/" answered before and now answers with an error: the code before goes on' in s.log
+    assert s.workers() == workers and master_pids(s) == [s.pid]
+    write_app(s, "second")
+    new = upgrade(s)
+    (s.dir / "versioned.py").write_text(broken)
+    os.kill(new, signal.SIGUSR2)
+    wait_for(lambda: len(re.findall(failed, s.log)) == 2, 10)
+    assert master_pids(s) == [new]
+    assert s.get("/").text == "second"
+    end(s, new)
+
+
+def test_upgrade_of_a_default_that_never_answered(server: Start) -> None:
+    """Nothing is taken away."""
+    s = server("warmed", env={"ROOT_STATUS": "503"})
+    new = upgrade(s)
+    warning = r'\[warning\] mold .* "/" answers with an error, so it is not used'
+    assert len(re.findall(warning, s.log)) == 2
+    assert s.get("/404").status == 404
+    end(s, new)
+
+
 def test_program_that_is_gone(server: Start, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text(f'#!/bin/sh\nexec -a "$0" {BINARY} "$@"\n')

@@ -247,7 +247,7 @@ def test_check_config_is_fine(project: Path) -> None:
     done = run("--check-config", "--chdir", project, "flat")
     assert (done.returncode, done.stdout) == (
         0,
-        "the configuration and the application flat are fine\n",
+        "the configuration is right, and the application flat loads\n",
     )
     assert "listening" not in done.stderr
     assert set(project.rglob("*.py")) == before

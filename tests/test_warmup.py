@@ -8,7 +8,7 @@ from harness import Server, StartFailed
 def test_the_default_does_no_harm(server) -> None:
     """Nobody asked for a warm-up, so it is left out where it would leave a connection open."""
     site: Server = server(app="keeps_connection:application", workers=2)
-    assert site.log_contains(r"no prewarm is configured: .* so it is not used")
+    assert site.log_contains(r"\[info\].* no prewarm is configured: .* so it is not used")
     assert {site.get("/").body for _ in range(10)} == {b"own"}
 
 

@@ -3,14 +3,50 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 
 import myserver
+import myserver.boot
 from told import Body, event
 
 event(f"loaded in {os.getpid()}")
+# A file changes what the next reload finds.
 ROOT_STATUS = os.environ.get("ROOT_STATUS", "200")
+if os.path.exists("root"):
+    with open("root") as file:
+        ROOT_STATUS = file.read()
+close_connections = myserver.boot.close_connections
+
+
+def told_close_connections() -> None:
+    """The server calls it before the last round."""
+    event("connections are closed.")
+    close_connections()
+
+
+def answer_root(scheme: str) -> str:
+    """The status of /, if it has one."""
+    if ROOT_STATUS == "exit":
+        os._exit(70)
+    if ROOT_STATUS == "raise":
+        raise ValueError("as asked")
+    if ROOT_STATUS == "hangs":
+        time.sleep(600)
+    if ROOT_STATUS == "slow":
+        time.sleep(0.5)
+        return "200"
+    if ROOT_STATUS.startswith("secure"):
+        return (ROOT_STATUS[6:] or "200") if scheme == "https" else "301"
+    return ROOT_STATUS
+
+
+if ROOT_STATUS == "hangs":  # and does not want to be disturbed
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+if ROOT_STATUS == "slow":
+    myserver.boot.close_connections = told_close_connections
 
 
 def application(environ: dict[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
@@ -21,19 +57,14 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
     if environ["wsgi.url_scheme"] == "https":
         words.append("https")
     event(f"asked {' '.join(words)}; {myserver.worker_id()}.")
+    event(f"asked by {environ.get('HTTP_USER_AGENT')}.")
     if path == "/raise":
         raise ValueError("as asked")
     if path == "/import":
         import colorsys  # noqa: F401
     status = next((s for s in (path[1:], environ["QUERY_STRING"]) if s.isdigit()), "200")
-    if path == "/" and ROOT_STATUS == "exit":
-        os._exit(70)
-    if path == "/" and ROOT_STATUS == "hangs":
-        time.sleep(600)
     if path == "/":
-        status = ROOT_STATUS
-    if status == "secure":
-        status = "200" if environ["wsgi.url_scheme"] == "https" else "301"
+        status = answer_root(environ["wsgi.url_scheme"])
     if path == "/broken" and os.path.exists("broken"):
         status = "503"
     start_response(f"{status} So", [("Content-Type", "text/plain")])
