@@ -98,9 +98,9 @@ struct board_worker {
     _Atomic uint32_t retire;     /* enum board_retire; the worker's, NOT by the master; then ring */
     _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
     _Atomic uint32_t free_threads; /* worker: that could take a request; less what siblings claim */
-    /* Connections that siblings gave it, over all lives, counted by the giver; those of them that
-     * it has taken; up to which number it has descriptors for them. What is on its way counts so.
-     */
+    /* Connections that siblings or the master gave it, over all lives, counted by the giver; those
+     * of them that were taken out; up to which number it has descriptors for them: what is on its
+     * way counts. */
     _Atomic uint32_t given, taken, takes_until;
     _Atomic uint32_t waiting;        /* worker: requests that wait for a thread; see balance.h */
     _Atomic bool parked;             /* worker: wake it when a thread is free elsewhere */

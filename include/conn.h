@@ -74,9 +74,10 @@ struct conn {
     struct conn_queue *queue; /* shared->readable or ->parked when in it, else NULL */
     bool unwatched;           /* the reader is stopped: bytes came that cannot be used yet */
     unsigned requests;
-    uint64_t writing_ms; /* since when the loop sends its answer */
-    unsigned untaken;    /* of which the client had not taken so much when it last got time */
-    uint64_t parked_ns;  /* since when its next request waits unread; 0: it does not */
+    uint64_t writing_ms;      /* since when the loop sends its answer */
+    unsigned writing_untaken; /* what the kernel had then */
+    unsigned untaken;         /* of which the client had not taken so much when it last got time */
+    uint64_t parked_ns;       /* since when its next request waits unread; 0: it does not */
     struct conn_origin origin;
 };
 
@@ -98,7 +99,8 @@ struct conn_shared {
     struct conn_queue calm;     /* leader: idle, running or lingering: who may make room is here */
     struct conn_queue busy; /* leader: reading or writing; no search for the former meets them */
     size_t held_bytes;      /* leader: of whole answers that slow clients have not taken */
-    uint32_t least_rate;    /* leader: bytes in a second; while they are too many, slower ones go */
+    uint64_t held_since_ms; /* leader: they are too many; 0: they are not */
+    uint64_t least_rate;    /* leader: bytes in a second; slower ones go then; 0: not yet */
     struct conn_queue readable; /* leader: bytes came, not read yet */
     struct conn_queue parked;   /* leader: the same, but no thread is free */
     unsigned waiting;           /* leader: how many are in these two */

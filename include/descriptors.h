@@ -5,7 +5,7 @@
 /* How many more may be opened for clients: what RLIMIT_NOFILE leaves beside those now open, less a
  * reserve for the application, its database and bodies in files, which grows with its threads.
  * Never all: an accept that fails for want of one leaves the client in the queue. At least 1;
- * UINT_MAX / 2 where there is no limit. Ask when everything of the process's own is open. */
+ * UINT_MAX / 4 where there is no limit. Ask when everything of the process's own is open. */
 unsigned descriptors_for_clients(unsigned threads);
 
 #endif

@@ -15,9 +15,10 @@ MUST_CHECK bool inbox_give(struct conn *c, int write_fd);
 /* Takes in what others gave, until the inbox is empty; what the master gave goes to `promotion`.
  * Leader. */
 void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion);
-/* In the master: moves what lies in an inbox that nobody reads to another. What does not go in
- * there goes back. Returns how many connections went. */
-unsigned inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to);
+/* In the master: moves what lies in an inbox that nobody reads to another, also in the books of
+ * both slots. What does not go in there goes back. */
+void inbox_forward(const struct worker_inbox *from, struct board_worker *from_slot,
+                   const struct worker_inbox *to, struct board_worker *to_slot);
 
 /* Wakes a worker out of its loop. */
 void inbox_wake(int write_fd);

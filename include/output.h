@@ -59,9 +59,9 @@ MUST_CHECK enum output_result output_send_file(struct output *o, int fd, struct 
 MUST_CHECK enum output_result output_flush(struct output *o, int fd);
 /* Bytes that the kernel has and the client has not taken yet; 0 where that is not known. */
 unsigned output_untaken(int fd);
-/* Whether it has taken some since there were `*untaken`, which is brought up to date. A socket is
- * writable again only when a third of its buffer is free, which may be a MB: too late to judge a
- * slow client by. */
-MUST_CHECK bool output_is_taken(int fd, unsigned *untaken);
+/* Whether it has taken what may be expected in `ms` since there were `*untaken`, which is brought
+ * up to date. A socket is writable again only when a third of its buffer is free, which may be a
+ * MB: too late to judge a slow client by. */
+MUST_CHECK bool output_is_taken(int fd, unsigned *untaken, uint64_t ms);
 
 #endif

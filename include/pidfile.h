@@ -21,8 +21,7 @@ void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid
 /* Our pid is in it from now on. After an upgrade the lock may still be the other master's for a
  * moment: call it again and again. */
 void pidfile_write(struct pidfile *p);
-/* Removes the file, or empties it where we may not; not when it is `left` to another master who has
- * written into the same. */
-void pidfile_close(struct pidfile *p, bool left);
+/* Removes the file, or empties it where we may not; not when another master has written into it. */
+void pidfile_close(struct pidfile *p);
 
 #endif

@@ -25,8 +25,8 @@ void upgrade_init(struct upgrade *u);
 void upgrade_begin(struct book *b);
 /* The successor may have said something. */
 void upgrade_hear(struct book *b);
-/* A child has ended; true when it was the successor. */
-bool upgrade_on_exit(struct book *b, pid_t pid, const char *why);
+/* A child has ended, with `status`, which `why` has in words; true when it was the successor. */
+bool upgrade_on_exit(struct book *b, pid_t pid, int status, const char *why);
 /* Successor: all workers serve. Tells the predecessor to leave, if there is one. */
 void upgrade_take_over(struct book *b);
 /* This master is told to stop: a successor that has not taken over stops too. */

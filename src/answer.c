@@ -112,7 +112,7 @@ static enum output_result send_slowly(struct turn *turn, struct iovec **pieces, 
     while (result == OUTPUT_BLOCKED &&
            output_pending(&e->output) + total_bytes(*pieces, *count) > BACKLOG_BYTES / 2) {
         if (poll(&pollfd, 1, limit_ms > 0 ? limit_ms : -1) == 0 &&
-            !output_is_taken(pollfd.fd, &untaken)) {
+            !output_is_taken(pollfd.fd, &untaken, (uint64_t)limit_ms)) {
             e->end = "send timeout";
             e->aborted = true;
             break;
@@ -279,21 +279,28 @@ static void end_body(struct turn *turn)
     }
 }
 
+/* An answer of the server's own in place of the application's, of which nothing has left. */
+static void send_error(struct turn *turn, unsigned status)
+{
+    struct exchange *e = turn->exchange;
+    if (!may_answer(turn))
+        return;
+    struct response_facts facts = facts_of(turn, -1);
+    response_error(&e->response, status, &facts);
+    struct iovec head = take_head(turn, -1);
+    (void)send_pieces(turn, &head, 1, false);
+}
+
 /* Files for slow clients must leave descriptors to the application. */
 static void refuse_file(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
-    struct response_facts facts = facts_of(turn, -1);
-    if (!may_answer(turn))
-        return;
     log_info(
         "refused a request from %s: 503 too many files are on their way to slow clients; raise "
         "the limit of open files (ulimit -n, LimitNOFILE)",
         e->client);
     e->end = "too many files";
-    response_error(&e->response, 503, &facts);
-    struct iovec head = take_head(turn, -1);
-    (void)send_pieces(turn, &head, 1, false);
+    send_error(turn, 503);
 }
 
 static void send_file(struct turn *turn)
@@ -334,12 +341,7 @@ static void send_failure(struct turn *turn)
         e->end = "application failed";
         return;
     }
-    if (!may_answer(turn))
-        return;
-    struct response_facts facts = facts_of(turn, -1);
-    response_error(&e->response, 500, &facts);
-    struct iovec head = take_head(turn, -1);
-    (void)send_pieces(turn, &head, 1, false);
+    send_error(turn, 500);
 }
 
 static void respond(struct turn *turn, enum wsgi_result result)

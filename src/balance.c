@@ -30,14 +30,33 @@ static bool claim_thread(struct board_worker *worker)
     return false;
 }
 
+/* It would lose what comes when it has no descriptor. */
+static bool has_place(const struct board_worker *other)
+{
+    return (int32_t)(atomic_load(&other->takes_until) - atomic_load(&other->given)) > 0;
+}
+
+static bool claim_place(struct board_worker *other)
+{
+    uint32_t given = atomic_load(&other->given);
+    do {
+        if ((int32_t)(atomic_load(&other->takes_until) - given) <= 0)
+            return false;
+    } while (!atomic_compare_exchange_weak(&other->given, &given, given + 1));
+    return true;
+}
+
 /* A worker that would run a request at once, one only for each of its threads; -1: none. */
 static int claim_free(const struct balance *b)
 {
     for (unsigned i = 1; i < b->board->workers; i++) {
         unsigned slot = (b->slot + i) % b->board->workers;
         struct board_worker *other = &b->board->worker[slot];
-        if (serves(other) && atomic_load(&other->waiting) == 0 && claim_thread(other))
+        if (!serves(other) || atomic_load(&other->waiting) > 0 || !claim_thread(other))
+            continue;
+        if (claim_place(other))
             return (int)slot;
+        atomic_fetch_add(&other->free_threads, 1);
     }
     return -1;
 }
@@ -62,7 +81,7 @@ static int find_least(const struct balance *b, unsigned *waiting)
     int least = -1;
     for (unsigned slot = 0; slot < b->board->workers; slot++) {
         const struct board_worker *other = &b->board->worker[slot];
-        if (slot == b->slot || !serves(other) || is_behind(b, other))
+        if (slot == b->slot || !serves(other) || !has_place(other) || is_behind(b, other))
             continue;
         unsigned theirs = atomic_load_explicit(&other->waiting, memory_order_relaxed);
         if (least < 0 || theirs < *waiting) {
@@ -79,26 +98,18 @@ static bool may_move(const struct conn *c)
     return c->state == CONN_IDLE && !c->exchange;
 }
 
-/* It would lose what comes when it has no descriptor. */
-static bool claim_place(struct board_worker *other)
+/* False: its inbox is full, it does not look. */
+static bool give_claimed(const struct balance *b, struct conn *c, int slot)
 {
-    uint32_t given = atomic_load(&other->given);
-    do {
-        if ((int32_t)(atomic_load(&other->takes_until) - given) <= 0)
-            return false;
-    } while (!atomic_compare_exchange_weak(&other->given, &given, given + 1));
-    return true;
+    bool given = inbox_give(c, b->inboxes[slot].write_fd);
+    if (!given)
+        atomic_fetch_sub(&b->board->worker[slot].given, 1);
+    return given;
 }
 
 static bool give_to(const struct balance *b, struct conn *c, int slot)
 {
-    struct board_worker *other = &b->board->worker[slot];
-    if (!may_move(c) || !claim_place(other))
-        return false;
-    bool given = inbox_give(c, b->inboxes[slot].write_fd);
-    if (!given) /* its inbox is full: it does not look */
-        atomic_fetch_sub(&other->given, 1);
-    return given;
+    return may_move(c) && claim_place(&b->board->worker[slot]) && give_claimed(b, c, slot);
 }
 
 /* That we want to be woken is said before we look: whoever has a free thread says that, and looks
@@ -116,7 +127,7 @@ static void give_parked_to_free(struct balance *b)
         int slot = claim_free(b);
         if (slot < 0)
             return;
-        if (!give_to(b, c, slot)) {
+        if (!give_claimed(b, c, slot)) {
             atomic_fetch_add(&b->board->worker[slot].free_threads, 1);
             return;
         }

@@ -343,6 +343,7 @@ void conn_write(struct conn *c)
     c->shared->held_bytes += e->held_bytes;
     c->writing_ms = now_ms();
     give_time_to_take(c);
+    c->writing_untaken = c->untaken;
     ev_io_start(c->shared->loop, &c->writer);
 }
 
@@ -516,7 +517,7 @@ static void expire(struct conn *c)
                           http_in_body(&c->exchange->http) ? "body timeout" : "header timeout");
         break;
     case CONN_WRITING:
-        if (output_is_taken(c->fd, &c->untaken))
+        if (output_is_taken(c->fd, &c->untaken, c->shared->config->send_timeout_ms))
             give_time_to_take(c);
         else
             break_off(c, "send timeout");
@@ -529,16 +530,35 @@ static void expire(struct conn *c)
     }
 }
 
-/* One of too many, and slower than the others: the rate that is asked for grows until enough have
- * gone. Bytes in a second, of what it held. */
-static bool holds_too_much(const struct conn *c, uint64_t now)
+/* Of the answer that the loop sends, since it does. On unix sockets the kernel counts more than
+ * what was given to it. */
+static uint64_t taken_bytes(const struct conn *c)
 {
     const struct exchange *e = c->exchange;
-    if (c->state != CONN_WRITING || c->shared->held_bytes <= HELD_MAX_BYTES ||
-        now < c->writing_ms + HELD_GRACE_MS || e->held_bytes == 0)
+    uint64_t given = e->held_bytes - output_pending(&e->output) + c->writing_untaken;
+    uint64_t left = output_untaken(c->fd);
+    return given > left ? given - left : 0;
+}
+
+/* One of too many, and slower than the others: the rate that is asked for grows until enough have
+ * gone. */
+static bool holds_too_much(const struct conn *c, uint64_t now)
+{
+    if (c->state != CONN_WRITING || c->exchange->held_bytes == 0 || c->shared->least_rate == 0 ||
+        c->shared->held_bytes <= HELD_MAX_BYTES || now < c->writing_ms + HELD_GRACE_MS)
         return false;
-    uint64_t taken = e->held_bytes - output_pending(&e->output);
-    return taken * 1000 / (now - c->writing_ms) < c->shared->least_rate;
+    return taken_bytes(c) * 1000 / (now - c->writing_ms) < c->shared->least_rate;
+}
+
+/* Not at once: those who have filled it must have had their time, or others would go for them. */
+static void ask_for_rate(struct conn_shared *shared, uint64_t now)
+{
+    if (shared->held_bytes <= HELD_MAX_BYTES)
+        shared->held_since_ms = 0;
+    else if (shared->held_since_ms == 0)
+        shared->held_since_ms = now;
+    bool is_time = shared->held_since_ms && now >= shared->held_since_ms + HELD_GRACE_MS;
+    shared->least_rate = is_time ? 2 * shared->least_rate + 1 : 0;
 }
 
 static void expire_list(struct conn_shared *shared, struct conn_queue *list, uint64_t now)
@@ -559,8 +579,7 @@ static void expire_list(struct conn_shared *shared, struct conn_queue *list, uin
 
 void conn_expire_all(struct conn_shared *shared, uint64_t now)
 {
-    bool holds = shared->held_bytes > HELD_MAX_BYTES;
-    shared->least_rate = holds ? 2 * shared->least_rate + 1 : 0;
+    ask_for_rate(shared, now);
     expire_list(shared, &shared->busy, now);
     expire_list(shared, &shared->calm, now);
     while (count_descriptors(shared) > shared->room && close_quiet(shared))

@@ -24,8 +24,8 @@ static unsigned count_open(void)
 unsigned descriptors_for_clients(unsigned threads)
 {
     struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur > UINT_MAX / 2)
-        return UINT_MAX / 2;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur > UINT_MAX / 4)
+        return UINT_MAX / 4;
     unsigned limit = (unsigned)files.rlim_cur, open = count_open();
     unsigned left = limit > open ? limit - open : 1;
     unsigned reserved = limit / 8 + threads;

@@ -81,9 +81,11 @@ static void stop_quickly(struct book *b)
     b->stop = STOP_QUICK;
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         book_end_mold(&b->molds[i], SIGKILL, BOOK_NEVER);
-    for (unsigned i = 0; i < b->board->workers; i++)
-        if (b->slots[i].pid > 0)
-            book_drain_slot(&b->slots[i], SIGQUIT, BOOK_QUICK_MS);
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        struct slot *s = &b->slots[i];
+        if (s->pid > 0 && !(s->state == SLOT_STARTING && book_call_off_slot(b, s)))
+            book_drain_slot(s, SIGQUIT, BOOK_QUICK_MS);
+    }
 }
 
 void event_stop(struct book *b, bool quick)
@@ -307,7 +309,7 @@ static void on_control_exit(struct book *b, int status)
 /* Besides our own, orphans of the application become our children: those are only reaped. */
 static void on_child_exit(struct book *b, pid_t pid, int status)
 {
-    if (upgrade_on_exit(b, pid, status_text(status)))
+    if (upgrade_on_exit(b, pid, status, status_text(status)))
         return;
     if (pid == b->control_pid) {
         on_control_exit(b, status);

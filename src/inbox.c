@@ -123,23 +123,28 @@ void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_prom
     }
 }
 
-unsigned inbox_forward(const struct worker_inbox *from, const struct worker_inbox *to)
+void inbox_forward(const struct worker_inbox *from, struct board_worker *from_slot,
+                   const struct worker_inbox *to, struct board_worker *to_slot)
 {
     struct letter letter;
     bool forwarded = true;
-    unsigned count = 0;
     int fd;
     while (forwarded && take_one(from->read_fd, &letter, &fd)) {
-        if (fd < 0)
-            continue;
-        /* A promotion was for the worker that has gone. */
-        forwarded = letter.generation || send_one(to->write_fd, &letter, fd);
-        count += forwarded && !letter.generation;
-        if (!forwarded && !send_one(from->write_fd, &letter, fd))
-            log_error("a connection given to a worker that is gone was lost: %s", strerror(errno));
-        close(fd);
+        bool goes_back = false;
+        if (fd >= 0 && !letter.generation) { /* a promotion was for the worker that has gone */
+            forwarded = send_one(to->write_fd, &letter, fd);
+            goes_back = !forwarded && send_one(from->write_fd, &letter, fd);
+            if (forwarded)
+                atomic_fetch_add(&to_slot->given, 1);
+            else if (!goes_back)
+                log_error("a connection given to a worker that is gone was lost: %s",
+                          strerror(errno));
+        }
+        if ((fd == LOST || (fd >= 0 && !letter.generation)) && !goes_back)
+            atomic_fetch_add(&from_slot->taken, 1);
+        if (fd >= 0)
+            close(fd);
     }
-    return count;
 }
 
 void inbox_wake(int write_fd)

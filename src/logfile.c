@@ -67,7 +67,9 @@ static const char *why(int error)
     if (error == ENOENT || error == ENOTDIR) /* the file itself would be made */
         return "its directory does not exist; make it, or let the service manager do that "
                "(LogsDirectory)";
-    return error == ENXIO ? "it is a pipe that nobody reads" : strerror(error);
+    if (error == ENXIO)
+        return "it is a pipe that nobody reads, or a socket; a standard stream is -";
+    return strerror(error);
 }
 
 /* Puts `fd`, which it takes, in place of what the log is written to. */
@@ -249,7 +251,7 @@ static int check_file(const char *path)
     int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd >= 0)
         close(fd);
-    if (fd >= 0 || errno == ENXIO) /* a pipe that nobody reads yet */
+    if (fd >= 0)
         return 0;
     return errno == ENOENT ? check_directory_of(path) : errno;
 }

@@ -326,11 +326,9 @@ static void settle_inboxes(struct book *b)
             continue;
         for (unsigned tried = 0; tried < workers && b->slots[heir].state != SLOT_SERVING; tried++)
             heir = (heir + 1) % workers;
-        if (b->slots[heir].state != SLOT_SERVING)
-            continue;
-        unsigned count = inbox_forward(&b->inboxes[i], &b->inboxes[heir]);
-        atomic_fetch_add(&b->board->worker[i].taken, count);
-        atomic_fetch_add(&b->board->worker[heir].given, count);
+        if (b->slots[heir].state == SLOT_SERVING)
+            inbox_forward(&b->inboxes[i], &b->board->worker[i], &b->inboxes[heir],
+                          &b->board->worker[heir]);
     }
 }
 
@@ -580,7 +578,7 @@ static void master_fini(struct book *b)
     close(b->signal_fd);
     free(b->slots);
     upkeep_fini(&b->upkeep);
-    pidfile_close(&b->pidfile, b->upgrade.left);
+    pidfile_close(&b->pidfile);
     board_free(b->board);
 }
 

@@ -45,6 +45,16 @@ static bool claim_slot(struct board_worker *slot, int32_t pid)
     return atomic_compare_exchange_strong(&slot->pid, &found, pid) || found == pid;
 }
 
+/* A process that the application has forked, and that went on as if it were this one. */
+static void leave_if_copy(void)
+{
+    if (!forks_is_copy())
+        return;
+    log_error("a process that the application forked while it was loaded, warmed up or in a hook "
+              "came back from there and is ended");
+    _exit(EXIT_CRASH);
+}
+
 /* Loads and warms the application in this process; `root`: see warm_mold. Returns 0, or -1 after
  * the reason went to the log. */
 static int ready_application(const struct config *config, const struct listeners *listeners,
@@ -56,6 +66,7 @@ static int ready_application(const struct config *config, const struct listeners
     if (!application || wsgi_init(config, listeners, application) < 0)
         return -1;
     bool is_warm = warm_mold(config, root) == WARM_OK;
+    leave_if_copy();
     forks_ignore();
     return is_warm ? 0 : -1;
 }
@@ -77,12 +88,9 @@ static void begin_application(const struct worker_seed *seed)
     pymodule_set_worker(seed->slot + 1);
     if (python_begin_worker() < 0)
         _exit(EXIT_APP);
-    if (forks_is_copy()) {
-        log_error("a process that a postfork hook has forked came back from it and is ended");
-        _exit(EXIT_CRASH);
-    }
     if (seed->config->preload)
         warm_worker(seed->config);
+    leave_if_copy();
 }
 
 static NORETURN void become_mold(const struct worker_seed *worker,

@@ -6,21 +6,24 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define KEPT_BYTES      (16 * 1024)
+#define KEPT_BYTES        (16 * 1024)
+/* A bad line takes so much; who takes less only holds a thread, or memory. */
+#define TAKEN_BYTES_PER_S 4096
 /* A reader that is as fast as we are would hold its thread, or the loop, for as long as there is
  * something to send: after so many system calls, or so much of a file, others get a turn. */
-#define SENDS_MAX       4
-#define FILE_TURN_BYTES (4 * 1024 * 1024)
-#define FILE_STEP_BYTES (1024 * 1024)
+#define SENDS_MAX         4
+#define FILE_TURN_BYTES   (4 * 1024 * 1024)
+#define FILE_STEP_BYTES   (1024 * 1024)
 /* Pieces that are joined: copying so few bytes costs less than telling the kernel where they lie
  * (60 ns of the 1.2 us that a hello over loopback spends in send). */
-#define JOINED_BYTES    2048
+#define JOINED_BYTES      2048
 
 void output_init(struct output *o, _Atomic unsigned *files)
 {
@@ -62,11 +65,12 @@ static enum output_result gone(struct output *o)
     return OUTPUT_GONE;
 }
 
-/* sendfile(2) says of both ends what is wrong with them. */
-static enum output_result file_failed(struct output *o, ssize_t sent)
+/* sendfile(2) says of both ends what is wrong with them: ask the client's. */
+static enum output_result file_failed(struct output *o, int fd, ssize_t sent)
 {
     int error = sent == 0 ? ENODATA : errno;
-    bool is_clients = error == EPIPE || error == ECONNRESET || error == ETIMEDOUT;
+    struct pollfd client = {.fd = fd};
+    bool is_clients = error != ENODATA && (error == EPIPE || poll(&client, 1, 0) != 0);
     gone(o);
     o->file_error = is_clients ? 0 : error;
     return OUTPUT_GONE;
@@ -166,7 +170,7 @@ static enum output_result flush_file(struct output *o, int fd)
         if (sent < 0 && is_blocked(errno))
             return OUTPUT_BLOCKED;
         if (sent <= 0)
-            return file_failed(o, sent);
+            return file_failed(o, fd, sent);
         o->total_bytes += (size_t)sent;
         o->file_offset += (size_t)sent;
         o->file_bytes -= (size_t)sent;
@@ -233,9 +237,9 @@ unsigned output_untaken(int fd)
     return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (unsigned)bytes : 0;
 }
 
-bool output_is_taken(int fd, unsigned *untaken)
+bool output_is_taken(int fd, unsigned *untaken, uint64_t ms)
 {
-    unsigned before = *untaken;
+    uint64_t before = *untaken;
     *untaken = output_untaken(fd);
-    return *untaken < before;
+    return before >= *untaken + ms * TAKEN_BYTES_PER_S / 1000;
 }

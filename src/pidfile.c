@@ -5,7 +5,7 @@
  * the process: a number may belong to anybody after a crash. Children close the descriptor, or they
  * would hold the lock too.
  *
- * Never believes a number in the file. Master only. */
+ * Believes a number in the file only when it asks whether that is still its own. Master only. */
 #include "pidfile.h"
 
 #include "log.h"
@@ -43,6 +43,8 @@ void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid
     p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
     if (!p->locked && !upgrading)
         die(EXIT_CONFIG, "pid: %s is held by another server that runs", path);
+    if (p->locked && ftruncate(p->fd, 0) != 0)
+        log_warning("pid: cannot empty %s: %s", path, strerror(errno));
     if (geteuid() == 0 && fchown(p->fd, uid, gid) != 0)
         log_warning("pid: %s keeps its owner: %s", path, strerror(errno));
     p->path = absolute(path);
@@ -71,20 +73,18 @@ static bool is_ours(const struct pidfile *p)
            there.st_ino == ours.st_ino;
 }
 
-/* Not that of a successor, who has written it before it announced itself. */
-static bool says_us(const struct pidfile *p)
+/* A successor has written it before it announced itself. */
+static bool says_another(const struct pidfile *p)
 {
     char text[16] = "";
-    return pread(p->fd, text, sizeof text - 1, 0) > 0 && atoi(text) == getpid();
+    return pread(p->fd, text, sizeof text - 1, 0) > 0 && atoi(text) != getpid();
 }
 
-void pidfile_close(struct pidfile *p, bool left)
+void pidfile_close(struct pidfile *p)
 {
     if (p->path == NULL)
         return;
-    bool holds = p->locked || p->written; /* a successor that failed does not */
-    if (holds && (!left || says_us(p)) && is_ours(p) && unlink(p->path) != 0 &&
-        ftruncate(p->fd, 0) != 0)
+    if (!says_another(p) && is_ours(p) && unlink(p->path) != 0 && ftruncate(p->fd, 0) != 0)
         log_warning("pid: cannot remove %s: %s", p->path, strerror(errno));
     close(p->fd);
     free(p->path);

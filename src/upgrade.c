@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* "pid of the old master, descriptor to tell it[, 1 if "/" answered under its code]" */
@@ -118,17 +119,19 @@ void upgrade_hear(struct book *b)
     listen_set_shared(&b->listeners, true);
     listen_set_shared(&b->control.http, true);
     listen_set_shared(&b->control.stats, true);
-    pidfile_close(&b->pidfile, true);
+    pidfile_close(&b->pidfile);
     atomic_store(&b->board->upgraded, true);
     book_release_control(b);
     event_stop(b, false);
 }
 
-bool upgrade_on_exit(struct book *b, pid_t pid, const char *why)
+bool upgrade_on_exit(struct book *b, pid_t pid, int status, const char *why)
 {
     struct upgrade *u = &b->upgrade;
     if (pid != u->successor)
         return false;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK)
+        upgrade_hear(b); /* it served, was told to stop, and has removed sockets and files */
     u->successor = 0;
     if (u->left) {
         log_error("the new master (pid %d) has ended: %s", pid, why);
@@ -138,6 +141,7 @@ bool upgrade_on_exit(struct book *b, pid_t pid, const char *why)
     if (u->heard_fd >= 0) /* it may have announced itself just before */
         close(u->heard_fd);
     u->heard_fd = -1;
+    b->pidfile.written = false; /* it may have */
     return true;
 }
 

@@ -554,6 +554,7 @@ def test_a_pause_is_no_failure_of_a_reload(server: Start) -> None:
     s = versioned(server, "one", startup_timeout=f"{limit}s")
     write_app(s, "two")
     s.signal(signal.SIGHUP)
+    assert s.log_contains(r"master .*: reloading$")
     s.signal(signal.SIGWINCH)
     wait_for(lambda: not s.workers())
     wait_for(lambda: s.log.count("warmed up") == 2, 10, "the new mold")

@@ -267,17 +267,19 @@ def test_without_preload_the_first_worker_decides(server: Start) -> None:
     assert '"/" answered before and now answers with an error' in s.log
     assert s.workers() == workers
     os.kill(workers[0], signal.SIGKILL)
-    wait_for(lambda: s.log.count("worker 1 (pid") and s.log.count(" serves\n") == 2)
+    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "another worker")
     assert s.get("/404").status == 404
 
 
 def test_mold_in_the_place_of_one_that_died(server: Start) -> None:
     """It is no reload: what fails for a time must not leave the server without a mold."""
     s = server("warmed", prewarm_rounds=2, expect_deaths=True)
-    (mold,) = s.molds()
+    (mold,), (worker,) = s.molds(), s.workers()
     (s.dir / "root").write_text("503")
     os.kill(mold, signal.SIGKILL)
     assert s.log_contains(r'"/" answers with an error, so it is not used')
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "a worker of the new mold")
     reload(s, "503", REFUSED)
     reload(s, "200", SERVES.format(3))
 
