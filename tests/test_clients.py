@@ -311,6 +311,25 @@ def test_slow_reader_that_frees_little(server: Start, bind: str, target: str) ->
         assert ended(s, "send timeout")  # now that it stops
 
 
+@pytest.mark.parametrize("target", [f"/big?{BIG}", "/closing/endless?it"])
+def test_client_that_drips(server: Start, target: str) -> None:
+    """Who takes a little now and then, so that it never ends, is dropped."""
+    s = server("cases", **logged(send_timeout=f"{3 * SLOWNESS}s"))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)  # the window, from the start
+        client.settimeout(10 * SLOWNESS)
+        client.connect(s.address)
+        client.sendall(request("GET", target))
+
+        def is_ended() -> bool:
+            client.recv(1000)
+            time.sleep(0.5 * SLOWNESS)
+            return len(access_lines(s)) > 0
+
+        wait_for(is_ended, 20, "the end")
+    assert ended(s, "send timeout")
+
+
 def test_file_that_becomes_shorter(server: Start) -> None:
     """While it is sent: the answer is cut, and the log says that it was not the client."""
     s = server("cases", **logged())

@@ -377,6 +377,30 @@ def test_memory_of_answers_that_nobody_takes(server: Start, mapped: str) -> None
             wire.close()
 
 
+def test_answers_that_nobody_takes_go_before_those_that_are_read(server: Start) -> None:
+    """Also when those who read have done so for longer."""
+    s = server("cases", access_logfile="access.log", access_logformat="json")
+    with ExitStack() as stack:
+        reader = stack.enter_context(Wire(s, 30)).request("GET", f"/big?{96 << 20}")
+        assert reader.head().status == 200
+        left = 96 << 20
+
+        def read_until(condition: Callable[[], object]) -> None:
+            nonlocal left
+            end = time.monotonic() + 30 * SLOWNESS
+            while not condition():
+                assert time.monotonic() < end
+                left -= len(reader.stream.read(100_000))
+                time.sleep(0.02)
+
+        begin = time.monotonic()
+        read_until(lambda: time.monotonic() > begin + 5.5)  # it has no time of grace any more
+        for _ in range(16):
+            stack.enter_context(Wire(s)).request("GET", f"/big?{16 << 20}")
+        read_until(lambda: "made room" in (s.dir / "access.log").read_text())
+        assert len(reader.stream.read(left)) == left
+
+
 def test_memory_of_stalled_bodies(server: Start) -> None:
     """Each is small enough to stay in memory; all together they have 64 MB and what is being read."""
     s = server("cases", body_buffer="512k")

@@ -224,6 +224,8 @@ def test_a_pipe_that_nobody_reads(server: Start) -> None:
         s.start()
     assert failure.value.status == 2
     assert "access-logfile: cannot open pipe: it is a pipe that nobody reads" in s.log
+    done = run("--check-config", *s.command[1:], cwd=s.dir)
+    assert (done.returncode, "it is a pipe that nobody reads" in done.stderr) == (2, True)
     reader = os.open(s.dir / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     s.start()
     s.get("/one")

@@ -304,6 +304,15 @@ def test_application_that_forks(server: Start, path: str, answer: str) -> None:
     assert len(s.workers()) == 2
 
 
+@pytest.mark.parametrize("preload", [True, False])
+def test_copy_that_comes_back_from_the_warm_up(server: Start, preload: bool) -> None:
+    """It is ended, in the mold and in the worker, and the process it was made from serves."""
+    s = server("forks", preload=preload, prewarm="/leaves", prewarm_rounds=2)
+    assert s.log_contains(r"a process that the application forked .* came back")
+    assert s.get("/fork").text == "7"
+    assert len(s.workers()) == 1
+
+
 def test_children_begun_in_postfork(server: Start) -> None:
     """They are ended by signals as any other, and are none of the server's."""
     s = server("forks", env={"HAS": "children in postfork"})

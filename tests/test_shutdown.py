@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from harness import SLOWNESS, Server, wait_for
+from harness import SLOWNESS, Server, StartFailed, wait_for
 
 Start = Callable[..., Server]
 
@@ -27,6 +28,20 @@ def timed_stop(s: Server) -> float:
     start = time.monotonic()
     assert s.stop() == 0
     return time.monotonic() - start
+
+
+def test_at_once_while_workers_start(server: Start) -> None:
+    """The first of them has nothing to finish, and it is no death."""
+    s = server("sleepy", preload=False, start=False)
+    code = 'import time\nprint("importing", flush=True)\ntime.sleep(60)\n'
+    (s.dir / "sleepy.py").write_text(code)
+    starter = threading.Thread(target=lambda: pytest.raises(StartFailed, s.start), daemon=True)
+    starter.start()
+    wait_for(lambda: "importing" in s.log, 10)
+    s.signal(signal.SIGINT)
+    assert s.wait() == 0
+    starter.join()
+    assert "died" not in s.log
 
 
 @pytest.mark.parametrize("threads", [1, 4])

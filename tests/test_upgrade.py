@@ -282,9 +282,9 @@ def test_new_master_outlives_a_killed_old_one(server: Start) -> None:
     end(s, new)
 
 
-def test_new_master_that_dies_after_its_announcement(server: Start) -> None:
-    """The old one has not heard it yet, and must not leave for a dead one."""
-    s = versioned(server, "one", expect_deaths=True)
+def announced(server: Start, end_of_it: int) -> Server:
+    """An upgrade to a new master that has announced itself, and ended, before the old one looks."""
+    s = versioned(server, "one", expect_deaths=True, binds=["unix:app.sock"], pid="it.pid")
     write_app(s, "two")
     s.signal(signal.SIGUSR2)
     found = s.log_contains(r"upgrading: the new master is pid (\d+)")
@@ -292,13 +292,28 @@ def test_new_master_that_dies_after_its_announcement(server: Start) -> None:
     s.signal(signal.SIGSTOP)
     assert s.log_contains(r"upgraded: taking the place", 10)
     new = int(found[1])
-    os.kill(new, signal.SIGKILL)
+    os.kill(new, end_of_it)
     wait_for(lambda: any(p.pid == new and p.state == "Z" for p in processes()))
     s.signal(signal.SIGCONT)
+    return s
+
+
+def test_new_master_that_dies_after_its_announcement(server: Start) -> None:
+    """The old one has not heard it yet, and must not leave for a dead one."""
+    s = announced(server, signal.SIGKILL)
     assert s.log_contains(r"upgrade failed: .* signal 9.*; this one goes on", 10)
     wait_for(lambda: len(s.workers()) == 1)
     assert s.get("/").text == "one"
     assert master_pids(s) == [s.pid]
+    wait_for(lambda: (s.dir / "it.pid").read_text() == f"{s.pid}\n")
+
+
+def test_new_master_that_is_stopped_after_its_announcement(server: Start) -> None:
+    """It had taken over, and has removed what it had taken: the old one has nothing to go on with."""
+    s = announced(server, signal.SIGTERM)
+    assert s.wait() == 0
+    assert s.log_contains(r"the new master \(pid \d+\) has ended: exit status 0")
+    assert not (s.dir / "it.pid").exists() and not (s.dir / "app.sock").exists()
 
 
 def test_settings_of_sockets_and_the_pid_file(server: Start) -> None:

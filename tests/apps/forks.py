@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -83,10 +84,19 @@ def forked() -> str:
     return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
+def leaving() -> str:
+    """A child that believes it is the program."""
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(0)
+    return str(os.waitpid(pid, 0)[1])
+
+
 ANSWERS: dict[str, Callable[[], str]] = {
     "/": lambda: str(os.getpid()),
     "/executor": lambda: ",".join(executor.map(str, range(8))),
     "/fork": forked,
+    "/leaves": leaving,
     "/subprocess": lambda: subprocess.run(["echo", "hello"], capture_output=True).stdout.decode(),
     "/threads": lambda: ",".join(thread.name for thread in threading.enumerate()),
 }
