@@ -100,6 +100,16 @@ static void check_virtualenv(const char *directory)
             PY_MINOR_VERSION, major, minor);
 }
 
+/* Python itself would say much, and not that. */
+static void check_may_run(const char *program)
+{
+    if (access(program, X_OK) != 0 && errno == EACCES)
+        die(EXIT_CONFIG,
+            "%s is not for this user (uid %u): install Python where the user that serves may read "
+            "it, or build the program with 'make PYTHON=...' for one that is there",
+            program, geteuid());
+}
+
 static void start_interpreter(const char *virtualenv)
 {
     PyPreConfig preconfig;
@@ -111,6 +121,7 @@ static void start_interpreter(const char *virtualenv)
         check_virtualenv(virtualenv);
         snprintf(program, sizeof(program), "%s/bin/python", virtualenv);
     }
+    check_may_run(program);
     PyPreConfig_InitPythonConfig(&preconfig);
     preconfig.parse_argv = 0;
     preconfig.utf8_mode = 1; /* services start in the C locale; Django's files are UTF-8 */

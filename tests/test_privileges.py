@@ -5,9 +5,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,16 @@ def dropped(server: Start, **options: object) -> Server:
 
 
 # ---- user and group
+
+
+@root_only
+@pytest.mark.skipif(is_open_to_all(Path(sys.base_prefix)), reason="every user can read Python")
+def test_python_that_the_user_cannot_read(server: Start) -> None:
+    """The sentence says so, and not what Python makes of it."""
+    with pytest.raises(StartFailed) as failure:
+        server(user="nobody", virtualenv=None)
+    assert failure.value.status == 2
+    assert re.search(r"python\S* is not for this user \(uid \d+\): install Python", failure.value.log)
 
 
 @for_nobody
