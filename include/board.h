@@ -103,7 +103,7 @@ struct board_worker {
      * way counts. */
     _Atomic uint32_t given, taken, takes_until;
     _Atomic uint32_t waiting;        /* worker: requests that wait for a thread; see balance.h */
-    _Atomic bool parked;             /* worker: wake it when a thread is free elsewhere */
+    _Atomic bool parked;             /* board_set_parked: wake it when a thread is free elsewhere */
     _Atomic uint32_t asked_by;       /* siblings: slot + 1 of one whose next came later; 0: none */
     _Atomic uint64_t waits_since_ns; /* worker: the one of them that is next; 0: it has just come */
     _Atomic uint32_t connections;    /* worker: open ones */
@@ -134,6 +134,7 @@ struct board {
     _Atomic bool stopping;  /* master: the whole server stops, no worker will go on serving */
     _Atomic bool last_call; /* master: with it, nobody else answers who waits in the kernel */
     _Atomic uint64_t ends[BOARD_END_COUNT]; /* master: workers */
+    _Atomic int parked;         /* how many workers are; who has a free thread looks here first */
     struct board_mold molds[2]; /* the serving generation's and the loading one's: generation % 2 */
     struct board_worker *worker; /* [workers] */
     struct board_thread *thread; /* [workers * threads] */
@@ -142,6 +143,8 @@ struct board {
 /* die()s when the mapping cannot be made. */
 struct board *board_new(unsigned workers, unsigned threads);
 void board_free(struct board *board);
+/* Whether requests are parked at the worker of `slot`; false: that was known. Any process. */
+bool board_set_parked(struct board *board, unsigned slot, bool parked);
 /* Master: the place of the mold of `generation`, which is about to be made. What is known of "/"
  * comes from the generation before; `must_answer`: if it answered there, it has to go on. */
 void board_begin_mold(struct board *board, uint32_t generation, bool must_answer);

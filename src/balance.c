@@ -119,7 +119,7 @@ static void give_parked_to_free(struct balance *b)
     struct conn *c, *next;
     if (TAILQ_EMPTY(&b->shared->parked))
         return;
-    atomic_store(&b->board->worker[b->slot].parked, true);
+    board_set_parked(b->board, b->slot, true);
     for (c = TAILQ_FIRST(&b->shared->parked); c; c = next) {
         next = TAILQ_NEXT(c, link);
         if (!may_move(c))
@@ -167,8 +167,7 @@ static void give_second(struct balance *b, struct conn_queue *queue, int slot, u
 /* Where requests are parked; once, until it has looked. */
 static void wake(const struct balance *b, unsigned slot)
 {
-    struct board_worker *other = &b->board->worker[slot];
-    if (atomic_load(&other->parked) && atomic_exchange(&other->parked, false))
+    if (board_set_parked(b->board, slot, false))
         inbox_wake(b->inboxes[slot].write_fd);
 }
 
@@ -209,13 +208,17 @@ void balance_publish(const struct balance *b)
     /* One that has to stay is nothing to ask for. */
     atomic_store_explicit(&ours->waits_since_ns, next && may_move(next) ? next->parked_ns : 0,
                           memory_order_relaxed);
-    atomic_store(&ours->waiting, b->shared->waiting);
-    atomic_store(&ours->takes_until, atomic_load(&ours->taken) + conn_spare_descriptors(b->shared));
+    atomic_store_explicit(&ours->waiting, b->shared->waiting, memory_order_relaxed);
+    atomic_store_explicit(&ours->takes_until,
+                          atomic_load(&ours->taken) + conn_spare_descriptors(b->shared),
+                          memory_order_relaxed);
     if (parked)
         return;
-    atomic_store_explicit(&ours->parked, false, memory_order_relaxed);
-    if (b->shared->draining || atomic_load(&ours->free_threads) == 0)
-        return; /* the standby leads: nobody has his turn */
+    board_set_parked(b->board, b->slot, false);
+    /* Without a free thread the standby leads: nobody has his turn. */
+    if (atomic_load(&b->board->parked) == 0 || b->shared->draining ||
+        atomic_load(&ours->free_threads) == 0)
+        return;
     if (next)
         ask_for_older(b);
     else

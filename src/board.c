@@ -60,6 +60,16 @@ void board_free(struct board *board)
     munmap(board, board_bytes(board->workers, board->threads));
 }
 
+bool board_set_parked(struct board *board, unsigned slot, bool parked)
+{
+    struct board_worker *worker = &board->worker[slot];
+    if (atomic_load(&worker->parked) == parked ||
+        atomic_exchange(&worker->parked, parked) == parked)
+        return false;
+    atomic_fetch_add(&board->parked, parked ? 1 : -1);
+    return true;
+}
+
 bool board_root_answered(struct board *board, uint32_t generation)
 {
     return atomic_load(&board->molds[generation % 2].root) != BOARD_ROOT_UNKNOWN;

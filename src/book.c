@@ -124,7 +124,7 @@ void book_clear_slot(struct book *b, struct slot *s)
     atomic_store(&shown->free_threads, 0);
     atomic_store(&shown->connections, 0);
     atomic_store(&shown->waiting, 0);
-    atomic_store(&shown->parked, false);
+    board_set_parked(b->board, (unsigned)(s - b->slots), false);
     atomic_store(&shown->asked_by, 0);
     atomic_store(&shown->waits_since_ns, 0);
     for (unsigned i = 0; i < b->board->threads; i++) {
