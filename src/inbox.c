@@ -36,8 +36,7 @@ struct worker_inbox *inbox_open_all(unsigned count)
         if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0)
             die(EXIT_CRASH,
                 "cannot make a socket pair for each worker and its replacement: %s; raise the "
-                "limit "
-                "of open files (ulimit -n, LimitNOFILE), or have fewer workers",
+                "limit of open files (ulimit -n, LimitNOFILE), or have fewer workers",
                 strerror(errno));
         all[i] = (struct worker_inbox){.read_fd = fds[0], .write_fd = fds[1]};
     }
@@ -123,24 +122,30 @@ void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_prom
     }
 }
 
+/* False: it is back where it was. */
+static bool forward_one(const struct letter *letter, int fd, const struct worker_inbox *from,
+                        const struct worker_inbox *to, struct board_worker *to_slot)
+{
+    if (send_one(to->write_fd, letter, fd))
+        atomic_fetch_add(&to_slot->given, 1);
+    else if (send_one(from->write_fd, letter, fd))
+        return false;
+    else
+        log_error("a connection given to a worker that is gone was lost: %s", strerror(errno));
+    return true;
+}
+
 void inbox_forward(const struct worker_inbox *from, struct board_worker *from_slot,
                    const struct worker_inbox *to, struct board_worker *to_slot)
 {
     struct letter letter;
-    bool forwarded = true;
+    bool goes = true;
     int fd;
-    while (forwarded && take_one(from->read_fd, &letter, &fd)) {
-        bool goes_back = false;
-        if (fd >= 0 && !letter.generation) { /* a promotion was for the worker that has gone */
-            forwarded = send_one(to->write_fd, &letter, fd);
-            goes_back = !forwarded && send_one(from->write_fd, &letter, fd);
-            if (forwarded)
-                atomic_fetch_add(&to_slot->given, 1);
-            else if (!goes_back)
-                log_error("a connection given to a worker that is gone was lost: %s",
-                          strerror(errno));
-        }
-        if ((fd == LOST || (fd >= 0 && !letter.generation)) && !goes_back)
+    while (goes && take_one(from->read_fd, &letter, &fd)) {
+        bool is_connection = fd >= 0 && !letter.generation; /* a promotion was for who has gone */
+        if (is_connection)
+            goes = forward_one(&letter, fd, from, to, to_slot);
+        if (fd == LOST || (is_connection && goes))
             atomic_fetch_add(&from_slot->taken, 1);
         if (fd >= 0)
             close(fd);

@@ -192,26 +192,22 @@ def test_deleted_file_and_replaced_directory(server: Start) -> None:
     assert "/lost" not in log.read_text()
 
 
-def test_reopening_fails(server: Start) -> None:
-    """The old file goes on, and the log says why."""
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGUSR1, r"\[error\] .*reopening logs: cannot open logs/access\.log: its dir"),
+        (signal.SIGHUP, r"reloaded: all workers"),
+    ],
+)
+def test_without_the_directory_of_the_log(server: Start, number: int, said: str) -> None:
+    """The old file goes on; the log says why it was not opened, and a reload has nothing to do with
+    files that are open."""
     s = server(access_logfile="logs/access.log", start=False)
     (s.dir / "logs").mkdir()
     s.start()
     (s.dir / "logs").rename(s.dir / "moved")
-    s.signal(signal.SIGUSR1)
-    assert s.log_contains(r"\[error\] .*reopening logs: cannot open logs/access\.log: its dir")
-    s.get("/still")
-    wait_for(lambda: "/still " in (s.dir / "moved" / "access.log").read_text())
-
-
-def test_reload_without_a_directory_of_logs(server: Start) -> None:
-    """A reload has nothing to do with files that are open."""
-    s = server(access_logfile="logs/access.log", start=False)
-    (s.dir / "logs").mkdir()
-    s.start()
-    (s.dir / "logs").rename(s.dir / "moved")
-    s.signal(signal.SIGHUP)
-    assert s.log_contains(r"reloaded: all workers")
+    s.signal(number)
+    assert s.log_contains(said)
     s.get("/still")
     wait_for(lambda: "/still " in (s.dir / "moved" / "access.log").read_text())
 
