@@ -82,7 +82,7 @@ static const struct foreign {
     {"log-4xx", NULL, "access-logfile has every request, with its status"},
     {"log-5xx", NULL, "access-logfile has every request, with its status"},
     {"log-master", NULL, "all processes write to the same log"},
-    {"capture-output", NULL, "what the application prints always goes to the error log"},
+    {"capture-output", NULL, "an error log in a file always takes what the application prints"},
     {"enable-stdio-inheritance", NULL, "it stays in the foreground, with the streams it was given"},
     {"disable-redirect-access-to-syslog", NULL, "the access log goes to access-logfile only"},
     {"logger-class", NULL, "write log-format and access-logformat"},
