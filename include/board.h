@@ -154,6 +154,8 @@ static inline struct board_thread *board_thread(struct board *board, unsigned sl
 {
     return &board->thread[slot * board->threads + thread];
 }
+/* Whether any worker serves. */
+bool board_is_served(const struct board *board);
 /* Counts a finished request. By the thread itself: there is one writer. */
 void board_count_latency(struct board_thread *thread, uint64_t latency_ns);
 /* Tells the master that something on the board changed. Never blocks. */

@@ -84,6 +84,14 @@ void board_begin_mold(struct board *board, uint32_t generation, bool must_answer
     atomic_store(&mold->state, BOARD_MOLD_LOADING);
 }
 
+bool board_is_served(const struct board *board)
+{
+    bool served = false;
+    for (unsigned i = 0; i < board->workers; i++)
+        served = served || atomic_load(&board->worker[i].state) == BOARD_WORKER_SERVING;
+    return served;
+}
+
 /* One writer, so a load and a store will do: no locked instruction. */
 static void add(_Atomic uint64_t *counter, uint64_t by)
 {

@@ -31,6 +31,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The application was warmed up while workers served: what it asked of the server they answered. */
+static bool was_served;
+
 /* Signals are masked over the fork, so that none ends the worker before its slot is claimed. */
 struct fork_job {
     struct worker_seed seed; /* the worker's */
@@ -76,6 +79,12 @@ static _Atomic uint32_t *known_root(const struct worker_seed *seed)
     return &seed->board->molds[seed->generation % 2].root;
 }
 
+/* A page that asks the server itself has an answer only while somebody serves. */
+static bool may_warm_up(const struct worker_seed *seed)
+{
+    return !was_served || board_is_served(seed->board);
+}
+
 /* The worker's copy of the application, or its own without preload; one request to itself, so that
  * no user pays for the first page faults. */
 static void begin_application(const struct worker_seed *seed)
@@ -88,7 +97,7 @@ static void begin_application(const struct worker_seed *seed)
     pymodule_set_worker(seed->slot + 1);
     if (python_begin_worker() < 0)
         _exit(EXIT_APP);
-    if (seed->config->preload)
+    if (seed->config->preload && may_warm_up(seed))
         warm_worker(seed->config);
     leave_if_copy();
 }
@@ -188,6 +197,7 @@ static int fill_mold(const struct worker_seed *seed)
 {
     if (!seed->config->preload)
         return 0; /* each worker for itself */
+    was_served = board_is_served(seed->board);
     if (ready_application(seed->config, seed->listeners, known_root(seed)) < 0)
         return -1;
     return python_prepare_fork(seed->config, false);

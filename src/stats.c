@@ -143,10 +143,7 @@ static unsigned count_waiting(const struct stats_facts *facts)
 
 bool stats_is_ready(const struct board *board)
 {
-    bool serves = false;
-    for (unsigned i = 0; i < board->workers; i++)
-        serves = serves || state_of(&board->worker[i]) == BOARD_WORKER_SERVING;
-    return serves && !atomic_load(&board->stopping);
+    return board_is_served(board) && !atomic_load(&board->stopping);
 }
 
 /* ---- pieces of JSON ---- */

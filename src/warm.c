@@ -220,12 +220,19 @@ enum trial {
     TRIAL_ANSWERS_ERROR,
     TRIAL_LEAVES_CONNECTION,
     TRIAL_TAKES_LONG,
+    TRIAL_NOT_MADE,
     TRIAL_DIED
 };
 
 static bool is_failure(enum trial trial)
 {
     return trial == TRIAL_ANSWERS_ERROR || trial == TRIAL_DIED;
+}
+
+/* It may be that, and may be the machine. */
+static bool is_unknown(enum trial trial)
+{
+    return trial == TRIAL_TAKES_LONG || trial == TRIAL_NOT_MADE;
 }
 
 /* Nothing that the application has set, or the server was started with, holds it up. */
@@ -264,12 +271,21 @@ static enum trial try_path(struct warmer *w, const char *path)
     pid_t self = getpid(), pid = fork();
     if (pid == 0)
         run_trial(w, path, self);
+    int error = errno;
     python_after_fork_parent();
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
-    if (pid > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+    if (pid < 0) {
+        log_error("cannot fork to try \"%s\": %s", path, strerror(error));
+        return TRIAL_NOT_MADE;
+    }
+    pid_t reaped;
+    do
+        reaped = waitpid(pid, &status, 0);
+    while (reaped < 0 && errno == EINTR);
+    if (reaped < 0) /* the application ignores SIGCHLD, the kernel has reaped */
+        return TRIAL_NOT_MADE;
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
         return TRIAL_TAKES_LONG;
-    bool has_said = pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) < TRIAL_DIED;
+    bool has_said = WIFEXITED(status) && WEXITSTATUS(status) < TRIAL_DIED;
     return has_said ? (enum trial)WEXITSTATUS(status) : TRIAL_DIED;
 }
 
@@ -291,7 +307,7 @@ static bool note_root(_Atomic uint32_t *root, enum trial trial)
     bool must = atomic_load(root) == BOARD_ROOT_MUST_ANSWER;
     if (must && is_failure(trial))
         return false;
-    if (must || (trial != TRIAL_TAKES_LONG && !is_failure(trial)))
+    if (must || (!is_unknown(trial) && !is_failure(trial)))
         atomic_store(root, BOARD_ROOT_ANSWERED);
     return true;
 }
@@ -306,6 +322,7 @@ static enum warm_result choose_default(struct warmer *w, _Atomic uint32_t *root)
         [TRIAL_LEAVES_CONNECTION] =
             "leaves a connection open that workers would share (close it with @myserver.prefork)",
         [TRIAL_TAKES_LONG] = "takes longer than 5 s",
+        [TRIAL_NOT_MADE] = "could not be tried",
         [TRIAL_DIED] = "ends the process",
     };
     enum trial trial = try_default(w);
@@ -316,7 +333,7 @@ static enum warm_result choose_default(struct warmer *w, _Atomic uint32_t *root)
                   default_path, reason);
         return WARM_FAILED;
     }
-    log_write(is_failure(trial) || trial == TRIAL_TAKES_LONG ? LOG_WARNING : LOG_INFO,
+    log_write(is_failure(trial) || is_unknown(trial) ? LOG_WARNING : LOG_INFO,
               "no prewarm is configured: \"%s\" %s%s", default_path,
               reason ? reason : "is used to warm up", reason ? ", so it is not used" : "");
     if (reason)

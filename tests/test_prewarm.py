@@ -72,6 +72,13 @@ def test_default_that_ends_the_process_is_not_used(server: Start) -> None:
     assert s.get("/404").status == 404
 
 
+def test_default_whose_end_nobody_sees_is_not_used(server: Start) -> None:
+    """The application ignores SIGCHLD: whether the trial ended well cannot be known."""
+    s = server("warmed", env={"ROOT_STATUS": "unseen"})
+    assert s.log_contains(r'\[warning\].* "/" could not be tried, so it is not used')
+    assert s.get("/404").status == 404
+
+
 def test_default_that_fails_behind_the_proxy_only(server: Start) -> None:
     """What is sent on to https never came to the view that is broken."""
     s = server("warmed", env={"ROOT_STATUS": "secure500"})
@@ -282,6 +289,17 @@ def test_mold_in_the_place_of_one_that_died(server: Start) -> None:
     wait_for(lambda: s.log.count(" serves\n") == 2, 10, "a worker of the new mold")
     reload(s, "503", REFUSED)
     reload(s, "200", SERVES.format(3))
+
+
+def test_default_that_asks_the_server_itself(server: Start) -> None:
+    """After a reload others answer it. When all have died, the first one has nobody to ask."""
+    s = server("warmed", prewarm_rounds=2, expect_deaths=True)
+    reload(s, "asks", SERVES.format(2))
+    assert len(asked(s, 2)) == 1
+    (worker,) = s.workers()
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: s.log.count(" serves\n") == 3, 10, "another worker")
+    assert s.get("/404").status == 404
 
 
 def test_in_development_the_broken_page_is_served(server: Start) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterable
 
 import myserver
@@ -26,14 +27,19 @@ def told_close_connections() -> None:
     close_connections()
 
 
-def answer_root(scheme: str) -> str:
+def answer_root(environ: dict[str, str]) -> str:
     """The status of /, if it has one."""
+    scheme = environ["wsgi.url_scheme"]
     if ROOT_STATUS == "exit":
         os._exit(70)
     if ROOT_STATUS == "raise":
         raise ValueError("as asked")
     if ROOT_STATUS == "hangs":
         time.sleep(600)
+    if ROOT_STATUS == "asks":
+        url = f"http://{environ['SERVER_NAME']}:{environ['SERVER_PORT']}/204"
+        with urllib.request.urlopen(url) as answer:
+            return str(answer.status)
     if ROOT_STATUS == "slow":
         time.sleep(0.5)
         return "200"
@@ -45,6 +51,9 @@ def answer_root(scheme: str) -> str:
 if ROOT_STATUS == "hangs":  # and does not want to be disturbed
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+if ROOT_STATUS == "unseen":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    ROOT_STATUS = "exit"
 if ROOT_STATUS == "slow":
     myserver.boot.close_connections = told_close_connections
 
@@ -64,7 +73,7 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
         import colorsys  # noqa: F401
     status = next((s for s in (path[1:], environ["QUERY_STRING"]) if s.isdigit()), "200")
     if path == "/":
-        status = answer_root(environ["wsgi.url_scheme"])
+        status = answer_root(environ)
     if path == "/broken" and os.path.exists("broken"):
         status = "503"
     start_response(f"{status} So", [("Content-Type", "text/plain")])
