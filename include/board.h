@@ -118,8 +118,9 @@ struct board_worker {
 };
 
 struct board_mold {
-    _Atomic uint32_t state; /* enum board_mold_state; the mold's, LOADING by the master */
-    _Atomic uint32_t root;  /* enum board_root; who loads the application, at first the master */
+    _Atomic uint32_t state;   /* enum board_mold_state; the mold's, LOADING by the master */
+    _Atomic uint32_t root;    /* enum board_root; who loads the application, at first the master */
+    _Atomic uint32_t workers; /* by its settings; the mold's, before it is READY */
 };
 
 struct board {
@@ -145,8 +146,9 @@ struct board *board_new(unsigned workers, unsigned threads);
 void board_free(struct board *board);
 /* Whether requests are parked at the worker of `slot`; false: that was known. Any process. */
 bool board_set_parked(struct board *board, unsigned slot, bool parked);
-/* Master: the place of the mold of `generation`, which is about to be made. What is known of "/"
- * comes from the generation before; `must_answer`: if it answered there, it has to go on. */
+/* Master: the place of the mold of `generation`, which is about to be made. The number of workers
+ * and what is known of "/" come from the generation before; `must_answer`: if it answered there, it
+ * has to go on. */
 void board_begin_mold(struct board *board, uint32_t generation, bool must_answer);
 /* Whether "/" answered under the code of `generation`, or that which it is to replace. */
 bool board_root_answered(struct board *board, uint32_t generation);

@@ -87,7 +87,8 @@ struct book {
     struct slot *slots; /* [board->workers] */
     unsigned wanted;    /* workers; 0: paused */
     unsigned wanted_before_pause;
-    bool resumes_anew; /* by HUP: no worker of the old application serves before it has failed */
+    unsigned configured; /* workers, by the settings that were last applied */
+    bool resumes_anew;   /* by HUP: no worker of the old application serves before it has failed */
     struct delay orders;
     struct mold molds[2];   /* by generation % 2 */
     uint32_t generation;    /* of the mold that orders go to; 0: there was none yet */

@@ -1,4 +1,5 @@
-/* wanted.h: how many workers there should be, as the operator says by signals. Master only. */
+/* wanted.h: how many workers there should be, as the operator says by signals and
+ * settings. Master only. */
 #ifndef MYSERVER_WANTED_H
 #define MYSERVER_WANTED_H
 
@@ -12,6 +13,9 @@ struct book;
 void wanted_pause(struct book *b);
 /* As many as before the pause; false where there was none. */
 bool wanted_resume(struct book *b);
+/* The current mold's settings count: another number than that of the generation before is from now
+ * on the one that is wanted, whatever TTIN and TTOU had made of it. */
+void wanted_configure(struct book *b);
 /* TTIN and TTOU: one more (`by` 1, which also ends a pause) or one less (-1). */
 void wanted_change(struct book *b, int by);
 

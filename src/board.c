@@ -81,6 +81,7 @@ void board_begin_mold(struct board *board, uint32_t generation, bool must_answer
     enum board_root root = must_answer ? BOARD_ROOT_MUST_ANSWER : BOARD_ROOT_ANSWERED;
     bool answered = board_root_answered(board, generation - 1);
     atomic_store(&mold->root, answered ? root : BOARD_ROOT_UNKNOWN);
+    atomic_store(&mold->workers, atomic_load(&board->molds[(generation - 1) % 2].workers));
     atomic_store(&mold->state, BOARD_MOLD_LOADING);
 }
 

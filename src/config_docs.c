@@ -58,7 +58,8 @@ static const struct {
      "leaves when the new one serves; TERM to the new one before that calls it off."},
     {"WINCH", "Stops the workers and keeps the sockets: clients wait until HUP or TTIN."},
     {"USR1", "Opens the log files again, for all processes."},
-    {"TTIN, TTOU", "One worker more, one less."},
+    {"TTIN, TTOU",
+     "One worker more, one less, until a reload finds another number in the settings."},
 };
 
 static bool begins_section(const struct option *option)

@@ -17,6 +17,7 @@
 #include "notify.h"
 #include "refork.h"
 #include "report.h"
+#include "wanted.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -135,6 +136,7 @@ static void end_trial(struct book *b)
         log_info("%s: generation %u serves, replacing the workers before it",
                  b->reforking ? "refork" : "reload", b->generation);
     b->replacing = b->replacing || b->reloading;
+    wanted_configure(b);
     b->served = true;
     b->reloading = b->reforking = false;
 }
@@ -169,6 +171,7 @@ static void adopt_mold(struct book *b, struct mold *mold)
         b->oldest = mold->generation;
     } else if (b->served) {
         mold->deadline_ms = BOOK_NEVER; /* in the place of one that died: no worker is missing */
+        wanted_configure(b);
     }
 }
 

@@ -79,6 +79,7 @@ static NORETURN void become_mold(const struct book *b, uint32_t generation, int 
     if (b->reread) {
         config_reload_read(&fresh, b->config);
         check_generation(&fresh);
+        atomic_store(&b->board->molds[generation % 2].workers, fresh.workers);
     }
     struct worker_seed seed = {
         .config = b->reread ? &fresh : b->config,
@@ -483,7 +484,8 @@ static void make_slots(struct book *b)
         b->slots[i].deadline_ms = BOOK_NEVER;
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         b->molds[i] = (struct mold){.order_fd = -1, .deadline_ms = BOOK_NEVER};
-    b->wanted = asked;
+    b->wanted = b->configured = asked;
+    atomic_store(&b->board->molds[0].workers, asked); /* as if it were of a generation before */
     if (b->upgrade.root_answered)
         atomic_store(&b->board->molds[0].root, BOARD_ROOT_ANSWERED);
     atomic_store(&b->board->master_pid, getpid());

@@ -1,4 +1,4 @@
-/* wanted.c: how many workers there should be, as the operator says by signals.
+/* wanted.c: how many workers there should be, as the operator says by signals and settings.
  *
  * Owns book.wanted. Starts and ends nobody: master.c brings about what is wanted. Runs in the
  * master only. */
@@ -28,16 +28,39 @@ bool wanted_resume(struct book *b)
     return true;
 }
 
+static unsigned most(const struct book *b)
+{
+    return b->board->workers - 1; /* one is for replacing */
+}
+
+static void set(unsigned *number, unsigned workers)
+{
+    *number = workers;
+    log_info("now %u worker%s", workers, workers == 1 ? "" : "s");
+}
+
+void wanted_configure(struct book *b)
+{
+    unsigned workers = atomic_load(&b->board->molds[b->generation % 2].workers);
+    if (workers == b->configured)
+        return;
+    b->configured = workers;
+    if (workers > most(b)) {
+        log_warning("workers = %u: until a restart or an upgrade (USR2) there is room for %u",
+                    workers, most(b));
+        workers = most(b);
+    }
+    set(b->wanted > 0 ? &b->wanted : &b->wanted_before_pause, workers);
+}
+
 void wanted_change(struct book *b, int by)
 {
     if (by > 0 && wanted_resume(b))
         return;
-    unsigned most = b->board->workers - 1;
-    if ((by < 0 && b->wanted <= 1) || (by > 0 && b->wanted == most)) {
+    if ((by < 0 && b->wanted <= 1) || (by > 0 && b->wanted == most(b))) {
         log_warning("still %u worker%s: the number can go from 1 to %u", b->wanted,
-                    b->wanted == 1 ? "" : "s", most);
+                    b->wanted == 1 ? "" : "s", most(b));
         return;
     }
-    b->wanted = (unsigned)((int)b->wanted + by);
-    log_info("now %u worker%s", b->wanted, b->wanted == 1 ? "" : "s");
+    set(&b->wanted, (unsigned)((int)b->wanted + by));
 }

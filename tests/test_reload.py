@@ -59,13 +59,63 @@ def test_new_settings_take_effect(server: Start) -> None:
     assert "takes effect only after" not in s.log
 
 
+def test_number_of_workers(server: Start) -> None:
+    """More and fewer; beyond the room that the first number made it says so."""
+    s = from_ini(server, "workers = 2")
+    for generation, workers in enumerate((5, 1), start=2):
+        write_ini(s, f"workers = {workers}")
+        reload(s, generation)
+        wait_for_workers(s, workers)
+        assert s.log_contains(rf"now {workers} workers?$")
+    write_ini(s, "workers = 12")
+    reload(s, 4)
+    wait_for_workers(s, 10)
+    assert s.log_contains(r"workers = 12: until a restart or an upgrade \(USR2\) there is room for 10$")
+    assert "takes effect only after" not in s.log
+
+
+def test_number_by_signals_outlives_a_reload(server: Start) -> None:
+    """That of the settings counts when it has changed."""
+    s = from_ini(server, "workers = 1")
+    s.signal(signal.SIGTTIN)
+    wait_for_workers(s, 2)
+    reload(s, 2)
+    wait_for_workers(s, 2)
+    write_ini(s, "workers = 3")
+    reload(s, 3)
+    wait_for_workers(s, 3)
+
+
+def test_number_that_was_refused(server: Start) -> None:
+    """A reload that fails leaves the number too."""
+    s = from_ini(server, "workers = 1")
+    write_ini(s, "workers = 3", app="nothing_of_this_name")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains("reload failed: .*; generation 1 goes on", 10)
+    assert len(s.workers()) == 1
+    write_ini(s, "workers = 1")
+    reload(s, 2)
+    wait_for_workers(s, 1)
+    assert "workers\n" not in s.log
+
+
+def test_number_in_a_pause(server: Start) -> None:
+    """HUP ends the pause: as many as are configured now."""
+    s = from_ini(server, "workers = 1")
+    s.signal(signal.SIGWINCH)
+    wait_for(lambda: not s.workers())
+    write_ini(s, "workers = 2")
+    reload(s, 2)
+    wait_for_workers(s, 2)
+
+
 def test_what_needs_a_restart_is_named_and_stays(server: Start) -> None:
     s = from_ini(server, "workers = 1\nthreads = 2")
-    write_ini(s, "workers = 3\nthreads = 4\nbacklog = 100\nscript-name = /x")
+    write_ini(s, "workers = 1\nthreads = 4\nbacklog = 100\nscript-name = /x")
     reload(s, 2)
     assert s.log_contains(
         r"\[warning\] mold \(\d+\): changed, but takes effect only after a restart or an upgrade"
-        r" \(USR2\): backlog, workers, threads$"
+        r" \(USR2\): backlog, threads$"
     )
     assert len(s.workers()) == 1
     assert s.get("/x/").status == 200
