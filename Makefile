@@ -211,11 +211,13 @@ $(VENV)/installed-$(PY_KEY): requirements-dev.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# The tests mostly wait, so that some run at once: PYTEST_ARGS=-n0 for one after the other.
+TEST_JOBS  = $(shell nproc | awk '{ print ($$1 < 4 ? $$1 : 4) }')
 # pytest's status 5 is "no test has that name": then it was the name of a unit test.
 .PHONY: pytest
 pytest: $(BIN) $(BUILD)/unit/http_results venv ## run the tests of the built program; T=name for some
-	@status=0; $(TEST_ENV) $(VENV)/bin/python -m pytest tests $(if $(T),-k '$(T)') $(PYTEST_ARGS) \
-	    || status=$$?; \
+	@status=0; $(TEST_ENV) $(VENV)/bin/python -m pytest tests -n $(TEST_JOBS) --dist worksteal \
+	    $(if $(T),-k '$(T)') $(PYTEST_ARGS) || status=$$?; \
 	$(if $(T),test $$status -ne 5 || status=0;) exit $$status
 
 .PHONY: test-installed
