@@ -46,10 +46,20 @@ struct warmer {
     unsigned rounds;  /* made */
 };
 
+static struct response_facts facts_of(const struct warmer *w)
+{
+    return (struct response_facts){
+        .is_head = w->http.is_head, .version_minor = 1, .keep_alive = true, .known_bytes = -1};
+}
+
+/* A piece of the body, as if it were sent; also by write(). */
 static bool discard(void *context, const char *data, size_t len)
 {
     struct warmer *w = context;
+    struct response_facts facts = facts_of(w);
     (void)data;
+    if (!w->response.head_finished)
+        response_finish_head(&w->response, &facts);
     (void)response_admit(&w->response, len);
     w->call.head_sent = true;
     return true;
@@ -115,13 +125,9 @@ static bool parse(struct warmer *w, const char *spec)
 /* Pulls the whole answer, as a client that reads everything. */
 static void drain(struct warmer *w, enum wsgi_result result)
 {
-    struct response_facts facts = {
-        .is_head = w->http.is_head, .version_minor = 1, .keep_alive = true, .known_bytes = -1};
+    struct response_facts facts = facts_of(w);
     while (result == WSGI_CHUNK) {
-        if (!w->response.head_finished)
-            response_finish_head(&w->response, &facts);
-        (void)response_admit(&w->response, w->call.len);
-        w->call.head_sent = true;
+        discard(w, w->call.data, w->call.len);
         result = wsgi_next(&w->call);
     }
     if (result == WSGI_FILE)

@@ -125,6 +125,17 @@ def test_no_rounds_no_requests(server: Start) -> None:
     assert s.get("/a").text == "ab"
 
 
+def test_what_is_written(server: Start) -> None:
+    """By write(), the older way."""
+    s = server("warmed", prewarm=["/write"], prewarm_rounds=2)
+    assert len(asked(s, 0)) == 2
+    assert s.get("/write").text == "writtenab"
+    s = server("warmed", prewarm=["/write_and_raise"], start=False)
+    with pytest.raises(StartFailed):
+        s.start()
+    assert '"/write_and_raise" answers with an error of the server' in s.log
+
+
 def test_requests_as_they_were_written(server: Start) -> None:
     """Method, query, Host and other headers; in their order, in every round."""
     s = server(

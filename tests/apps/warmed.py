@@ -76,5 +76,9 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
         status = answer_root(environ)
     if path == "/broken" and os.path.exists("broken"):
         status = "503"
-    start_response(f"{status} So", [("Content-Type", "text/plain")])
+    write = start_response(f"{status} So", [("Content-Type", "text/plain")])
+    if path.startswith("/write"):
+        write(b"written")
+    if path == "/write_and_raise":
+        raise ValueError("as asked")
     return Body(f"{path} in {myserver.worker_id()}", [b"a", b"b"])
