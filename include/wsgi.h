@@ -19,6 +19,7 @@ struct response;
 
 enum wsgi_result {
     WSGI_CHUNK,  /* `data`, `len` hold the next piece, valid until the next call */
+    WSGI_EMPTY,  /* the next piece has no bytes: nothing to send */
     WSGI_FILE,   /* (from wsgi_start only) the whole body is `file` */
     WSGI_END,    /* the body is whole */
     WSGI_FAILED, /* logged; 500 if nothing was sent, else abort the connection */

@@ -343,22 +343,40 @@ static void send_failure(struct turn *turn)
     send_error(turn, 500);
 }
 
+/* Where nothing is sent, nothing else would tell that there is nobody to send to. */
+static void look_at_client(struct turn *turn)
+{
+    if (client_is_gone(turn->conn))
+        exchange_break_off(turn->exchange);
+}
+
+/* Takes pieces until the result is something else, the body is whole, or nobody wants it. */
+static enum wsgi_result send_all(struct turn *turn, enum wsgi_result result, bool *whole)
+{
+    struct exchange *e = turn->exchange;
+    while ((result == WSGI_CHUNK || result == WSGI_EMPTY) && !*whole && !e->aborted) {
+        if (result == WSGI_EMPTY)
+            look_at_client(turn);
+        else
+            (void)send_body(turn, e->call.data, e->call.len, e->call.known_bytes, whole);
+        if (!*whole && !e->aborted)
+            result = wsgi_next(&e->call);
+    }
+    return result;
+}
+
 static void respond(struct turn *turn, enum wsgi_result result)
 {
     struct exchange *e = turn->exchange;
     bool whole = false;
-    while (result == WSGI_CHUNK && !whole && !e->aborted) {
-        if (!send_body(turn, e->call.data, e->call.len, e->call.known_bytes, &whole))
-            return;
-        if (!whole)
-            result = wsgi_next(&e->call);
-    }
+    result = send_all(turn, result, &whole);
     if (e->aborted && result == WSGI_FILE)
         close(e->call.file.fd);
     if (whole || e->aborted)
         return;
     switch (result) {
     case WSGI_CHUNK:
+    case WSGI_EMPTY:
     case WSGI_END:
         end_body(turn);
         break;

@@ -15,9 +15,11 @@
 
 /* A TCP client that ends his side may still be there to read, as netcat is: so he is only taken
  * for gone after a wait that makes leaving likely. */
-#define LEAVES_AFTER_MS 500
+#define LEAVES_AFTER_MS        500
+/* While his answer is being made; then it makes leaving nearly certain. */
+#define LEAVES_ANSWER_AFTER_MS 5000
 /* In the queue of whole requests; less is a hand-off between threads. */
-#define QUEUED_MS       2
+#define QUEUED_MS              2
 
 bool client_has_ended(const struct conn *c)
 {
@@ -43,6 +45,15 @@ static bool read_silence(const struct conn *c, uint64_t *ms)
         return false;
     *ms = info.tcpi_last_data_recv;
     return true;
+}
+
+bool client_is_gone(const struct conn *c)
+{
+    uint64_t silent_ms;
+    if (!client_has_ended(c))
+        return false;
+    return is_surely_gone(c) ||
+           (read_silence(c, &silent_ms) && silent_ms >= LEAVES_ANSWER_AFTER_MS);
 }
 
 static uint64_t since_ms(uint64_t then_ns, uint64_t now)

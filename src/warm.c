@@ -126,8 +126,9 @@ static bool parse(struct warmer *w, const char *spec)
 static void drain(struct warmer *w, enum wsgi_result result)
 {
     struct response_facts facts = facts_of(w);
-    while (result == WSGI_CHUNK) {
-        discard(w, w->call.data, w->call.len);
+    while (result == WSGI_CHUNK || result == WSGI_EMPTY) {
+        if (result == WSGI_CHUNK)
+            discard(w, w->call.data, w->call.len);
         result = wsgi_next(&w->call);
     }
     if (result == WSGI_FILE)

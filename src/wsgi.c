@@ -388,17 +388,16 @@ static void pull(struct wsgi_call *call)
 
 enum wsgi_result wsgi_next(struct wsgi_call *call)
 {
-    do {
-        pull(call);
-        if (!call->chunk && PyErr_Occurred())
-            return failed(call, "uncaught exception in the response's iterable");
-        if (call->chunk && !PyBytes_Check(call->chunk)) {
-            PyErr_Format(PyExc_TypeError, "the response's iterable gave %.80s, not bytes",
-                         Py_TYPE(call->chunk)->tp_name);
-            return failed(call, "bad response body");
-        }
-    } while (call->chunk && PyBytes_GET_SIZE(call->chunk) == 0);
-
+    pull(call);
+    if (!call->chunk && PyErr_Occurred())
+        return failed(call, "uncaught exception in the response's iterable");
+    if (call->chunk && !PyBytes_Check(call->chunk)) {
+        PyErr_Format(PyExc_TypeError, "the response's iterable gave %.80s, not bytes",
+                     Py_TYPE(call->chunk)->tp_name);
+        return failed(call, "bad response body");
+    }
+    if (call->chunk && PyBytes_GET_SIZE(call->chunk) == 0)
+        return WSGI_EMPTY;
     if (call->response->status == 0) {
         PyErr_SetString(PyExc_RuntimeError, "start_response was not called before the body");
         return failed(call, "bad response");

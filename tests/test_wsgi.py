@@ -478,6 +478,17 @@ def test_close_in_validator(site: Server) -> None:
         assert events(site, f"closed {name}.") == 1
 
 
+def test_close_when_the_client_of_a_silent_body_goes(site: Server) -> None:
+    """Nothing is sent to him, so that no error tells; others wait for the thread."""
+    name = unique("silent")
+    with Wire(site) as wire:
+        wire.request("GET", f"/closing/silent?{name}")
+        assert saw(site, f"generator {name} began.")
+    assert saw(site, f"closed {name}.")
+    assert ask(site, "/").status == 200
+    assert not events(site, f"generator {name} found nothing.")
+
+
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_close_when_the_client_goes(site: Server, version: str) -> None:
     """A client that leaves in the middle ends the generator, once."""

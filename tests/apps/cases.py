@@ -422,6 +422,15 @@ def endless(name: str) -> Iterator[bytes]:
         event(f"generator {name} ended.")
 
 
+def listening(name: str) -> Iterator[bytes]:
+    """Looks for news for half a minute, and finds none."""
+    event(f"generator {name} began.")
+    for _ in range(600):
+        yield b""
+        time.sleep(0.05)
+    event(f"generator {name} found nothing.")
+
+
 class FailsInClose(Body):
     """Its close() raises."""
 
@@ -458,6 +467,7 @@ ENDINGS: dict[str, tuple[str, list[tuple[str, str]], Callable[[str], Body]]] = {
     "short": ("200 OK", [("Content-Length", "9")], lambda name: Body(name, [b"one", b"two"])),
     "close-fails": ("200 OK", [], lambda name: FailsInClose(name, [b"one", b"two"])),
     "endless": ("200 OK", [], lambda name: Body(name, endless(name))),
+    "silent": ("200 OK", [], lambda name: Body(name, listening(name))),
 }
 
 
