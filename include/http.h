@@ -111,6 +111,8 @@ struct http {
     size_t window_start;     /* where the bytes begin that the parser reads now */
     uint64_t window_offset;  /* the same as a count of bytes since the head */
     uint64_t gap_start;      /* where the last piece of payload ended, as such a count */
+    uint64_t gap_line_start; /* of what followed it, where the line begins that is not whole */
+    unsigned gap_lines;      /* of what followed it, whole lines */
     char *payload;           /* in the window, moved together; NULL: none yet */
     size_t payload_bytes;
     char last_byte; /* of the window before */

@@ -87,6 +87,21 @@ static bool may_follow(char before, char c)
     return c != 0x7f && (before != '\n' || (c != ' ' && c != '\t' && c != ':'));
 }
 
+/* Trailers, which nobody sees, have the limits of fields. Before them are the size of the last
+ * chunk and, if there was another, its end. */
+static bool check_trailers(struct http *h, uint64_t position)
+{
+    unsigned before = h->gap_start > 0 ? 2 : 1;
+    if (h->gap_lines < before) {
+        return true;
+    }
+    if (position - h->gap_line_start > h->limits->field_bytes + 1) {
+        return http_refuse(h, 431, "trailer too long");
+    }
+    return h->gap_lines - before <= h->limits->fields + 1 ||
+           http_refuse(h, 431, "too many trailers");
+}
+
 /* What came between two pieces of payload, or behind the last: sizes, extensions, trailers.
  * `position`, where it ends, counts the bytes of the body as they were sent. */
 static bool check_gap(struct http *h, uint64_t position)
@@ -104,6 +119,13 @@ static bool check_gap(struct http *h, uint64_t position)
     for (uint64_t i = from - h->window_offset; i < position - h->window_offset; i++) {
         if (!may_follow(i > 0 ? window[i - 1] : h->last_byte, window[i])) {
             return http_refuse(h, 400, "malformed chunk extension or trailer");
+        }
+        if (window[i] == '\n') {
+            h->gap_lines++;
+            h->gap_line_start = h->window_offset + i + 1;
+        }
+        if (!check_trailers(h, h->window_offset + i + 1)) {
+            return false;
         }
     }
     return true;
@@ -149,7 +171,8 @@ static int on_body(llhttp_t *p, const char *at, size_t len)
         memmove(h->payload + h->payload_bytes, at, len);
     }
     h->payload_bytes += len;
-    h->gap_start = position + len;
+    h->gap_start = h->gap_line_start = position + len;
+    h->gap_lines = 0;
     return 0;
 }
 
@@ -315,7 +338,8 @@ static void begin_request(struct http *h)
     h->scanned = h->line_start = h->head_start = h->window_start = 0;
     h->line_count = h->seen = 0;
     h->asks_close = h->asks_keep_alive = h->asks_continue = h->authority_in_target = false;
-    h->window_offset = h->gap_start = 0;
+    h->window_offset = h->gap_start = h->gap_line_start = 0;
+    h->gap_lines = 0;
     h->payload = NULL;
     h->payload_bytes = 0;
     h->last_byte = 0;

@@ -4,12 +4,10 @@
  * the head is looked at here, once, as its line becomes whole. Whoever is in doubt refuses:
  * a proxy in front may have read the same bytes otherwise.
  *
- * Never moves the buffer, never looks behind the head, never asks llhttp for its opinion
- * (its list of methods is borrowed). */
+ * Never moves the buffer, never looks behind the head, never asks llhttp for its opinion. */
 #include "http_head.h"
 
 #include <arpa/inet.h>
-#include <llhttp.h>
 #include <string.h>
 #include <strings.h>
 
@@ -120,18 +118,19 @@ static bool is_authority(const char *s, size_t len)
 
 /* ---- the request line ---- */
 
+/* All that llhttp 8 knows. Later ones know more: what is served must not depend on which is there.
+ */
 static bool is_known_method(const char *s, size_t len)
 {
-    static const struct {
-        const char *name;
-        size_t len;
-    } known[] = {
-#define METHOD(number, name, string) {#string, sizeof(#string) - 1},
-        HTTP_METHOD_MAP(METHOD)
-#undef METHOD
+    static const char *const known[] = {
+        "ACL",       "BIND",  "CHECKOUT", "CONNECT",  "COPY",   "DELETE",      "GET",
+        "HEAD",      "LINK",  "LOCK",     "M-SEARCH", "MERGE",  "MKACTIVITY",  "MKCALENDAR",
+        "MKCOL",     "MOVE",  "NOTIFY",   "OPTIONS",  "PATCH",  "POST",        "PROPFIND",
+        "PROPPATCH", "PURGE", "PUT",      "REBIND",   "REPORT", "SEARCH",      "SOURCE",
+        "SUBSCRIBE", "TRACE", "UNBIND",   "UNLINK",   "UNLOCK", "UNSUBSCRIBE",
     };
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-        if (known[i].len == len && memcmp(known[i].name, s, len) == 0) {
+        if (strlen(known[i]) == len && memcmp(known[i], s, len) == 0) {
             return true;
         }
     }
@@ -153,8 +152,18 @@ static bool check_method(struct http *h)
     return true;
 }
 
+/* RFC 9113 3.4: what an HTTP/2 client sends first. */
+static bool is_http2_preface(const struct http *h, const char *version, size_t len)
+{
+    return h->method.length == 3 && memcmp(http_at(h, h->method), "PRI", 3) == 0 && len == 8 &&
+           memcmp(version, "HTTP/2.0", 8) == 0;
+}
+
 static bool scan_version(struct http *h, const char *s, size_t len)
 {
+    if (is_http2_preface(h, s, len)) {
+        return http_refuse(h, 400, "HTTP/2 where HTTP/1.1 is spoken");
+    }
     if (len != 8 || memcmp(s, "HTTP/", 5) != 0 || !is_digit(s[5]) || s[6] != '.' ||
         !is_digit(s[7])) {
         return http_refuse(h, 400, "malformed request line");

@@ -141,7 +141,8 @@ def read_request_line(reader: Reader) -> Request:
         raise Refused(400)
     method, target, major, minor = match.groups()
     if major != b"1" or minor not in b"01":
-        raise Refused(505)
+        is_preface = (method, major, minor) == (b"PRI", b"2", b"0")  # RFC 9113 3.4
+        raise Refused(400 if is_preface else 505)
     if method not in METHODS:
         raise Refused(501)
     request = Request(int(minor), method, target)
@@ -258,10 +259,14 @@ def read_chunked(reader: Reader) -> bytes:
         if not b"\r\n".startswith(reader.data[reader.at : reader.at + 2]):
             raise Refused(400)
         reader.take(2)
+    count = 0
     while line := body_line(reader):
+        count += 1
         reader.result.may_refuse = True
         if not FIELD_LINE.fullmatch(line):
             raise Refused(400)
+        if count > FIELDS or len(line) > FIELD_BYTES:
+            raise Refused(431)
     return body
 
 
