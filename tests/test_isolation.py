@@ -307,6 +307,27 @@ def test_no_memory_for_the_settings(fail_malloc: Path, tmp_path: Path) -> None:
 
 
 @hardened
+@pytest.mark.parametrize("nth", [int(1.5**n) for n in range(2, 25)])
+def test_no_memory_while_it_starts(fail_malloc: Path, nth: int) -> None:
+    """Master, mold and worker, one allocation after the other: it serves, or ends with a sentence."""
+    env = environment({"LD_PRELOAD": str(fail_malloc), "FAIL_MALLOC_AT": str(nth)})
+    args = ["--bind=127.0.0.1:0", "--workers=1", f"--pythonpath={ROOT}/tests/apps", "hello"]
+    with subprocess.Popen(
+        [BINARY, *args], env=env, stderr=subprocess.PIPE, text=True, cwd="/"
+    ) as process:
+        assert process.stderr
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "ready: " in line:
+                process.terminate()
+        status = process.wait(60)
+    ready = any("ready: " in line for line in said)
+    assert status in ((0, 1) if ready else (1, 2, 3)), (status, said)
+    assert ready or any("[critical]" in line or "myserver: " in line for line in said), said
+
+
+@hardened
 @pytest.mark.parametrize("megabytes", [6, 9, 12, 14, 16, 18, 20, 24])
 def test_no_memory_to_start(megabytes: int) -> None:
     """With too little address space it says so and ends; it neither hangs nor crashes."""
