@@ -20,7 +20,8 @@ MUST_CHECK enum client_verdict client_judge(struct conn *c);
  * only when it is written to. By the owner of the connection. */
 bool client_has_ended(const struct conn *c);
 /* While his answer is being made: he has closed, as far as can be told. A TCP client who has shut
- * his sending side is taken for gone when five seconds have passed since his last bytes. By the owner of the connection. */
+ * his sending side is taken for gone when five seconds have passed since his last bytes. By the
+ * owner of the connection. */
 bool client_is_gone(const struct conn *c);
 
 #endif
