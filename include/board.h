@@ -98,9 +98,9 @@ struct board_worker {
     _Atomic uint32_t retire;     /* enum board_retire; the worker's, NOT by the master; then ring */
     _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
     _Atomic uint32_t free_threads; /* worker: that could take a request; less what siblings claim */
-    /* Connections that siblings or the master gave it, over all lives, counted by the giver; those
-     * of them that were taken out; up to which number it has descriptors for them: what is on its
-     * way counts. */
+    /* Three running numbers, over all lives of the worker. `given`: connections that siblings or
+     * the master have sent to its inbox, counted by the sender. `taken`: those of them that it has
+     * taken out. `takes_until`: nobody may send more than this, for lack of descriptors. */
     _Atomic uint32_t given, taken, takes_until;
     _Atomic uint32_t waiting;        /* worker: requests that wait for a thread; see balance.h */
     _Atomic bool parked;             /* board_set_parked: wake it when a thread is free elsewhere */

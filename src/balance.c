@@ -19,8 +19,9 @@ static bool serves(const struct board_worker *worker)
     return atomic_load_explicit(&worker->state, memory_order_relaxed) == BOARD_WORKER_SERVING;
 }
 
-/* One of its free threads is ours, until it says anew how many it has: what others are about to
- * give it, it does not know yet. */
+/* Takes one off the number of free threads that `worker` has published, so that two workers do not
+ * send a connection each to the same free thread. The worker overwrites the number when it next
+ * publishes it. */
 static bool claim_thread(struct board_worker *worker)
 {
     uint32_t free = atomic_load(&worker->free_threads);
@@ -30,7 +31,7 @@ static bool claim_thread(struct board_worker *worker)
     return false;
 }
 
-/* It would lose what comes when it has no descriptor. */
+/* A connection that arrives at a worker without a free descriptor would be lost. */
 static bool has_place(const struct board_worker *other)
 {
     return (int32_t)(atomic_load(&other->takes_until) - atomic_load(&other->given)) > 0;
@@ -46,7 +47,8 @@ static bool claim_place(struct board_worker *other)
     return true;
 }
 
-/* A worker that would run a request at once, one only for each of its threads; -1: none. */
+/* The slot of a worker that would run a request at once; one of its free threads and one place for
+ * a connection are claimed. -1: there is none. */
 static int claim_free(const struct balance *b)
 {
     for (unsigned i = 1; i < b->board->workers; i++) {
@@ -61,14 +63,14 @@ static int claim_free(const struct balance *b)
     return -1;
 }
 
-/* The one that is next in turn. */
+/* When the request that is next in turn there began to wait. */
 static uint64_t waits_since(const struct board_worker *worker)
 {
     uint64_t since_ns = atomic_load_explicit(&worker->waits_since_ns, memory_order_relaxed);
     return since_ns ? since_ns : now_ns();
 }
 
-/* Who waits there has waited longer than whoever is next here. */
+/* The next request there has waited longer than the next one here. */
 static bool is_behind(const struct balance *b, const struct board_worker *other)
 {
     return atomic_load(&other->parked) &&
@@ -92,13 +94,13 @@ static int find_least(const struct balance *b, unsigned *waiting)
     return least;
 }
 
-/* One of whose request something has been read has to stay. */
+/* A connection of which part of a request has been read has to stay. */
 static bool may_move(const struct conn *c)
 {
     return c->state == CONN_IDLE && !c->exchange;
 }
 
-/* False: its inbox is full, it does not look. */
+/* False: the worker's inbox is full, because it does not look into it. */
 static bool give_claimed(const struct balance *b, struct conn *c, int slot)
 {
     bool given = inbox_give(c, b->inboxes[slot].write_fd);
@@ -112,8 +114,8 @@ static bool give_to(const struct balance *b, struct conn *c, int slot)
     return may_move(c) && claim_place(&b->board->worker[slot]) && give_claimed(b, c, slot);
 }
 
-/* That we want to be woken is said before we look: whoever has a free thread says that, and looks
- * then (offer_thread). */
+/* We say that we want to be woken before we look for a free thread, and a worker publishes its free
+ * thread before it looks who wants to be woken (offer_thread): one of the two sees the other. */
 static void give_parked_to_free(struct balance *b)
 {
     struct conn *c, *next;

@@ -186,8 +186,8 @@ static void settle_control(struct book *b)
     }
 }
 
-/* After a pause that HUP has ended nobody serves the code of before it. One on trial may: it has to
- * end before the next can load. */
+/* When HUP has ended a pause, no worker may start with the code from before it. The exception is a
+ * generation on trial: the next mold cannot load before that trial has ended. */
 static bool waits_for_code(struct book *b)
 {
     return b->resumes_anew && !b->trial &&
