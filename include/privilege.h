@@ -4,6 +4,7 @@
 
 #include "base.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -14,11 +15,11 @@ struct privilege {
     bool changes; /* another user or group than that of the process is asked for */
     uid_t uid;
     gid_t gid;
-    const char *user_name; /* of the user database, for its supplementary groups; NULL: none */
+    char user_name[LOGIN_NAME_MAX + 1]; /* for its supplementary groups; "": none */
 };
 
-/* Looks up `user` and `group`, names or numbers. Unknown ones, and others than our own without
- * the right to become them: one sentence, exit status 2. `p` borrows from the settings. */
+/* Looks up `user` and `group`, names or numbers. Unknown ones, a number without a known group, and
+ * others than our own without the right to become them: one sentence, exit status 2. */
 void privilege_init(struct privilege *p, const struct config *c);
 /* The unix sockets that were made before privilege_drop shall belong to that user. */
 void privilege_give_sockets(const struct privilege *p, const struct listeners *all);

@@ -15,13 +15,14 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A number is taken as it is, also where no such user exists, as in many containers. */
+/* A number need not be in the database: in many containers it is not. */
 static bool parse_id(const char *text, unsigned *id)
 {
     size_t digits = strspn(text, "0123456789");
@@ -32,17 +33,23 @@ static bool parse_id(const char *text, unsigned *id)
     return true;
 }
 
-static void find_user(struct privilege *p, const char *user)
+static void find_user(struct privilege *p, const char *user, bool group_is_given)
 {
     bool numeric = parse_id(user, &p->uid);
     const struct passwd *entry = numeric ? getpwuid(p->uid) : getpwnam(user);
     if (entry == NULL && !numeric)
         die(EXIT_CONFIG, "user: there is no user \"%s\"; write a name or a number", user);
+    /* It would keep ours, which is root's. */
+    if (entry == NULL && !group_is_given && p->uid != geteuid())
+        die(EXIT_CONFIG,
+            "user: %s has no entry in the user database, so its group is unknown; "
+            "set group",
+            user);
     if (entry == NULL)
         return;
     p->uid = entry->pw_uid;
     p->gid = entry->pw_gid;
-    p->user_name = numeric ? NULL : user;
+    snprintf(p->user_name, sizeof p->user_name, "%s", entry->pw_name);
 }
 
 static void find_group(struct privilege *p, const char *group)
@@ -59,7 +66,7 @@ void privilege_init(struct privilege *p, const struct config *c)
 {
     *p = (struct privilege){.uid = geteuid(), .gid = getegid()};
     if (c->user != NULL)
-        find_user(p, c->user);
+        find_user(p, c->user, c->group != NULL);
     if (c->group != NULL)
         find_group(p, c->group);
     p->changes = p->uid != geteuid() || p->gid != getegid();
@@ -94,7 +101,7 @@ void privilege_drop(const struct privilege *p)
 {
     if (!p->changes)
         return;
-    if (p->user_name != NULL ? initgroups(p->user_name, p->gid) : setgroups(1, &p->gid))
+    if (p->user_name[0] ? initgroups(p->user_name, p->gid) : setgroups(1, &p->gid))
         die_of("cannot set the supplementary groups");
     if (setresgid(p->gid, p->gid, p->gid) != 0)
         die_of("group: cannot become it");

@@ -129,6 +129,46 @@ def test_user_with_group(server: Start) -> None:
         assert gid in ids(pid)["Groups"]
 
 
+def unknown_uid() -> int:
+    """Of no user of this machine."""
+    taken = {entry.pw_uid for entry in pwd.getpwall()}
+    return next(uid for uid in range(50000, 60000) if uid not in taken)
+
+
+@root_only
+def test_number_without_an_entry_needs_a_group(server: Start) -> None:
+    """It would keep the group of root."""
+    uid = unknown_uid()
+    with pytest.raises(StartFailed) as failure:
+        server(user=uid)
+    assert failure.value.status == 2
+    assert failure.value.log == (
+        f"myserver: user: {uid} has no entry in the user database, so its group is unknown; set group\n"
+    )
+
+
+@for_nobody
+def test_number_without_an_entry(server: Start) -> None:
+    uid, gid = unknown_uid(), grp.getgrnam("daemon").gr_gid
+    s = dropped(server, user=uid, group="daemon")
+    for process in s.relatives():
+        assert ids(process.pid) == {"Uid": [uid] * 4, "Gid": [gid] * 4, "Groups": [gid]}
+
+
+@for_nobody
+@pytest.mark.parametrize("kind", ["name", "number"])
+def test_supplementary_groups(server: Start, kind: str) -> None:
+    """A number gets those of the user that it is of."""
+    members = [name for group in grp.getgrall() for name in group.gr_mem if name != "root"]
+    if not members:
+        pytest.skip("no user of this machine has one")
+    entry = pwd.getpwnam(members[0])
+    s = dropped(server, user=entry.pw_name if kind == "name" else entry.pw_uid)
+    for process in s.relatives():
+        expected = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
+        assert len(expected) > 1 and set(ids(process.pid)["Groups"]) == expected
+
+
 @for_nobody
 def test_everything_works_after_the_drop(server: Start) -> None:
     s = dropped(server, user="nobody", workers=2, pid="it.pid", expect_deaths=True)
