@@ -231,6 +231,16 @@ static void remove_stale(const struct open_context *context, const struct sockad
         refuse(context, "cannot remove the stale unix:%s: %s", address->sun_path, strerror(errno));
 }
 
+static NORETURN void refuse_path(const struct open_context *context, const char *path, int error)
+{
+    if (error == ENOENT || error == ENOTDIR)
+        refuse(context,
+               "cannot make unix:%s: its directory does not exist; make it, or let the "
+               "service manager do that (RuntimeDirectory)",
+               path);
+    refuse(context, "cannot make unix:%s: %s", path, strerror(error));
+}
+
 static int bind_unix(const struct open_context *context, const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -238,13 +248,8 @@ static int bind_unix(const struct open_context *context, const struct sockaddr_u
     mode_t old_umask = umask(0777 & ~context->unix_mode);
     int error = fd < 0 || bind(fd, (const struct sockaddr *)address, sizeof *address) ? errno : 0;
     umask(old_umask);
-    if (error == ENOENT || error == ENOTDIR)
-        refuse(context,
-               "cannot make unix:%s: its directory does not exist; make it, or let the "
-               "service manager do that (RuntimeDirectory)",
-               address->sun_path);
     if (error)
-        refuse(context, "cannot make unix:%s: %s", address->sun_path, strerror(error));
+        refuse_path(context, address->sun_path, error);
     return fd;
 }
 
@@ -257,14 +262,30 @@ static void check_path(const struct open_context *context, const char *path)
         refuse(context, "the path of %s is longer than %zu bytes", context->bind, room);
 }
 
-static void note_path(const struct open_context *context, struct listener *l, const char *path)
+/* The working directory may be another one when the socket is removed. Its own name is not looked
+ * at: whoever may write in the directory may put a link there. Owned by the caller. */
+static char *resolve_directory(const struct open_context *context, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char *written = slash ? xasprintf("%.*s", (int)(name - path), path) : xstrdup(".");
+    char *directory = realpath(written, NULL);
+    if (!directory)
+        refuse_path(context, path, errno);
+    char *whole = xasprintf("%s/%s", directory, name);
+    free(directory);
+    free(written);
+    return whole;
+}
+
+/* Takes `whole`. */
+static void note_path(const struct open_context *context, struct listener *l, const char *path,
+                      char *whole)
 {
     struct stat file;
-    if (lstat(path, &file) != 0)
+    if (lstat(whole, &file) != 0)
         refuse(context, "unix:%s has vanished: %s", path, strerror(errno));
     l->name = xasprintf("unix:%s", path);
-    /* The working directory may be another one when it is removed. */
-    l->unlink_path = realpath(path, NULL);
+    l->unlink_path = whole;
     l->path_device = file.st_dev;
     l->path_inode = file.st_ino;
 }
@@ -274,9 +295,10 @@ static void open_unix(struct open_context *context, const char *path)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     check_path(context, path);
     strcpy(address.sun_path, path);
+    char *whole = resolve_directory(context, path);
     remove_stale(context, &address);
     struct listener *l = add(context, bind_unix(context, &address), AF_UNIX);
-    note_path(context, l, path);
+    note_path(context, l, path, whole);
     start(context, l->fd);
 }
 
@@ -341,7 +363,7 @@ static char *unix_name(int fd)
 /* Its mode may be another now. */
 static void take_path(const struct open_context *context, struct listener *l, const char *path)
 {
-    note_path(context, l, path);
+    note_path(context, l, path, resolve_directory(context, path));
     if (chmod(path, context->unix_mode) != 0)
         log_warning("%s keeps its mode: %s", l->name, strerror(errno));
 }

@@ -13,6 +13,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -75,12 +76,31 @@ void privilege_init(struct privilege *p, const struct config *c)
             p->uid != geteuid() ? "user" : "group");
 }
 
+/* By descriptor, not by path: whoever may write in the directory may put a link there at any time.
+ * NULL, or why not. */
+static const char *give_socket(const struct privilege *p, const struct listener *l)
+{
+    struct stat file;
+    const char *wrong = NULL;
+    int fd = open(l->unlink_path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return strerror(errno);
+    if (fstat(fd, &file) != 0 || !S_ISSOCK(file.st_mode) || file.st_nlink > 1 ||
+        file.st_dev != l->path_device || file.st_ino != l->path_inode)
+        wrong = "somebody has put another file there";
+    else if (fchownat(fd, "", p->uid, p->gid, AT_EMPTY_PATH) != 0)
+        wrong = strerror(errno);
+    close(fd);
+    return wrong;
+}
+
 void privilege_give_sockets(const struct privilege *p, const struct listeners *all)
 {
     for (size_t i = 0; i < all->count && p->changes; i++) {
         const struct listener *l = &all->items[i];
-        if (l->unlink_path != NULL && lchown(l->unlink_path, p->uid, p->gid) != 0)
-            log_warning("%s keeps its owner: %s", l->name, strerror(errno));
+        const char *wrong = l->unlink_path ? give_socket(p, l) : NULL;
+        if (wrong)
+            log_warning("%s keeps its owner: %s", l->name, wrong);
     }
 }
 

@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import APPS, BINARY, Server, StartFailed, run, wait_for
+from harness import APPS, BINARY, ROOT, Server, StartFailed, run, wait_for
 from test_master import versioned, wait_for_workers, write_app
 from test_upgrade import end, upgrade
 
@@ -92,6 +93,25 @@ def test_no_log_through_a_link(server: Start, kind: str, tmp_path: Path) -> None
     with pytest.raises(StartFailed, match="access-logfile: cannot open .*a.log") as failure:
         dropped(server, user="nobody", access_logfile=str(tmp_path / "a.log"))
     assert failure.value.status == 2 and target.read_bytes() == b""
+
+
+@for_nobody
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+@pytest.mark.parametrize("option", ["bind", "control", "stats"])
+def test_no_socket_is_given_through_a_link(server: Start, option: str, kind: str, tmp_path: Path) -> None:
+    """Whoever owns the directory may put one there while root makes the socket."""
+    library = tmp_path / "swap_socket.so"
+    source = ROOT / "tests" / "tools" / "swap_socket.c"
+    flags = ["-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["cc", *flags, "-o", library, source, "-ldl"], check=True)
+    with socket.socket(socket.AF_UNIX) as root_s:
+        root_s.bind(str(tmp_path / "target"))
+    swap = {"LD_PRELOAD": str(library), "SWAP_TO": str(tmp_path / "target")}
+    swap |= {"SWAP_HARD": "1"} if kind == "hard" else {}
+    options = {"binds": ["unix:a.sock"]} if option == "bind" else {option: "unix:a.sock"}
+    s = dropped(server, user="nobody", env=swap, expect_deaths=True, **options)
+    assert (tmp_path / "target").stat().st_uid == 0
+    assert "unix:a.sock keeps its owner: somebody has put another file there" in s.log
 
 
 @for_nobody
