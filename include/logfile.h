@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 enum logfile { LOGFILE_ERROR, LOGFILE_ACCESS, LOGFILE_COUNT };
 
@@ -30,6 +31,10 @@ MUST_CHECK char *logfile_check(const char *where);
  * somebody else has chosen. `where` is borrowed. NULL, or a sentence that the caller owns, with
  * nothing changed. */
 MUST_CHECK char *logfile_open(enum logfile log, const char *where, bool follow_links);
+/* A file belongs to `uid` and `gid` from now on: what was opened, and only as long as its path is
+ * its only name. False: errno says why not. What is no file, or was opened through a symbolic link,
+ * stays as it is. */
+MUST_CHECK bool logfile_give(enum logfile log, uid_t uid, gid_t gid);
 /* In a process that starts the program again: stdout is what it was, if the access log is there. */
 void logfile_pass_on(void);
 /* Once, after both are open: `opening` is on shared memory and the master's to write. */

@@ -15,7 +15,8 @@ struct pidfile {
 };
 
 /* Opens `path`, or makes it, empty; `path` may be NULL. A file that a running master holds is
- * refused, unless `upgrading`; any other is stale and used again. It shall belong to uid and gid.
+ * refused, unless `upgrading`, and so is a link; any other is stale and used again. It shall belong
+ * to uid and gid.
  * Failure: one sentence, exit status 2. */
 void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid);
 /* Our pid is in it from now on. After an upgrade the lock may still be the other master's for a

@@ -3,6 +3,7 @@
 #define MYSERVER_PRIVILEGE_H
 
 #include "base.h"
+#include "logfile.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -23,8 +24,8 @@ struct privilege {
 void privilege_init(struct privilege *p, const struct config *c);
 /* The unix sockets that were made before privilege_drop shall belong to that user. */
 void privilege_give_sockets(const struct privilege *p, const struct listeners *all);
-/* A log that was opened before, so that it can be opened again; no path: nothing. */
-void privilege_give_file(const struct privilege *p, const char *path);
+/* A log that was opened before, so that it can be opened again. */
+void privilege_give_log(const struct privilege *p, enum logfile log, const char *name);
 /* For this process and all that it forks, for good. Failure: one sentence, exit status 2. */
 void privilege_drop(const struct privilege *p);
 

@@ -297,6 +297,19 @@ bool logfile_is_syslog(enum logfile log)
     return targets[log].is_syslog;
 }
 
+bool logfile_give(enum logfile log, uid_t uid, gid_t gid)
+{
+    const struct target *target = &targets[log];
+    struct stat named, opened;
+    if (!target->path || lstat(target->path, &named) != 0 || !S_ISREG(named.st_mode))
+        return true;
+    if (fstat(target->fd, &opened) == 0 && named.st_ino == opened.st_ino &&
+        named.st_dev == opened.st_dev && opened.st_nlink == 1)
+        return fchown(target->fd, uid, gid) == 0;
+    errno = EMLINK;
+    return false;
+}
+
 static bool write_all(int fd, const char *lines, size_t len)
 {
     while (len) {

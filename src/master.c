@@ -529,8 +529,8 @@ static void drop_privileges(struct book *b)
     privilege_give_sockets(&p, &b->listeners);
     privilege_give_sockets(&p, &b->control.http);
     privilege_give_sockets(&p, &b->control.stats);
-    privilege_give_file(&p, c->error_logfile);
-    privilege_give_file(&p, c->access_logfile);
+    privilege_give_log(&p, LOGFILE_ERROR, "error-logfile");
+    privilege_give_log(&p, LOGFILE_ACCESS, "access-logfile");
     privilege_drop(&p);
     if (geteuid() == 0)
         log_warning("requests are served as root: set user to another");

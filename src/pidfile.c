@@ -27,6 +27,15 @@ static char *absolute(const char *path)
     return result;
 }
 
+/* We empty it and give it away: somebody may have made a link to another file. */
+static void refuse_foreign(int fd, const char *path)
+{
+    struct stat file;
+    if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || file.st_nlink > 1)
+        die(EXIT_CONFIG, "pid: %s is no regular file, or has another name (a hard link); remove it",
+            path);
+}
+
 void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid)
 {
     *p = (struct pidfile){.fd = -1};
@@ -40,6 +49,7 @@ void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid
             path);
     if (p->fd < 0)
         die(EXIT_CONFIG, "pid: cannot open %s: %s", path, strerror(errno));
+    refuse_foreign(p->fd, path);
     p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
     if (!p->locked && !upgrading)
         die(EXIT_CONFIG, "pid: %s is held by another server that runs", path);

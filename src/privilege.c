@@ -11,6 +11,7 @@
 #include "config.h"
 #include "listen.h"
 #include "log.h"
+#include "logfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -104,12 +105,10 @@ void privilege_give_sockets(const struct privilege *p, const struct listeners *a
     }
 }
 
-void privilege_give_file(const struct privilege *p, const char *path)
+void privilege_give_log(const struct privilege *p, enum logfile log, const char *name)
 {
-    struct stat file;
-    if (p->changes && path != NULL && lstat(path, &file) == 0 && S_ISREG(file.st_mode) &&
-        lchown(path, p->uid, p->gid) != 0)
-        log_warning("%s keeps its owner: %s", path, strerror(errno));
+    if (p->changes && !logfile_give(log, p->uid, p->gid))
+        log_warning("%s keeps its owner: %s", name, strerror(errno));
 }
 
 static NORETURN void die_of(const char *what)

@@ -95,18 +95,38 @@ def test_no_log_through_a_link(server: Start, kind: str, tmp_path: Path) -> None
     assert failure.value.status == 2 and target.read_bytes() == b""
 
 
+@pytest.fixture(scope="module")
+def swap_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that replaces a file when a unix socket is bound."""
+    library = tmp_path_factory.mktemp("swap") / "swap_file.so"
+    source = ROOT / "tests" / "tools" / "swap_file.c"
+    flags = ["-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["cc", *flags, "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@for_nobody
+def test_only_the_log_that_was_opened_is_given(server: Start, swap_file: Path, tmp_path: Path) -> None:
+    """Whoever owns the directory may put another file there after root has opened it."""
+    target, path = tmp_path / "target", tmp_path / "a.log"
+    target.touch()
+    swap = {"LD_PRELOAD": str(swap_file), "SWAP_HARD": "1"}
+    swap |= {"SWAP_PATH": str(path), "SWAP_TO": str(target)}
+    s = dropped(server, user="nobody", env=swap, control="unix:c.sock", access_logfile=path)
+    assert os.path.samefile(path, target) and target.stat().st_uid == 0
+    assert "access-logfile keeps its owner: Too many links" in s.log
+
+
 @for_nobody
 @pytest.mark.parametrize("kind", ["symbolic", "hard"])
 @pytest.mark.parametrize("option", ["bind", "control", "stats"])
-def test_no_socket_is_given_through_a_link(server: Start, option: str, kind: str, tmp_path: Path) -> None:
+def test_no_socket_is_given_through_a_link(
+    server: Start, option: str, kind: str, swap_file: Path, tmp_path: Path
+) -> None:
     """Whoever owns the directory may put one there while root makes the socket."""
-    library = tmp_path / "swap_socket.so"
-    source = ROOT / "tests" / "tools" / "swap_socket.c"
-    flags = ["-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["cc", *flags, "-o", library, source, "-ldl"], check=True)
     with socket.socket(socket.AF_UNIX) as root_s:
         root_s.bind(str(tmp_path / "target"))
-    swap = {"LD_PRELOAD": str(library), "SWAP_TO": str(tmp_path / "target")}
+    swap = {"LD_PRELOAD": str(swap_file), "SWAP_TO": str(tmp_path / "target")}
     swap |= {"SWAP_HARD": "1"} if kind == "hard" else {}
     options = {"binds": ["unix:a.sock"]} if option == "bind" else {option: "unix:a.sock"}
     s = dropped(server, user="nobody", env=swap, expect_deaths=True, **options)
@@ -350,6 +370,20 @@ def test_pid_file_that_was_replaced_stays(server: Start) -> None:
     (s.dir / "it.pid").write_text("another's")
     assert s.stop() == 0
     assert (s.dir / "it.pid").read_text() == "another's"
+
+
+@pytest.mark.parametrize("kind", ["hard link", "pipe"])
+def test_pid_file_that_is_another_file(server: Start, kind: str, tmp_path: Path) -> None:
+    """It would be emptied, and belong to another user then."""
+    target, path = tmp_path / "target", tmp_path / "it.pid"
+    target.write_text("precious")
+    os.mkfifo(path) if kind == "pipe" else os.link(target, path)
+    with pytest.raises(StartFailed) as failure:
+        server(pid=path)
+    assert failure.value.status == 2 and target.read_text() == "precious"
+    assert f"pid: {path} is no regular file, or has another name (a hard link); remove it" in (
+        failure.value.log
+    )
 
 
 def test_pid_file_without_a_directory(server: Start) -> None:
