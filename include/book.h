@@ -35,6 +35,7 @@ struct slot {
     pid_t pid; /* 0 while EMPTY or ORDERED */
     uint32_t generation;
     bool proven; /* served for PROVEN_MS */
+    bool killed; /* by us: SIGKILL was sent */
     bool heavy;  /* the last sample of its memory was above the limit */
     enum board_retire retire;
     uint64_t retired_ms;  /* when; 0: it is not */
@@ -156,6 +157,8 @@ void book_release_control(struct book *b);
 void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms);
 /* The same for a worker that was forked. */
 void book_drain_slot(struct slot *s, int number, uint64_t limit_ms);
+/* At once, whatever its state. */
+void book_kill_slot(struct slot *s);
 /* Ends a worker that has not begun to serve, and then never will. False: it has. */
 MUST_CHECK bool book_call_off_slot(struct book *b, struct slot *s);
 /* The mold is gone. */

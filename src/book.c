@@ -96,12 +96,23 @@ void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)
     kill(mold->pid, number);
 }
 
-void book_drain_slot(struct slot *s, int number, uint64_t limit_ms)
+static void tell(struct slot *s, int number)
 {
     assert(s->pid > 0); /* 0 would be our whole process group */
+    s->killed |= number == SIGKILL;
+    kill(s->pid, number);
+}
+
+void book_drain_slot(struct slot *s, int number, uint64_t limit_ms)
+{
     s->state = SLOT_DRAINING;
     s->deadline_ms = now_ms() + limit_ms;
-    kill(s->pid, number);
+    tell(s, number);
+}
+
+void book_kill_slot(struct slot *s)
+{
+    tell(s, SIGKILL);
 }
 
 bool book_call_off_slot(struct book *b, struct slot *s)

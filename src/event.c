@@ -223,10 +223,9 @@ static void log_with_requests(struct book *b, const struct slot *s, enum log_lev
     buf_fini(&running);
 }
 
-/* We kill no worker that serves. */
 static const char *origin(const struct slot *s, int status)
 {
-    bool foreign = s->state == SLOT_SERVING && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    bool foreign = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !s->killed;
     return foreign ? ", which the kernel sends when memory runs out (dmesg tells)" : "";
 }
 
@@ -256,9 +255,9 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
     bool told = s->state == SLOT_DRAINING;
     bool failed = !told && !s->proven;
     uint32_t generation = s->generation;
-    /* A worker that was told to leave and is killed late is a warning already. */
-    bool left =
-        told && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
+    /* Whom we kill because he is late is a warning already. */
+    bool left = told && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL && s->killed
+                                             : WEXITSTATUS(status) == 0);
     atomic_fetch_add(&b->board->ends[end_of(b, s, left)], 1);
     if (left)
         log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
@@ -475,7 +474,7 @@ static void slot_is_late(struct book *b, struct slot *s)
         break;
     case SLOT_STARTING:
         log_error("worker %u (pid %d) does not get ready: killing it", book_number(b, s), s->pid);
-        kill(s->pid, SIGKILL);
+        book_kill_slot(s);
         break;
     case SLOT_SERVING:
         s->proven = true;
@@ -483,7 +482,7 @@ static void slot_is_late(struct book *b, struct slot *s)
         break;
     case SLOT_DRAINING:
         log_with_requests(b, s, LOG_WARNING, "did not finish in time: killing it");
-        kill(s->pid, SIGKILL);
+        book_kill_slot(s);
         break;
     }
 }

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import pytest
 
+from control_client import OPTIONS, ask
 from harness import Server, processes, wait_for
 from test_master import begin_slow, load, versioned, wait_for_workers, write_app
 
@@ -184,3 +185,22 @@ def test_log_names_what_a_dead_worker_was_running(server: Start) -> None:
     for client in clients:
         client.join(5)
         assert client.error is not None
+
+
+def test_draining_worker_that_is_killed_has_not_left(server: Start) -> None:
+    """Memory may run out just then: what it was running is lost, and said."""
+    s = server("slow", expect_deaths=True, **OPTIONS)
+    (before,) = s.workers()
+    client = begin_slow(s, "/30")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"worker 1 .*: draining: ", 10)
+    os.kill(before, signal.SIGKILL)
+    assert s.log_contains(
+        rf"\[error\].* worker 1 \(pid {before}\) died: signal 9 \(SIGKILL\), which the kernel "
+        r".*; it was running\n  thread 1: GET /30,"
+    )
+    metrics = ask(s, "/metrics").text
+    assert 'myserver_worker_ends_total{reason="crash"} 1\n' in metrics
+    assert 'myserver_worker_ends_total{reason="reload"} 0\n' in metrics
+    client.join(5)
+    assert client.error is not None
