@@ -18,8 +18,9 @@ struct slot;
 
 /* Nothing else is going on, and no worker of this generation has been found unfit. */
 bool refork_may_begin(struct book *b, const struct slot *s);
-/* Drains it to become the mold. False when something has come between: nothing was done then. */
-bool refork_begin(struct book *b, struct slot *s);
+/* Drains it to become the mold. False when something has come between, or it cannot be told, which
+ * the log says: it is one to be replaced as by max-requests then. */
+MUST_CHECK bool refork_begin(struct book *b, struct slot *s);
 /* It is a worker no more: its slot is free, and the trial of a reload begins. False: nobody wants
  * workers now, and it leaves. */
 MUST_CHECK bool refork_adopt(struct book *b, struct mold *mold);

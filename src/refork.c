@@ -38,23 +38,46 @@ bool refork_may_begin(struct book *b, const struct slot *s)
            !one_is_chosen(b);
 }
 
-bool refork_begin(struct book *b, struct slot *s)
+/* It is drained all the same, in the place of one more that serves already; the next that has
+ * answered enough asks again. */
+static void say_why_not(const struct book *b, const struct slot *s, int error)
+{
+    bool out = error == EMFILE || error == ENFILE;
+    log_warning("no refork: worker %u (pid %d) cannot be told: %s; it is replaced%s",
+                book_number(b, s), s->pid, strerror(error),
+                out ? "; raise the limit of open files (ulimit -n, LimitNOFILE)" : "");
+}
+
+/* The end of the pipe for its orders that is ours; -1: errno says why it cannot be told. */
+static int promote(struct book *b, const struct slot *s, uint32_t generation)
 {
     int order_fds[2];
-    uint32_t generation = b->generation + 1;
-    if (!is_quiet(b) || pipe2(order_fds, O_CLOEXEC) != 0)
-        return false;
+    if (pipe2(order_fds, O_CLOEXEC) != 0)
+        return -1;
     fcntl(order_fds[1], F_SETFL, O_NONBLOCK);
     board_begin_mold(b->board, generation, false);
     bool sent = inbox_promote(&b->inboxes[s - b->slots], generation, order_fds[0]);
+    int error = errno;
     close(order_fds[0]);
-    if (!sent) {
-        close(order_fds[1]);
+    if (sent)
+        return order_fds[1];
+    close(order_fds[1]);
+    errno = error;
+    return -1;
+}
+
+bool refork_begin(struct book *b, struct slot *s)
+{
+    uint32_t generation = b->generation + 1;
+    int order_fd = is_quiet(b) ? promote(b, s, generation) : -1;
+    if (order_fd < 0) {
+        if (is_quiet(b))
+            say_why_not(b, s, errno);
+        s->retire = BOARD_RETIRE_REQUESTS; /* it is counted as what it is then */
         return false;
     }
     log_info("refork: worker %u (pid %d) drains to become the mold", book_number(b, s), s->pid);
-    *book_other_mold(b) =
-        (struct mold){MOLD_DRAINING, s->pid, order_fds[1], generation, BOOK_NEVER};
+    *book_other_mold(b) = (struct mold){MOLD_DRAINING, s->pid, order_fd, generation, BOOK_NEVER};
     book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
     return true;
 }

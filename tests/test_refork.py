@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
+import control_client
+from control_client import OPTIONS
 from harness import FLAVOUR, Server, StartFailed, processes, run, wait_for
 from test_master import load, wait_for_workers
 
@@ -169,6 +172,25 @@ def test_it_dies_while_it_drains(server: Start) -> None:
         assert slow.recv(65536) == b""
     assert s.log_contains("refork failed: generation 1 goes on")
     assert ask(s)["pid"] != pid
+
+
+def test_no_descriptor_for_a_refork(server: Start) -> None:
+    """The log says why there is none, and the worker is not counted as one that became the mold."""
+    s = refork(server, **OPTIONS)
+    (first,) = s.workers()
+    _, hard = resource.prlimit(s.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (3, hard))  # those that it has stay open
+    serve_until(
+        s,
+        rf"\[warning\].* no refork: worker 1 \(pid {first}\) cannot be told: Too many open files; "
+        r"it is replaced; raise the limit of open files \(ulimit -n, LimitNOFILE\)$",
+    )
+    assert s.log_contains(rf"worker 1 \(pid {first}\) left", 10)
+    metrics = control_client.ask(s, "/metrics").text
+    assert 'worker_ends_total{reason="refork"} 0\n' in metrics
+    assert re.search(r'worker_ends_total{reason="requests"} [1-9]', metrics)
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    reforked(s)
 
 
 def test_the_master_dies_after_a_refork(server: Start) -> None:
