@@ -48,7 +48,8 @@ static struct {
     sem_t wake;
     _Atomic bool dump_wanted, stopping;
     _Atomic uint64_t loop_seen_ns, leave_by_ns;
-    pthread_mutex_t lock; /* held while a connection is used that belongs to a thread */
+    pthread_mutex_t lock;    /* held while a connection is used that belongs to a thread */
+    struct sigaction before; /* what SIGUSR2 did */
 } watch;
 
 /* --- the thread's side ---------------------------------------------------------------------- */
@@ -535,7 +536,7 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
     atomic_init(&watch.loop_seen_ns, now_ns());
     sem_init(&watch.wake, 0, 0);
     pthread_mutex_init(&watch.lock, NULL);
-    sigaction(SIGUSR2, &dump, NULL);
+    sigaction(SIGUSR2, &dump, &watch.before);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* no signal of the application runs there */
     int error = pthread_create(&watch.thread, NULL, watch_main, NULL);
@@ -551,7 +552,7 @@ void watch_stop(void)
     atomic_store(&watch.stopping, true);
     sem_post(&watch.wake);
     pthread_join(watch.thread, NULL);
-    signal(SIGUSR2, SIG_DFL);
+    sigaction(SIGUSR2, &watch.before, NULL); /* a mold is told to dump as all are, and has none */
     sem_destroy(&watch.wake);
     pthread_mutex_destroy(&watch.lock);
     atomic_store(&watch.board->worker[watch.slot].deadline_ns, 0);

@@ -193,6 +193,17 @@ def test_no_descriptor_for_a_refork(server: Start) -> None:
     reforked(s)
 
 
+def test_a_signal_for_workers_does_not_end_the_mold(server: Start) -> None:
+    """SIGUSR2 to all processes asks workers for stacks."""
+    s = refork(server, expect_deaths=True)
+    mold = reforked(s)
+    (worker,) = s.workers()
+    os.kill(mold, signal.SIGUSR2)
+    os.kill(worker, signal.SIGKILL)  # the next is forked by the mold, if that is there
+    wait_for_workers(s, 1, without=worker)
+    assert s.molds() == [mold]
+
+
 def test_the_master_dies_after_a_refork(server: Start) -> None:
     s = refork(server, workers=2, expect_deaths=True)
     family = [reforked(s), *s.workers()]
