@@ -1,6 +1,7 @@
 /* control.c: the process that answers questions about the server. Layer 4.
  *
- * Owns its connections: one poll loop, a bounded number of clients, a deadline for each. On the
+ * Owns its connections: one poll loop, a bounded number of clients, a deadline for each; where all
+ * places are taken, whoever is silent for longest goes for the next. On the
  * sockets of `control` it speaks HTTP with http.c and response.c, one request per connection; on
  * those of `stats` it writes one JSON document to whoever connects. The board is read when somebody
  * asks, and memory at most every USAGE_AGE_MS, because the kernel walks page tables for it.
@@ -42,6 +43,7 @@ struct client {
     enum client_state state;
     int fd;
     uint64_t deadline_ms;
+    uint64_t moved; /* number of the last move, his or ours */
     struct http http;
     struct buf out;
     size_t sent;
@@ -56,6 +58,7 @@ static struct {
     pid_t *usage_pids;   /* [board->workers]; whose it was; 0: nobody's */
     uint64_t usage_ms;   /* when it was read */
     struct http_limits limits;
+    uint64_t moves;   /* of all clients */
     sigset_t waiting; /* the mask while nothing is done */
     struct client clients[CLIENTS_MAX];
 } control;
@@ -272,6 +275,7 @@ static void write_more(struct client *client)
             return;
         }
         client->sent += (size_t)got;
+        client->moved = ++control.moves;
     }
     /* Closing with unread bytes would reset the connection, and the answer with it. */
     shutdown(client->fd, SHUT_WR);
@@ -290,6 +294,7 @@ static void read_more(struct client *client)
         close_client(client);
         return;
     }
+    client->moved = ++control.moves;
     switch (http_feed(&client->http, (size_t)got)) {
     case HTTP_MORE:
         return;
@@ -328,12 +333,20 @@ static void serve_client(struct client *client)
     }
 }
 
-static struct client *find_free(void)
+/* A free place, or that of the client who is silent for longest: those who say nothing must not
+ * hold up who asks whether the server lives. */
+static struct client *make_room(void)
 {
-    for (unsigned i = 0; i < CLIENTS_MAX; i++)
-        if (control.clients[i].state == CLIENT_FREE)
-            return &control.clients[i];
-    return NULL;
+    struct client *silent = &control.clients[0];
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        struct client *client = &control.clients[i];
+        if (client->state == CLIENT_FREE)
+            return client;
+        if (client->moved < silent->moved)
+            silent = client;
+    }
+    close_client(silent);
+    return silent;
 }
 
 static bool is_alone(void)
@@ -361,9 +374,6 @@ static bool may_ask(const struct listener *listener, int fd)
 
 static void accept_client(const struct listener *listener, bool speaks_http)
 {
-    struct client *client = find_free();
-    if (!client)
-        return;
     int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
         (void)poll(NULL, 0, PAUSE_MS); /* whoever waits still waits: no spinning */
@@ -373,7 +383,9 @@ static void accept_client(const struct listener *listener, bool speaks_http)
         close(fd);
         return;
     }
+    struct client *client = make_room();
     client->fd = fd;
+    client->moved = ++control.moves;
     client->deadline_ms = now_ms() + CLIENT_MS;
     client->state = CLIENT_READING;
     http_init(&client->http, &control.limits);
@@ -388,9 +400,8 @@ static void accept_client(const struct listener *listener, bool speaks_http)
 
 static void watch_listeners(struct pollfd *fds, const struct listeners *listeners, bool leaving)
 {
-    bool accepts = !leaving && find_free() != NULL;
     for (size_t i = 0; i < listeners->count; i++)
-        fds[i] = (struct pollfd){.fd = accepts ? listeners->items[i].fd : -1, .events = POLLIN};
+        fds[i] = (struct pollfd){.fd = leaving ? -1 : listeners->items[i].fd, .events = POLLIN};
 }
 
 static void accept_clients(const struct pollfd *fds, const struct listeners *listeners,
