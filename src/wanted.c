@@ -57,7 +57,12 @@ void wanted_change(struct book *b, int by)
 {
     if (by > 0 && wanted_resume(b))
         return;
-    if ((by < 0 && b->wanted <= 1) || (by > 0 && b->wanted == most(b))) {
+    if (b->wanted == 0) {
+        log_warning("paused: there is no worker to do without; TTIN or HUP resumes with %u",
+                    b->wanted_before_pause);
+        return;
+    }
+    if ((by < 0 && b->wanted == 1) || (by > 0 && b->wanted == most(b))) {
         log_warning("still %u worker%s: the number can go from 1 to %u", b->wanted,
                     b->wanted == 1 ? "" : "s", most(b));
         return;

@@ -523,6 +523,7 @@ def test_winch_stops_the_workers_and_keeps_the_sockets(server: Start, back: int)
     wait_for(lambda: not s.workers())
     s.signal(signal.SIGWINCH)
     s.signal(signal.SIGTTOU)
+    assert s.log_contains(r"paused: there is no worker to do without; TTIN or HUP resumes with 2$")
     waiting = Client(s, "/")
     time.sleep(0.3)
     assert waiting.is_alive() and s.workers() == []
