@@ -51,6 +51,9 @@ void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid
         die(EXIT_CONFIG, "pid: cannot open %s: %s", path, strerror(errno));
     refuse_foreign(p->fd, path);
     p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
+    if (!p->locked && errno != EWOULDBLOCK) /* ENOLCK: NFS without its lock daemon */
+        die(EXIT_CONFIG, "pid: cannot lock %s: %s; put it on a local file system such as /run",
+            path, strerror(errno));
     if (!p->locked && !upgrading)
         die(EXIT_CONFIG, "pid: %s is held by another server that runs", path);
     if (p->locked && ftruncate(p->fd, 0) != 0)

@@ -95,14 +95,18 @@ def test_no_log_through_a_link(server: Start, kind: str, tmp_path: Path) -> None
     assert failure.value.status == 2 and target.read_bytes() == b""
 
 
-@pytest.fixture(scope="module")
-def swap_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that replaces a file when a unix socket is bound."""
-    library = tmp_path_factory.mktemp("swap") / "swap_file.so"
-    source = ROOT / "tests" / "tools" / "swap_file.c"
+def preloaded(directory: Path, name: str) -> Path:
+    """A library of tests/tools, for LD_PRELOAD."""
+    library, source = directory / f"{name}.so", ROOT / "tests" / "tools" / f"{name}.c"
     flags = ["-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(["cc", *flags, "-o", library, source, "-ldl"], check=True)
     return library
+
+
+@pytest.fixture(scope="module")
+def swap_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that replaces a file when a unix socket is bound."""
+    return preloaded(tmp_path_factory.mktemp("swap"), "swap_file")
 
 
 @for_nobody
@@ -370,6 +374,15 @@ def test_pid_file_that_was_replaced_stays(server: Start) -> None:
     (s.dir / "it.pid").write_text("another's")
     assert s.stop() == 0
     assert (s.dir / "it.pid").read_text() == "another's"
+
+
+def test_pid_file_that_cannot_be_locked(server: Start, tmp_path: Path) -> None:
+    """As on NFS: it is no other server that holds it."""
+    library = preloaded(tmp_path, "no_flock")
+    with pytest.raises(StartFailed, match="pid: cannot lock it.pid: No locks available; put it on a "
+                       "local file system such as /run") as failure:
+        server(pid="it.pid", env={"LD_PRELOAD": str(library)})
+    assert failure.value.status == 2
 
 
 @pytest.mark.parametrize("kind", ["hard link", "pipe"])
