@@ -7,5 +7,7 @@
  * Never all: an accept that fails for want of one leaves the client in the queue. At least 1;
  * UINT_MAX / 4 where there is no limit. Ask when everything of the process's own is open. */
 unsigned descriptors_for_clients(unsigned threads);
+/* What to do about an errno, to follow its text: "" unless it says that there are too few. */
+const char *descriptors_advice(int error);
 
 #endif

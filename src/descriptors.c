@@ -2,6 +2,7 @@
 #include "descriptors.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <sys/resource.h>
 
@@ -32,4 +33,11 @@ unsigned descriptors_for_clients(unsigned threads)
     reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved;
     reserved = reserved > RESERVED_MAX ? RESERVED_MAX : reserved;
     return left > 2 * reserved ? left - reserved : (left + 1) / 2;
+}
+
+const char *descriptors_advice(int error)
+{
+    if (error == ENFILE)
+        return "; raise the limit of the whole system (sysctl fs.file-max)";
+    return error == EMFILE ? "; raise the limit of open files (ulimit -n, LimitNOFILE)" : "";
 }

@@ -8,6 +8,7 @@
 #include "board.h"
 #include "book.h"
 #include "config.h"
+#include "descriptors.h"
 #include "inbox.h"
 #include "log.h"
 
@@ -42,10 +43,8 @@ bool refork_may_begin(struct book *b, const struct slot *s)
  * answered enough asks again. */
 static void say_why_not(const struct book *b, const struct slot *s, int error)
 {
-    bool out = error == EMFILE || error == ENFILE;
     log_warning("no refork: worker %u (pid %d) cannot be told: %s; it is replaced%s",
-                book_number(b, s), s->pid, strerror(error),
-                out ? "; raise the limit of open files (ulimit -n, LimitNOFILE)" : "");
+                book_number(b, s), s->pid, strerror(error), descriptors_advice(error));
 }
 
 /* The end of the pipe for its orders that is ours; -1: errno says why it cannot be told. */

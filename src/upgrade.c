@@ -10,6 +10,7 @@
 
 #include "board.h"
 #include "book.h"
+#include "descriptors.h"
 #include "event.h"
 #include "inherit.h"
 #include "log.h"
@@ -83,7 +84,8 @@ void upgrade_begin(struct book *b)
         return;
     }
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
-        log_error("no upgrade: %s", strerror(errno));
+        log_error("no upgrade: cannot make a pipe: %s%s", strerror(errno),
+                  descriptors_advice(errno));
         return;
     }
     pid_t self = getpid(), pid = fork();
@@ -91,7 +93,8 @@ void upgrade_begin(struct book *b)
         become_successor(b, self, fds[1]);
     close(fds[1]);
     if (pid < 0) {
-        log_error("no upgrade: %s", strerror(errno));
+        log_error("no upgrade: cannot start another master: %s%s", strerror(errno),
+                  errno == EAGAIN ? "; raise the limit of processes (ulimit -u, TasksMax)" : "");
         close(fds[0]);
         return;
     }

@@ -105,7 +105,8 @@ static void on_accept_error(int error)
         return; /* the client gave up, or a sibling was first */
     uint64_t now = now_ms();
     if (now >= worker.full_quiet_until_ms)
-        log_warning("no connection is accepted for a moment: %s", strerror(error));
+        log_warning("no connection is accepted for a moment: %s%s", strerror(error),
+                    descriptors_advice(error));
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
     set_accepting(false);
     ev_timer_set(&worker.accept_pause, ACCEPT_PAUSE_S, 0.);
@@ -117,10 +118,13 @@ static void on_accept_error(int error)
 static void on_full(void)
 {
     uint64_t now = now_ms();
+    const struct conn_shared *shared = &worker.shared;
+    bool by_files = shared->count < shared->limit || shared->limit == shared->room;
     set_accepting(false);
     if (now >= worker.full_quiet_until_ms)
-        log_warning("%u connections and none of them idle: more than worker-connections wait",
-                    worker.shared.count);
+        log_warning("%u connections and none of them idle: more than %s", shared->count,
+                    by_files ? "RLIMIT_NOFILE has room for wait; raise it (ulimit -n, LimitNOFILE)"
+                             : "worker-connections wait");
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
 }
 

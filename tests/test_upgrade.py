@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import stat
 import time
@@ -197,6 +198,17 @@ def test_program_that_is_gone(server: Start, tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\nexit 9\n")
     s.signal(signal.SIGUSR2)
     assert s.log_contains(r"upgrade failed: .* exit status 9; this one goes on", 10)
+    assert s.get("/").status == 200
+
+
+def test_no_descriptor_for_an_upgrade(server: Start) -> None:
+    s = server("slow")
+    _, hard = resource.prlimit(s.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (3, hard))  # those that it has stay open
+    s.signal(signal.SIGUSR2)
+    assert s.log_contains(
+        r"no upgrade: cannot make a pipe: Too many open files; raise the limit of open files \(ulimit -n"
+    )
     assert s.get("/").status == 200
 
 
