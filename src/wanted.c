@@ -42,7 +42,8 @@ static void set(unsigned *number, unsigned workers)
 void wanted_configure(struct book *b)
 {
     unsigned workers = atomic_load(&b->board->molds[b->generation % 2].workers);
-    if (workers == b->configured)
+    /* 0 is no setting: a process that crashed has spoilt the board. */
+    if (workers == b->configured || workers == 0)
         return;
     b->configured = workers;
     if (workers > most(b)) {
