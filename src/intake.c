@@ -204,12 +204,14 @@ static void on_end(struct conn *c, const char *why)
     conn_close(c, why);
 }
 
-static void discard(struct conn *c)
+static enum conn_step discard(struct conn *c)
 {
     char bytes[16 * 1024];
     ssize_t got = read(c->fd, bytes, sizeof(bytes));
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-        conn_close(c, "lingered");
+    if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+        return CONN_WAITS;
+    conn_close(c, "lingered");
+    return CONN_GONE;
 }
 
 static void stamp_first_byte(struct conn *c)
@@ -328,10 +330,8 @@ static enum conn_step read_once(struct conn *c, bool *more)
 enum conn_step intake_read(struct conn *c)
 {
     conn_dequeue(c);
-    if (c->state == CONN_LINGERING) {
-        discard(c);
-        return CONN_WAITS;
-    }
+    if (c->state == CONN_LINGERING)
+        return discard(c);
     if (c->state == CONN_WRITING) {
         conn_unwatch(c);
         return CONN_WAITS;
