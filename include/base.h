@@ -25,8 +25,8 @@ enum exit_status {
     EXIT_APP = 3,    /* the application could not be loaded */
 };
 
-/* Writes "myserver: <sentence>" to stderr and exits with `status`. Only for the
- * time before the first worker serves. */
+/* Writes "myserver: <sentence>" to stderr and exits with `status`. Only for the time before a
+ * process serves: at the start, and in the molds of a reload, which is over then. */
 NORETURN PRINTF_LIKE(2, 3) void die(enum exit_status status, const char *format, ...);
 /* Its sentence goes to `report` from now on, where it went to stderr. Inherited over fork. */
 void die_through(void (*report)(const char *sentence));

@@ -64,8 +64,8 @@ extern const uint64_t board_latency_bounds_ns[BOARD_LATENCY_BOUNDS];
 #define BOARD_PATH_MAX         256
 #define BOARD_CLIENT_MAX       46
 
-/* One thread that runs requests; written by that thread only, but for the phase, which the
- * master sets to idle when the worker is gone. Times are now_ns(). */
+/* One thread that runs requests; written by that thread only, but for phase, tid and deadline_ns,
+ * which the master clears when the worker is gone. Times are now_ns(). */
 struct board_thread {
     _Alignas(128) _Atomic uint32_t phase; /* enum board_phase */
     _Atomic int32_t tid;
@@ -88,7 +88,7 @@ struct board_thread {
     char client[BOARD_CLIENT_MAX];
 };
 
-/* One worker slot. */
+/* One worker slot. When the worker is gone the master clears what is not counted over all lives. */
 struct board_worker {
     /* Of the worker. 0: nobody has claimed the order yet (set by the master); whoever comes first
      * puts the pid (the worker, its parent) or -1 for "none will come" (mold, master). */

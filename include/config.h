@@ -2,7 +2,8 @@
  * options.def: struct members, defaults, parsing, ranges, command line, ini file,
  * --help, --print-config, sample ini, reference page, manual page.
  *
- * Read before the first fork, never written afterwards. */
+ * Read by the master before the first fork, and again by every later mold into its own; never
+ * written afterwards. */
 #ifndef MYSERVER_CONFIG_H
 #define MYSERVER_CONFIG_H
 

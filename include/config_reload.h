@@ -8,7 +8,7 @@ struct config;
 void config_reload_enter(const struct config *c);
 /* In a new mold: reads everything as at the start, from the directory of the start, and enters
  * `chdir`. What differs from `running` but needs a restart is named in a warning and stays as it
- * runs. Any error: one sentence on stderr, exit status 2. The caller owns `c`. */
+ * runs. Any error: one sentence (see die_through), exit status 2. The caller owns `c`. */
 void config_reload_read(struct config *c, const struct config *running);
 
 #endif

@@ -24,8 +24,8 @@ void inbox_forward(const struct worker_inbox *from, struct board_worker *from_sl
 void inbox_wake(int write_fd);
 
 /* In the master: tells the worker to become the mold of `generation` when it has drained; its
- * orders will come through `order_fd`, which it gets a copy of. False, for instance when the inbox is
- * full: errno says why. */
+ * orders will come through `order_fd`, which it gets a copy of. False, for instance when the inbox
+ * is full: errno says why. */
 MUST_CHECK bool inbox_promote(const struct worker_inbox *to, uint32_t generation, int order_fd);
 
 #endif

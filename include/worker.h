@@ -34,9 +34,10 @@ struct worker_seed {
     int lifeline_fd;     /* reads EOF when the master is gone: drain and leave */
 };
 
-/* Runs the worker in a process just forked from the mold, with the application ready to run (see
- * wsgi_init), GIL held, signal mask still blocked. Sets its board slot to SERVING and rings when it
- * accepts. SIGTERM drains, SIGQUIT leaves at once; both end with _exit(0).
+/* Runs the worker in a process forked from the mold, with the application ready to run (see
+ * wsgi_init), GIL held, signals as process_restore_signals leaves them. Sets its board slot to
+ * SERVING and rings when it accepts. SIGTERM drains, SIGQUIT leaves at once; both end with
+ * _exit(0).
  *
  * Returns only after a promotion, drained: nothing of the worker is left but the application, one
  * thread, which holds the GIL, and the listeners. */

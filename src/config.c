@@ -6,8 +6,8 @@
  *
  * Never falls back, warns or ignores: what is not understood ends the process with status 2.
  * Types and ranges are options.c, mistakes that these allow config_check.c, the file's format
- * config_ini.c, names that are not ours config_names.c, help and documents config_docs.c. Runs
- * once, in the master, before anything else. */
+ * config_ini.c, names that are not ours config_names.c, help and documents config_docs.c. Runs in
+ * the master, before anything else, and in every mold but the first. */
 #include "config.h"
 
 #include "config_check.h"
