@@ -63,7 +63,7 @@ struct conn {
     ev_io reader, writer;
     struct conn_shared *shared;
     struct exchange *exchange; /* NULL while idle */
-    TAILQ_ENTRY(conn) all;     /* shared->calm or ->busy, by its state */
+    TAILQ_ENTRY(conn) all;     /* shared->evictable or ->transferring, by its state */
     TAILQ_ENTRY(conn) link;    /* of the one queue it may be in */
     uint64_t deadline_ms;
     int fd;
@@ -96,17 +96,17 @@ struct conn_shared {
     int pipe_in, pipe_out;      /* leader: large bodies pass through, empty between; -1: not open */
     bool draining;              /* leader */
     _Atomic bool last_requests; /* draining, for the threads: answer with Connection: close */
-    struct conn_queue calm;     /* leader: idle, running or lingering: who may make room is here */
-    struct conn_queue busy; /* leader: reading or writing; no search for the former meets them */
-    size_t held_bytes;      /* leader: of whole answers that slow clients have not taken */
-    uint64_t held_since_ms; /* leader: they are too many; 0: they are not */
-    uint64_t least_rate;    /* leader: bytes in a second; slower ones go then; 0: not yet */
-    struct conn_queue readable; /* leader: bytes came, not read yet */
-    struct conn_queue parked;   /* leader: the same, but no thread is free */
-    unsigned waiting;           /* leader: how many are in these two */
-    unsigned count;             /* leader */
-    unsigned limit;             /* of count */
-    unsigned room;              /* of descriptors, for connections and their files */
+    struct conn_queue evictable; /* leader: idle, running or lingering: who may make room is here */
+    struct conn_queue transferring; /* leader: reading or writing; who looks for room meets none */
+    size_t held_bytes;              /* leader: of whole answers that slow clients have not taken */
+    uint64_t held_since_ms;         /* leader: they are too many; 0: they are not */
+    uint64_t least_rate;            /* leader: bytes in a second; slower ones go then; 0: not yet */
+    struct conn_queue readable;     /* leader: bytes came, not read yet */
+    struct conn_queue parked;       /* leader: the same, but no thread is free */
+    unsigned waiting;               /* leader: how many are in these two */
+    unsigned count;                 /* leader */
+    unsigned limit;                 /* of count */
+    unsigned room;                  /* of descriptors, for connections and their files */
     struct body_budget bodies;
     _Atomic unsigned sent_files; /* that slow clients are being sent */
     pthread_mutex_t free_lock;   /* of the next three */

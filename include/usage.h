@@ -9,7 +9,7 @@
 struct usage {
     uint64_t virtual_bytes;
     uint64_t resident_bytes;
-    uint64_t shared_out_bytes; /* PSS: what is shared, divided by those who share it */
+    uint64_t pss_bytes; /* its own, and its part of what it shares */
     uint64_t private_bytes;
     uint64_t anonymous_bytes;    /* no file's: heaps and stacks */
     uint64_t still_shared_bytes; /* of these, what it has in common with who forked it */

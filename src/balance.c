@@ -293,7 +293,7 @@ void balance_drain(struct balance *b)
     struct conn *c, *next;
     drain_queue(b, &b->shared->parked, &turn);
     drain_queue(b, &b->shared->readable, &turn);
-    for (c = TAILQ_FIRST(&b->shared->calm); c; c = next) {
+    for (c = TAILQ_FIRST(&b->shared->evictable); c; c = next) {
         next = TAILQ_NEXT(c, all);
         if (atomic_load(&c->owner) == CONN_LOOP)
             give_to_any(b, c, &turn);

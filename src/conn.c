@@ -34,20 +34,20 @@
 
 /* --- states, queues and watchers ------------------------------------------------------------ */
 
-static bool is_busy(enum conn_state state)
+static bool is_transferring(enum conn_state state)
 {
     return state == CONN_READING || state == CONN_WRITING;
 }
 
 static struct conn_queue *list_of(const struct conn *c)
 {
-    return is_busy(c->state) ? &c->shared->busy : &c->shared->calm;
+    return is_transferring(c->state) ? &c->shared->transferring : &c->shared->evictable;
 }
 
-/* The lists are the leader's; a thread only turns one calm state into another. */
+/* The lists are the leader's; a thread never moves a connection between them. */
 void conn_set_state(struct conn *c, enum conn_state state)
 {
-    bool moves = is_busy(c->state) != is_busy(state);
+    bool moves = is_transferring(c->state) != is_transferring(state);
     if (moves)
         TAILQ_REMOVE(list_of(c), c, all);
     c->state = state;
@@ -446,7 +446,7 @@ void conn_unpark_all(struct conn_shared *shared)
 static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state)
 {
     struct conn *c;
-    TAILQ_FOREACH(c, &shared->calm, all)
+    TAILQ_FOREACH(c, &shared->evictable, all)
     if (atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && c->state == state &&
         !c->queue && !c->exchange && !has_unread(c))
         return c;
@@ -580,8 +580,8 @@ static void expire_list(struct conn_shared *shared, struct conn_queue *list, uin
 void conn_expire_all(struct conn_shared *shared, uint64_t now)
 {
     ask_for_rate(shared, now);
-    expire_list(shared, &shared->busy, now);
-    expire_list(shared, &shared->calm, now);
+    expire_list(shared, &shared->transferring, now);
+    expire_list(shared, &shared->evictable, now);
     while (count_descriptors(shared) > shared->room && close_quiet(shared))
         continue;
     exchange_trim(shared);

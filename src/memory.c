@@ -76,7 +76,7 @@ static bool add_process(struct server *s, pid_t pid)
     if (s->count == PROCESSES_MAX)
         return false;
     p->usage = usage_read(pid);
-    if (p->usage.shared_out_bytes == 0)
+    if (p->usage.pss_bytes == 0)
         return false;
     p->pid = pid;
     read_text(pid, "comm", name, sizeof name);
@@ -131,8 +131,7 @@ static int compare_private(const void *a, const void *b)
 static void write_row(FILE *out, const char *title, const char *pid, const struct usage *u)
 {
     fprintf(out, "%-*.*s %8s %9.1f %9.1f %9.1f\n", TITLE_WIDTH, TITLE_WIDTH, title, pid,
-            mb(u->shared_out_bytes), mb(u->private_bytes),
-            mb(u->resident_bytes - u->private_bytes));
+            mb(u->pss_bytes), mb(u->private_bytes), mb(u->resident_bytes - u->private_bytes));
 }
 
 static void write_table(const struct server *s, FILE *out)
@@ -145,7 +144,7 @@ static void write_table(const struct server *s, FILE *out)
         char pid[16];
         snprintf(pid, sizeof pid, "%d", (int)p->pid);
         write_row(out, p->title, pid, &p->usage);
-        total += p->usage.shared_out_bytes;
+        total += p->usage.pss_bytes;
     }
     fprintf(out, "%-*s %8s %9.1f\n", TITLE_WIDTH, "all", "", mb(total));
 }

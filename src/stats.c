@@ -266,8 +266,7 @@ static void append_uwsgi_worker(const struct stats_facts *facts, unsigned slot, 
                sums.requests, sums.requests, sums.exceptions, sums.timeouts,
                uwsgi_status(worker, &sums));
     buf_printf(out, ",\"rss\":%" PRIu64 ",\"vsz\":%" PRIu64 ",\"uss\":%" PRIu64 ",\"pss\":%" PRIu64,
-               usage->resident_bytes, usage->virtual_bytes, usage->private_bytes,
-               usage->shared_out_bytes);
+               usage->resident_bytes, usage->virtual_bytes, usage->private_bytes, usage->pss_bytes);
     buf_printf(out,
                ",\"running_time\":%" PRIu64 ",\"last_spawn\":%" PRIu64 ",\"respawn_count\":%" PRIu64
                ",\"tx\":%" PRIu64 ",\"avg_rt\":%" PRIu64,
@@ -423,8 +422,7 @@ static void append_memory(const struct stats_facts *facts, struct buf *out)
     for (unsigned slot = 0; slot < facts->board->workers; slot++) {
         const struct usage *usage = &facts->usage[slot];
         const char *const kinds[] = {"resident", "proportional", "private"};
-        const uint64_t bytes[] = {usage->resident_bytes, usage->shared_out_bytes,
-                                  usage->private_bytes};
+        const uint64_t bytes[] = {usage->resident_bytes, usage->pss_bytes, usage->private_bytes};
         for (unsigned i = 0; i < ARRAY_LEN(kinds); i++)
             if (bytes[i])
                 buf_printf(out,
@@ -522,7 +520,7 @@ static void append_worker(const struct stats_facts *facts, unsigned slot, struct
     buf_printf(out,
                ",\"memory\":{\"resident_bytes\":%" PRIu64 ",\"proportional_bytes\":%" PRIu64
                ",\"private_bytes\":%" PRIu64 "}",
-               usage->resident_bytes, usage->shared_out_bytes, usage->private_bytes);
+               usage->resident_bytes, usage->pss_bytes, usage->private_bytes);
     append_running(facts, slot, out);
     buf_append(out, "}", 1);
 }

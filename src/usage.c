@@ -38,7 +38,7 @@ static void read_rollup(pid_t pid, struct usage *usage)
         return;
     while (fgets(line, sizeof line, file)) {
         if (sscanf(line, "Pss: %" SCNu64, &kib) == 1)
-            usage->shared_out_bytes = kib * 1024;
+            usage->pss_bytes = kib * 1024;
         else if (sscanf(line, "Private_Clean: %" SCNu64, &kib) == 1 ||
                  sscanf(line, "Private_Dirty: %" SCNu64, &kib) == 1)
             usage->private_bytes += kib * 1024;

@@ -534,8 +534,8 @@ static void set_shared(const struct config *config)
     shared->pipe_in = shared->pipe_out = -1;
     shared->board = &worker.seed->board->worker[worker.seed->slot];
     shared->pool = &worker.pool;
-    TAILQ_INIT(&shared->calm);
-    TAILQ_INIT(&shared->busy);
+    TAILQ_INIT(&shared->evictable);
+    TAILQ_INIT(&shared->transferring);
     TAILQ_INIT(&shared->readable);
     TAILQ_INIT(&shared->parked);
     pthread_mutex_init(&shared->free_lock, NULL);
