@@ -16,10 +16,10 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTERM
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -48,6 +48,10 @@ FOREIGN_ENV = (
 
 # A log with one of these fails the test, whatever else it checked.
 DEATH = re.compile(r"\bdied:")
+BY_SIGNAL = re.compile(r"\bdied\b.*?: signal (\d+)")
+# Of these no process of ours dies unless the application brings it about: a bug, also in tests on
+# deaths.
+CRASHES = {SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV}
 PROBLEMS = [
     re.compile(pattern)
     for pattern in (
@@ -219,7 +223,8 @@ class Server:
     """One run of the program in a temporary directory of its own.
 
     `options` become `--name=value`. Relative unix sockets in `binds` are made in `dir`. Tests on
-    crashes pass `expect_deaths=True`.
+    deaths pass `expect_deaths=True`, and which of CRASHES the application brings about as
+    `expect_signals`. `expect_status` is the master's at its end.
     """
 
     def __init__(
@@ -232,14 +237,19 @@ class Server:
         args: Sequence[str | Path] = (),
         env: Mapping[str, str] | None = None,
         expect_deaths: bool = False,
+        expect_signals: Collection[int] = (),
+        expect_status: int = 0,
         binary: Path = BINARY,
         **options: Any,
     ) -> None:
         self.expect_deaths = expect_deaths
+        self.expect_signals = expect_signals
+        self.expect_status = expect_status
         self.dir = Path(tempfile.mkdtemp(prefix="myserver-"))
         self.log_path = self.dir / "server.log"
         self.names: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
+        self.killed = False  # by us
         paths = options.pop("pythonpath", [])
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         options.setdefault("virtualenv", VENV if VENV.exists() else None)
@@ -266,6 +276,7 @@ class Server:
 
         `streams`: where stdout and stderr go when that is not the log.
         """
+        self.killed = False
         with (streams or self.log_path).open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -302,6 +313,7 @@ class Server:
 
     def signal(self, number: int) -> None:
         """Send a signal to the master."""
+        self.killed |= number == SIGKILL
         os.kill(self.pid, number)
 
     def stop(self, number: int = SIGTERM, timeout: float = 20.0) -> int:
@@ -322,6 +334,7 @@ class Server:
         """End the master and all that came from it, at once."""
         if self.process is None:
             return
+        self.killed |= self.status is None
         for process in self.relatives():
             try:
                 os.kill(process.pid, SIGKILL)
@@ -365,21 +378,32 @@ class Server:
 
     def problems(self) -> list[str]:
         """What no test may leave behind: reports of bugs in the log, processes, sockets."""
-        patterns = PROBLEMS if self.expect_deaths else [*PROBLEMS, DEATH]
-        found = [
-            line for line in self.log.splitlines() if any(p.search(line) for p in patterns)
-        ]
+        found = [line for line in self.log.splitlines() if self._is_problem(line)]
         if self.status is None:
             return found
-        if self.status != 0 and self._is_ready() and not self.expect_deaths:
+        if self._has_wrong_status():
             found.append(f"exit status {self.status}")
         found += [f"still there: {p.pid} {p.name}" for p in self.relatives()]
         found += [
             f"left behind: {path.name}"
             for path in self.dir.iterdir()
-            if stat.S_ISSOCK(path.lstat().st_mode) and not self.expect_deaths
+            if stat.S_ISSOCK(path.lstat().st_mode) and not self.killed
         ]
         return found
+
+    def _is_problem(self, line: str) -> bool:
+        if any(pattern.search(line) for pattern in PROBLEMS):
+            return True
+        death = BY_SIGNAL.search(line)
+        if death and int(death[1]) in CRASHES - set(self.expect_signals):
+            return True
+        return DEATH.search(line) is not None and not self.expect_deaths
+
+    def _has_wrong_status(self) -> bool:
+        """Whether the master ended as it should not; a failed start has a status of its own."""
+        if self.killed:
+            return False
+        return self.status != self.expect_status and (self._is_ready() or self.status < 0)
 
     # ---- talking to it
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,10 @@ listener = socket.create_server(("127.0.0.1", 0))
 if mode == "untidy":
     socket.socket(socket.AF_UNIX).bind("left.sock")
     say("worker 1 (7) died: SIGSEGV")
+if mode == "crashed":
+    say("worker 1 (pid 7) died: signal 11 (SIGSEGV), core dumped; it was running")
+if mode == "killed":
+    say("worker 1 (pid 7) died: signal 9 (SIGKILL)")
 signal.signal(signal.SIGTERM, lambda *_: os._exit(4 if mode == "unwell" else 0))
 say("listening on 127.0.0.1:%d" % listener.getsockname()[1])
 if mode != "slow":
@@ -84,6 +90,39 @@ def test_problems_are_seen(pretender: Path, mode: str, expected: list[str]) -> N
 
 
 @pytest.mark.parametrize(
+    "mode, expected, problems",
+    [
+        ("killed", {}, []),
+        ("crashed", {}, ["died: signal 11"]),
+        ("crashed", {"expect_signals": {signal.SIGABRT}}, ["died: signal 11"]),
+        ("crashed", {"expect_signals": {signal.SIGSEGV}}, []),
+        ("unwell", {}, ["exit status 4"]),
+        ("unwell", {"expect_status": 4}, []),
+        ("well", {"expect_status": 4}, ["exit status 0"]),
+    ],
+)
+def test_who_expects_deaths_expects_no_crash(
+    pretender: Path, mode: str, expected: dict[str, Any], problems: list[str]
+) -> None:
+    with Server(mode, binary=pretender, expect_deaths=True, **expected) as s:
+        s.stop()
+        found = s.problems()
+    assert len(found) == len(problems)
+    assert all(part in problem for part, problem in zip(problems, found))
+
+
+def test_status_of_a_killed_master_is_none_of_its_own(pretender: Path) -> None:
+    with Server("well", binary=pretender) as s:
+        s.signal(signal.SIGKILL)
+        s.wait()
+        assert s.problems() == []
+        s.start()
+        os.kill(s.pid, signal.SIGUSR2)  # deadly where nobody handles it, and not by `signal`
+        s.wait()
+        assert s.problems() == [f"exit status {-signal.SIGUSR2}"]
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "myserver: src/conn.c:12: conn_done: Assertion `c->fd >= 0' failed.",
@@ -94,6 +133,7 @@ def test_problems_are_seen(pretender: Path, mode: str, expected: list[str]) -> N
         "2026-11-20 14:03:07.123 [error] worker 1 (4711): leaked 2 connections",
         "Fatal Python error: PyThreadState_Get: the function must be called with the GIL held",
         "free(): invalid pointer",
+        "[error] master (1): the mold died while it loaded the application: signal 11 (SIGSEGV)",
     ],
 )
 def test_reports_of_bugs_are_problems(line: str) -> None:

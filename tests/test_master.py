@@ -181,7 +181,7 @@ def test_first_start_that_fails_has_status_3_and_traceback(server: Start) -> Non
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.abort()"])
 def test_application_that_ends_the_mold(server: Start, end: str) -> None:
     with pytest.raises(StartFailed, match="died while it loaded the application") as failure:
-        versioned(server, "x", f"import os; {end}", expect_deaths=True)
+        versioned(server, "x", f"import os; {end}", expect_deaths=True, expect_signals={signal.SIGABRT})
     assert failure.value.status == 3
 
 

@@ -205,9 +205,9 @@ def test_a_signal_for_workers_does_not_end_the_mold(server: Start) -> None:
 
 
 def test_the_master_dies_after_a_refork(server: Start) -> None:
-    s = refork(server, workers=2, expect_deaths=True)
+    s = refork(server, workers=2)
     family = [reforked(s), *s.workers()]
-    os.kill(s.pid, signal.SIGKILL)
+    s.signal(signal.SIGKILL)
     s.wait()
     wait_for(lambda: not {p.pid for p in processes()} & set(family), 10, "all to leave")
 
