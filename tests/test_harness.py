@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness import Server, StartFailed, arguments, can_connect, wait_for
+from wire import Wire
 
 PRETENDER = f"""#!{sys.executable}
 import os, signal, socket, sys
@@ -141,6 +142,13 @@ def test_reports_of_bugs_are_problems(line: str) -> None:
     s.log_path.write_text(f"a line before\n{line}\n")
     assert s.problems() == [line]
     s.close()
+
+
+def test_an_end_is_not_silence(pretender: Path, server: Callable[..., Server]) -> None:
+    with Wire(server("well", binary=pretender)) as wire:
+        assert wire.is_silent()
+        assert wire.ask("/").text == "hi"
+        assert not wire.is_silent()
 
 
 def test_arguments_of_options() -> None:

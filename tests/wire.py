@@ -150,10 +150,11 @@ class Wire:
         return self.ask("/").complete
 
     def is_silent(self, seconds: float = 0.05) -> bool:
-        """Whether nothing has come so far."""
+        """Whether nothing has come so far, and no end of the connection either."""
         self.socket.settimeout(seconds)
         try:
-            return not self.socket.recv(1, socket.MSG_PEEK)
+            self.socket.recv(1, socket.MSG_PEEK)
+            return False
         except TimeoutError:
             return True
         finally:
