@@ -250,6 +250,7 @@ class Server:
         self.names: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.killed = False  # by us
+        self.begin = 0  # of what this run has written to the log
         paths = options.pop("pythonpath", [])
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         options.setdefault("virtualenv", VENV if VENV.exists() else None)
@@ -277,6 +278,7 @@ class Server:
         `streams`: where stdout and stderr go when that is not the log.
         """
         self.killed = False
+        self.begin = len(self.log)
         with (streams or self.log_path).open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -291,14 +293,14 @@ class Server:
             wait_for(lambda: self._is_ready() or self.status is not None, timeout, "ready")
         except AssertionError:
             self.kill()
-            raise StartFailed(None, self.log) from None
+            raise StartFailed(None, self.log[self.begin :]) from None
         if not self._is_ready():
-            raise StartFailed(self.status, self.log)
-        self.names = re.findall(r"listening on (\S+)", self.log)
+            raise StartFailed(self.status, self.log[self.begin :])
+        self.names = re.findall(r"listening on (\S+)", self.log[self.begin :])
         return self
 
     def _is_ready(self) -> bool:
-        return re.search(r"\bready: ", self.log) is not None
+        return re.search(r"\bready: ", self.log[self.begin :]) is not None
 
     @property
     def pid(self) -> int:

@@ -63,6 +63,19 @@ def test_starts_talks_and_stops(pretender: Path, server: Callable[..., Server]) 
     assert s.problems() == []
 
 
+def test_second_start_is_another_run(pretender: Path, server: Callable[..., Server]) -> None:
+    s = server("well", binary=pretender)
+    first = s.port
+    assert s.stop() == 0
+    s.start()
+    assert s.port != first and s.get("/").text == "hi"
+    assert s.stop() == 0
+    s.command[-1] = "broken"
+    with pytest.raises(StartFailed) as failure:
+        s.start()
+    assert failure.value.status == 3 and "ready" not in failure.value.log
+
+
 def test_start_failure_has_status_and_log(pretender: Path) -> None:
     with pytest.raises(StartFailed, match="no such module") as failure:
         Server("broken", binary=pretender).start()

@@ -350,11 +350,13 @@ def test_stale_pid_file(server: Start) -> None:
     (s.dir / "it.pid").write_text("1\n")  # alive, but no server of ours
     s.start()
     wait_for(lambda: (s.dir / "it.pid").read_text() == f"{s.pid}\n")
-    s.expect_deaths = True
     s.signal(signal.SIGKILL)
     s.wait()
     wait_for(lambda: not s.relatives())
+    before = (s.dir / "it.pid").read_text()
     s.start()
+    wait_for(lambda: (s.dir / "it.pid").read_text() == f"{s.pid}\n")
+    assert before != f"{s.pid}\n"
 
 
 def test_pid_file_of_a_running_server(server: Start) -> None:
