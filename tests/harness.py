@@ -370,11 +370,13 @@ class Server:
         """The error log, which also holds what the application printed."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def log_contains(self, pattern: str, timeout: float = 5.0) -> re.Match[str] | None:
-        """Wait for a line that matches; None when it does not come."""
+    def log_contains(
+        self, pattern: str, timeout: float = 5.0, begin: int = 0
+    ) -> re.Match[str] | None:
+        """Wait for a line that matches, behind `begin`; None when it does not come."""
         regex = re.compile(pattern, re.MULTILINE)
         try:
-            return wait_for(lambda: regex.search(self.log), timeout)
+            return wait_for(lambda: regex.search(self.log[begin:]), timeout)
         except AssertionError:
             return None
 
