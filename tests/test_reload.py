@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness import APPS, SLOWNESS, VENV, Server, wait_for
 from test_master import begin_slow, load, versioned, wait_for_workers, write_app
+from wire import Wire
 
 Start = Callable[..., Server]
 
@@ -46,16 +47,27 @@ def reload(s: Server, generation: int) -> None:
 # ---- settings
 
 
+WHO = """\
+import os
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [os.environ.get("WHO", "nobody").encode()]
+"""
+
+
 def test_new_settings_take_effect(server: Start) -> None:
     s = from_ini(server, "workers = 2\nkeep-alive = 50s")
-    assert "Keep-Alive" not in s.get("/").headers
-    write_ini(s, "workers = 2\nscript-name = /shop\nenv = WHO=me")
+    (s.dir / "who.py").write_text(WHO)
+    write_ini(s, "workers = 2\nkeep-alive = 300ms\nscript-name = /shop\nenv = WHO=me", app="who")
     reload(s, 2)
     assert s.get("/").status == 404
-    assert s.get("/shop/").status == 200
+    with Wire(s) as wire:
+        answer = wire.ask("/shop/")
+        assert answer.text == "me" and answer.get("Connection") is None
+        assert wire.is_closed()
     write_ini(s, "workers = 2", app="hello")
     reload(s, 3)
-    assert s.get("/").text != ""
+    assert s.get("/").text == "Hello, world!\n"
     assert "takes effect only after" not in s.log
 
 
