@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,25 @@ class Manager:
             del self.seen[: self.seen.index(line) + 1]
 
 
+HELD = """\
+from told import event, wait_until_let
+{before}
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/held":
+        event("held.")
+        wait_until_let("go")
+    start_response("200 OK", [])
+    return [b"{text}"]
+"""
+HELD_AT_START = """\
+import myserver
+event("load"); wait_until_let("load")
+@myserver.postfork
+def begin():
+    event("begin"); wait_until_let("begin")
+"""
+
+
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     m = Manager(tmp_path / "notify")
@@ -56,10 +76,16 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 def test_ready_when_the_first_worker_serves(server: Start, manager: Manager) -> None:
+    """Not while it loads, nor while its workers begin."""
     s = server("versioned", start=False, env={"NOTIFY_SOCKET": manager.name}, workers=2)
-    write_app(s, "one", "time.sleep(1)")
-    s.start()
-    assert "READY=1" not in manager.seen
+    (s.dir / "versioned.py").write_text(HELD.format(before=HELD_AT_START, text="one"))
+    starting = threading.Thread(target=s.start)
+    starting.start()
+    for held in ("load", "begin"):
+        assert s.log_contains(f"event: {held}", 10)
+        assert "READY=1" not in manager.listen()
+        let(s, held)
+    starting.join()
     manager.wait_for("READY=1")
     manager.wait_for("STATUS=2 of 2 workers serve, generation 1")
     s.stop()
@@ -95,18 +121,6 @@ def test_reload(server: Start, manager: Manager) -> None:
     manager.wait_for("READY=1")
     assert s.get("/").text == "second"
     assert "reloaded: all workers" in s.log
-
-
-HELD = """\
-from told import event, wait_until_let
-{before}
-def application(environ, start_response):
-    if environ["PATH_INFO"] == "/held":
-        event("held.")
-        wait_until_let("go")
-    start_response("200 OK", [])
-    return [b"{text}"]
-"""
 
 
 def test_ready_after_the_last_of_two_reloads(server: Start, manager: Manager) -> None:
