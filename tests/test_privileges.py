@@ -341,8 +341,11 @@ def test_pid_file(server: Start) -> None:
 
 
 def test_pid_file_after_a_failed_start(server: Start) -> None:
-    with pytest.raises(StartFailed):
-        versioned(server, "one", "1 / 0", pid="it.pid")
+    s = server("versioned", start=False, pid="it.pid")
+    write_app(s, "one", "import os; print('held:', os.path.exists('it.pid'), flush=True); 1 / 0")
+    with pytest.raises(StartFailed, match="held: True"):
+        s.start()
+    assert not (s.dir / "it.pid").exists()
 
 
 def test_stale_pid_file(server: Start) -> None:
