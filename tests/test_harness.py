@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import stress
 from harness import Server, StartFailed, arguments, can_connect, wait_for
 from wire import Wire
 
@@ -155,6 +157,15 @@ def test_reports_of_bugs_are_problems(line: str) -> None:
     s.log_path.write_text(f"a line before\n{line}\n")
     assert s.problems() == [line]
     s.close()
+
+
+def test_stress_forgives_no_wrong_answer(pretender: Path, server: Callable[..., Server]) -> None:
+    run = stress.Stress(server("well", binary=pretender), seed=1, clients=1, forgive=True)
+    client = threading.Thread(target=run.client, args=(0,))
+    client.start()
+    wait_for(lambda: any("another request's answer" in fault for fault in run.accounts.faults))
+    run.over.set()
+    client.join()
 
 
 def test_an_end_is_not_silence(pretender: Path, server: Callable[..., Server]) -> None:

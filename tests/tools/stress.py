@@ -38,6 +38,10 @@ class Lost(Exception):
     """A request that a well-behaved client sent has no whole answer."""
 
 
+class Wrong(Exception):
+    """An answer that came whole, and is not that of the request: no kill explains it."""
+
+
 class ClosedIdle(Exception):
     """A kept-alive connection was closed before the first byte of an answer: ask again."""
 
@@ -211,17 +215,17 @@ class Wish:
         return request(self.target, self.body, *self.lines, *lines)
 
     def check(self, status: int, body: bytes) -> None:
-        """Lost, when that is not its answer."""
+        """Wrong, when that is not its answer."""
         if status != self.status:
-            raise Lost(f"{self.target}: status {status}, not {self.status}")
+            raise Wrong(f"{self.target}: status {status}, not {self.status}")
         if status != 200:
             return
         if not body.startswith(self.mark):
-            raise Lost(f"{self.target}: another request's answer, {body[:60]!r}")
+            raise Wrong(f"{self.target}: another request's answer, {body[:60]!r}")
         if self.length is not None and len(body) != len(self.mark) + self.length:
-            raise Lost(f"{self.target}: {len(body)} bytes, not {len(self.mark) + self.length}")
+            raise Wrong(f"{self.target}: {len(body)} bytes, not {len(self.mark) + self.length}")
         if self.more and body != self.mark + self.more:
-            raise Lost(f"{self.target}: {body[:100]!r}")
+            raise Wrong(f"{self.target}: {body[:100]!r}")
 
 
 def fulfil(client: Client, wishes: list[Wish], *lines: str, rng: random.Random) -> None:
@@ -372,8 +376,8 @@ class Stress:
             habit = rng.choice(HABITS)
             try:
                 habit(self.server, self.accounts, rng)
-            except (Lost, OSError, ValueError) as error:
-                if self.forgive:
+            except (Lost, Wrong, OSError, ValueError) as error:
+                if self.forgive and not isinstance(error, Wrong):
                     self.accounts.count("lost to a kill")
                 else:
                     self.accounts.fault(f"{habit.__name__}: {type(error).__name__}: {error}")
