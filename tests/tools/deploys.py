@@ -451,7 +451,7 @@ class Deploys:
         torn = [line for line in log.splitlines() if re.search(r"prematurely|reset by peer", line)]
         if len(torn) > self.kills * self.options.connections:
             wrong.append(f"nginx: {torn[-1]}")
-        return wrong
+        return wrong + self.server.problems()
 
 
 def parse(args: list[str]) -> argparse.Namespace:

@@ -385,11 +385,9 @@ def soak(seconds: float, good: int, bad: int, workers: int, threads: int, seed: 
         except AssertionError:
             run.faults += compare(before, usage(server))
         print(json.dumps({"before": before, "after": usage(server)}))
-        status = server.stop()
-        run.faults += [f"exit status {status}"] if status else []
+        server.stop()
+        run.faults += server.problems()
         run.check_log()
-        problems = r".*(?:Sanitizer|Assertion|leaked|runtime error).*"
-        run.faults += re.findall(problems, server.log)
         if disk and any(disk.iterdir()):
             run.faults.append("bodies were left behind")
         if run.faults:
