@@ -185,7 +185,7 @@ def test_own_format(server: Start) -> None:
     """Every atom."""
     form = (
         "%(h)s|%(l)s|%(u)s|%(r)s|%(s)s|%(m)s|%(U)s|%(q)s|%(H)s|%(b)s|%(B)s|%(f)s|%(a)s|"
-        "%(T)s|%(D)s|%(M)s|%(L)s|%(p)s|%({X-In}i)s|%({x-said}o)s|%({X-No}i)s|100%%"
+        "%(T)s|%(D)s|%(M)s|%(L)s|%(p)s|%({X-In}i)s|%({x-said}o)s|%({X-No}i)s|100%%|%(t)s"
     )
     s = server("says", access_logfile="access.log", access_logformat=form)
     ask(s, "/x?out", "X-In: in")
@@ -194,7 +194,8 @@ def test_own_format(server: Start) -> None:
     assert re.fullmatch(
         r"127\.0\.0\.1\|-\|-\|GET /x\?out HTTP/1\.1\|200\|GET\|/x\|out\|HTTP/1\.1\|5\|5\|-\|-\|"
         + seconds
-        + rf"\|<{s.workers()[0]}>\|in\|out\|-\|100%",
+        + rf"\|<{s.workers()[0]}>\|in\|out\|-\|100%"
+        + r"\|\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]",
         line,
     ), line
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,10 @@ def test_no_socket_is_given_through_a_link(
 
 @for_nobody
 @pytest.mark.parametrize("user", ["nobody", str(NOBODY.pw_uid)])
-def test_every_process_is_the_user(server: Start, user: str) -> None:
+def test_every_process_is_the_user(
+    server: Start, user: str, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(os.setgroups, os.getgroups()))
     os.setgroups([0, 1, 2])
     s = dropped(server, user=user, workers=2, binds=["unix:app.sock"], control="unix:control.sock")
     everybody = [p.pid for p in s.relatives()]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BINARY, ROOT, SLOWNESS, Server, wait_for
+from harness import BINARY, ROOT, SLOWNESS, Server, StartFailed, wait_for
 from test_master import begin_slow, versioned, write_app
 from wire import Wire, let
 from test_upgrade import end, upgrade
@@ -96,8 +96,9 @@ def test_ready_when_the_first_worker_serves(server: Start, manager: Manager) -> 
 def test_not_ready_when_the_application_does_not_load(server: Start, manager: Manager) -> None:
     s = server("versioned", start=False, env={"NOTIFY_SOCKET": manager.name})
     write_app(s, "one", "1 / 0")
-    with pytest.raises(Exception):
+    with pytest.raises(StartFailed) as failure:
         s.start()
+    assert failure.value.status == 3
     assert "READY=1" not in manager.listen()
 
 
