@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
+from told import event, wait_until_let
+
 Environ = dict[str, Any]
 Start = Callable[..., Callable[[bytes], None]]
 
@@ -85,6 +87,14 @@ def pid(environ: Environ, start: Start) -> Iterable[bytes]:
 def sleep(environ: Environ, start: Start) -> Iterable[bytes]:
     """Wait without the interpreter."""
     time.sleep(number(environ, "ms", 10) / 1000)
+    return answer(environ, start)
+
+
+@place
+def held(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Wait until the test lets it go on."""
+    event("held.")
+    wait_until_let("go")
     return answer(environ, start)
 
 
