@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from harness import Server, wait_for
+from harness import SLOWNESS, Server, wait_for
 from test_master import load, wait_for_workers
 
 Start = Callable[..., Server]
@@ -50,6 +50,23 @@ def test_without_jitter_the_number_is_exact(server: Start) -> None:
     time.sleep(0.5)
     assert not re.search(REPLACING, s.log)
     s.get("/")
+    assert s.log_contains(REPLACING + "it has answered max-requests")
+
+
+def test_jitter_lets_it_answer_more(server: Start) -> None:
+    """At random up to so many: with very many its age comes first."""
+    lifetime = f"{SLOWNESS}s"
+    s = server("crash", max_requests=5, max_requests_jitter=10**9, max_worker_lifetime=lifetime)
+    (first,) = s.workers()
+    assert [s.get("/").text for _ in range(10)].count(str(first)) > 5
+    assert s.log_contains(REPLACING + "it has reached max-worker-lifetime")
+    assert "max-requests" not in s.log
+
+
+def test_jitter_is_not_more_than_it_says(server: Start) -> None:
+    s = server("crash", max_requests=5, max_requests_jitter=5)
+    for _ in range(10):
+        s.get("/")
     assert s.log_contains(REPLACING + "it has answered max-requests")
 
 
