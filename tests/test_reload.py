@@ -225,6 +225,24 @@ def test_reload_on_change(server: Start) -> None:
     assert requests.errors == []
 
 
+def test_reload_on_change_of_a_directory_of_pythonpath(server: Start, tmp_path: Path) -> None:
+    """Also of what lies deep in it."""
+    text = "text = '{}'\n"
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "told_here.py").write_text(text.format("one"))
+    before = "from deep.told_here import text"
+    s = server("versioned", start=False, reload=True, pythonpath=[tmp_path])
+    (s.dir / "versioned.py").write_text(
+        f"{before}\ndef application(environ, start_response):\n"
+        "    start_response('200 OK', [])\n    return [text.encode()]\n"
+    )
+    s.start()
+    assert s.get("/").text == "one"
+    (tmp_path / "deep" / "told_here.py").write_text(text.format("another"))
+    assert s.log_contains(r"the code has changed(?s:.*)reloaded: .* generation 2$", 10)
+    assert s.get("/").text == "another"
+
+
 def test_reload_goes_on_watching_after_an_error(server: Start) -> None:
     s = versioned(server, "one", reload=True)
     write_app(s, "two", "def broken(:")
