@@ -160,6 +160,17 @@ def test_making_room_among_many(server: Start) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_limits_of_fields_are_those_of_the_settings(server: Start) -> None:
+    """How many, and how long one may be; a head at both limits is served."""
+    s = server("cases", limit_request_fields=4, limit_request_field_size="100")
+    longest = "X-Long: " + "x" * (100 - len("X-Long: "))
+    some = ["A: b", "C: d"]
+    assert ask(s, "/", *some, longest).status == 200
+    assert ask(s, "/", *some, longest, "E: f").status == 431
+    assert ask(s, "/", *some, longest + "x").status == 431
+    assert ask(s, "/", *some, longest).status == 200
+
+
 def test_full_of_halves(twenty: Server) -> None:
     """Without an idle one, new clients wait, nothing spins, and time makes room."""
     (pid,) = twenty.workers()
