@@ -272,10 +272,12 @@ class Server:
 
     # ---- life
 
-    def start(self, timeout: float = 20.0, streams: Path | None = None) -> Server:
+    def start(
+        self, timeout: float = 20.0, streams: Path | None = None, fds: Collection[int] = ()
+    ) -> Server:
         """Start and wait until the first worker serves; StartFailed when that does not come.
 
-        `streams`: where stdout and stderr go when that is not the log.
+        `streams`: where stdout and stderr go when that is not the log. `fds`: what it inherits.
         """
         self.killed = False
         self.begin = len(self.log)
@@ -288,6 +290,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=fds,
             )
         try:
             wait_for(lambda: self._is_ready() or self.status is not None, timeout, "ready")

@@ -287,6 +287,34 @@ def test_socket_activation(server: Start, tmp_path: Path) -> None:
     unix.close()
 
 
+def test_sockets_by_number(server: Start, tmp_path: Path) -> None:
+    """`fd://` is what a parent that is no systemd hands down."""
+    path = str(tmp_path / "sock")
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(path)
+        unix.listen()
+        fds = [tcp.fileno(), unix.fileno()]
+        s = server("slow", start=False, binds=[f"fd://{fd}" for fd in fds])
+        s.start(fds=fds)
+        s.names = ["{}:{}".format(*tcp.getsockname()), f"unix:{path}"]  # it says their numbers
+        for name in s.names:
+            with Wire(s, name=name) as wire:
+                assert wire.ask("/").status == 200
+        new = upgrade(s)
+        with Wire(s) as wire:
+            assert wire.ask("/").status == 200
+        end(s, new)
+        for again in (socket.create_connection(tcp.getsockname(), 5), unix_client(path)):
+            again.close()  # they are the parent's, which still listens
+
+
+def unix_client(path: str) -> socket.socket:
+    """A connection to a unix socket."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    return client
+
+
 def test_sockets_for_another_process_are_not_ours(server: Start) -> None:
     s = server(env={"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"})
     assert s.get("/").status == 200
