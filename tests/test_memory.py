@@ -289,9 +289,8 @@ def test_socket_opened_at_import_is_named(server: Start) -> None:
 
 @only_release
 def test_application_that_takes_long_to_load(server: Start) -> None:
-    """Half a minute, longer than a reload or a stop may take: it is waited for."""
-    s = server("forks", env={"HAS": "slow import"}, start=False)
-    s.start(timeout=60)
+    """Longer than a request or a stop may take: it is waited for."""
+    s = server("forks", env={"HAS": "slow import"}, timeout="1s", graceful_timeout="1s")
     assert s.get("/").status == 200
 
 

@@ -52,7 +52,7 @@ elif HAS == "socket":
     listening = socket.create_server(("127.0.0.1", 0))
     connection = socket.create_connection(listening.getsockname())
 elif HAS == "slow import":
-    time.sleep(30)
+    time.sleep(7)
 elif HAS == "children in postfork":
 
     @myserver.postfork
