@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import APPS, BINARY, ROOT, Server, StartFailed, run, wait_for
+from harness import APPS, BINARY, FLAVOUR, ROOT, Server, StartFailed, run, wait_for
 from test_master import versioned, wait_for_workers, write_app
 from test_upgrade import end, upgrade
 
@@ -96,6 +96,9 @@ def test_no_log_through_a_link(server: Start, kind: str, tmp_path: Path) -> None
     assert failure.value.status == 2 and target.read_bytes() == b""
 
 
+preloads = pytest.mark.skipif(FLAVOUR != "release", reason="a sanitizer has to be loaded first")
+
+
 def preloaded(directory: Path, name: str) -> Path:
     """A library of tests/tools, for LD_PRELOAD."""
     library, source = directory / f"{name}.so", ROOT / "tests" / "tools" / f"{name}.c"
@@ -111,6 +114,7 @@ def swap_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @for_nobody
+@preloads
 def test_only_the_log_that_was_opened_is_given(server: Start, swap_file: Path, tmp_path: Path) -> None:
     """Whoever owns the directory may put another file there after root has opened it."""
     target, path = tmp_path / "target", tmp_path / "a.log"
@@ -123,6 +127,7 @@ def test_only_the_log_that_was_opened_is_given(server: Start, swap_file: Path, t
 
 
 @for_nobody
+@preloads
 @pytest.mark.parametrize("kind", ["symbolic", "hard"])
 @pytest.mark.parametrize("option", ["bind", "control", "stats"])
 def test_no_socket_is_given_through_a_link(
@@ -385,6 +390,7 @@ def test_pid_file_that_was_replaced_stays(server: Start) -> None:
     assert (s.dir / "it.pid").read_text() == "another's"
 
 
+@preloads
 def test_pid_file_that_cannot_be_locked(server: Start, tmp_path: Path) -> None:
     """As on NFS: it is no other server that holds it."""
     library = preloaded(tmp_path, "no_flock")
