@@ -7,15 +7,17 @@
 #include "buf.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 enum body_result { BODY_OK, BODY_FAILED };
 
-/* What the bodies of a process have together. */
+/* What the requests of a process have together that have not come whole, or are not answered. */
 struct body_budget {
     _Atomic unsigned files;      /* open, spare ones included */
-    _Atomic size_t memory_bytes; /* allocated */
-    size_t memory_max_bytes;     /* beyond it, bodies above 64 KiB go to files */
+    _Atomic size_t memory_bytes; /* allocated, beyond the first few KiB of each buffer */
+    size_t memory_max_bytes;     /* beyond it, bodies above 64 KiB go to files; beyond twice as
+                                  * much those above 4 KiB do too, and nothing grows */
 };
 
 struct body {
@@ -30,6 +32,16 @@ struct body {
     unsigned noted_files;       /* this one's part of the budget */
     size_t noted_bytes;
 };
+
+/* A buffer of a request now has `bytes` that count. `noted`, zero at first, remembers what it had:
+ * one that stays as it is costs nothing. Any thread. No `budget`: nothing is counted. */
+void body_budget_note(struct body_budget *budget, size_t *noted, size_t bytes);
+/* With `more` bytes it would be beyond what is said there, so many times. */
+static inline bool body_budget_ends(const struct body_budget *budget, size_t more, unsigned times)
+{
+    return budget && atomic_load_explicit(&budget->memory_bytes, memory_order_relaxed) + more >
+                         times * budget->memory_max_bytes;
+}
 
 void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir,
                struct body_budget *budget);

@@ -115,7 +115,8 @@ struct http {
     unsigned gap_lines;      /* of what followed it, whole lines */
     char *payload;           /* in the window, moved together; NULL: none yet */
     size_t payload_bytes;
-    char last_byte; /* of the window before */
+    char last_byte;       /* of the window before */
+    size_t counted_bytes; /* of `in`, in limits->bodies */
     _Alignas(8) unsigned char parser[256];
 };
 
@@ -125,7 +126,8 @@ void http_fini(struct http *h);
 /* Ends the request; bytes that follow it (pipelined) move to the front and are
  * parsed by http_feed(h, 0). Keeps at most 16 KiB of buffer unless more is unparsed. */
 void http_reset(struct http *h);
-/* Where to read(2) to: never without room, usually 4 KiB and up to 64 KiB in a body. */
+/* Where to read(2) to: never without room, usually 4 KiB and up to 64 KiB in a body. NULL: refused,
+ * because half requests have all the memory that limits->bodies has for them. */
 char *http_room(struct http *h, size_t *room_bytes);
 /* `received` bytes were written to http_room(). */
 MUST_CHECK enum http_result http_feed(struct http *h, size_t received);

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #define KEPT_MEMORY_BYTES 65536
+/* A form that somebody fills in: it is in memory, whatever else is there, and does not count. */
+#define FREE_MEMORY_BYTES 4096
 /* A file of this size is kept for the next body: writing over pages that are there costs a third
  * of making and dropping them (10 MB: 2.7 ms against 7.7 on ext4). */
 #define KEPT_FILE_BYTES   (16 * 1024 * 1024)
@@ -27,16 +29,24 @@ void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir, struct 
 }
 
 /* Differences of unsigned numbers: they may be less than nothing. */
+void body_budget_note(struct body_budget *budget, size_t *noted, size_t bytes)
+{
+    if (!budget || bytes == *noted)
+        return;
+    atomic_fetch_add_explicit(&budget->memory_bytes, bytes - *noted, memory_order_relaxed);
+    *noted = bytes;
+}
+
 static void note(struct body *b)
 {
     unsigned files = (b->fd >= 0) + (b->spare_fd >= 0);
-    if (!b->budget || (files == b->noted_files && b->memory.cap == b->noted_bytes))
+    size_t cap = b->memory.cap;
+    body_budget_note(b->budget, &b->noted_bytes,
+                     cap > FREE_MEMORY_BYTES ? cap - FREE_MEMORY_BYTES : 0);
+    if (!b->budget || files == b->noted_files)
         return;
     atomic_fetch_add_explicit(&b->budget->files, files - b->noted_files, memory_order_relaxed);
-    atomic_fetch_add_explicit(&b->budget->memory_bytes, b->memory.cap - b->noted_bytes,
-                              memory_order_relaxed);
     b->noted_files = files;
-    b->noted_bytes = b->memory.cap;
 }
 
 static void close_file(struct body *b)
@@ -146,11 +156,12 @@ static enum body_result spill(struct body *b)
 /* Many clients with a body that is just small enough would have all memory. */
 static bool is_too_large(const struct body *b, size_t len)
 {
-    const struct body_budget *budget = b->budget;
-    return len > b->memory_bytes - b->memory.len ||
-           (budget && b->memory.len + len > KEPT_MEMORY_BYTES &&
-            atomic_load_explicit(&budget->memory_bytes, memory_order_relaxed) + len >
-                budget->memory_max_bytes);
+    size_t whole = b->memory.len + len;
+    if (len > b->memory_bytes - b->memory.len)
+        return true;
+    if (whole <= b->memory.cap || whole <= FREE_MEMORY_BYTES)
+        return false;
+    return body_budget_ends(b->budget, len, whole > KEPT_MEMORY_BYTES ? 1 : 2);
 }
 
 static enum body_result append(struct body *b, const char *data, size_t len)

@@ -18,8 +18,9 @@
 
 enum stage { STAGE_START, STAGE_FIELDS, STAGE_BODY, STAGE_READY, STAGE_REFUSED };
 
-#define FIRST_BUFFER_BYTES 8192
+#define FIRST_BUFFER_BYTES 8192 /* the budget counts what is beyond */
 #define ROOM_BYTES         4096
+#define LEAST_ROOM_BYTES   1024 /* less at a time is not worth a system call */
 #define BODY_BUFFER_BYTES  65536
 #define KEPT_BUFFER_BYTES  16384
 
@@ -349,13 +350,22 @@ void http_init(struct http *h, const struct http_limits *limits)
 {
     h->limits = limits;
     h->in = (struct buf){0};
+    h->counted_bytes = 0;
     body_init(&h->body, limits->body_memory_bytes, limits->tmp_dir, limits->bodies);
     begin_request(h);
+}
+
+static void count_buffer(struct http *h)
+{
+    size_t cap = h->in.cap;
+    body_budget_note(h->limits->bodies, &h->counted_bytes,
+                     cap > FIRST_BUFFER_BYTES ? cap - FIRST_BUFFER_BYTES : 0);
 }
 
 void http_fini(struct http *h)
 {
     buf_fini(&h->in);
+    count_buffer(h);
     body_fini(&h->body);
 }
 
@@ -365,6 +375,7 @@ void http_reset(struct http *h)
     if (h->in.cap > KEPT_BUFFER_BYTES && h->in.len <= KEPT_BUFFER_BYTES) {
         h->in.data = xrealloc(h->in.data, KEPT_BUFFER_BYTES);
         h->in.cap = KEPT_BUFFER_BYTES;
+        count_buffer(h);
     }
     body_reset(&h->body);
     begin_request(h);
@@ -374,22 +385,44 @@ void http_reset(struct http *h)
 static size_t body_room(const struct http *h)
 {
     uint64_t left = h->chunked ? UINT64_MAX : h->content_length - h->body.length;
-    size_t most =
-        h->in.len + ROOM_BYTES < BODY_BUFFER_BYTES ? BODY_BUFFER_BYTES - h->in.len : ROOM_BYTES;
+    bool is_large =
+        h->in.len + ROOM_BYTES < BODY_BUFFER_BYTES && !body_budget_ends(h->limits->bodies, 0, 1);
+    size_t most = is_large ? BODY_BUFFER_BYTES - h->in.len : ROOM_BYTES;
     return left < most ? (size_t)left : most;
+}
+
+static size_t wanted_room(const struct http *h)
+{
+    if (h->in.cap == 0) {
+        return FIRST_BUFFER_BYTES;
+    }
+    if (h->stage == STAGE_BODY) {
+        return body_room(h);
+    }
+    return h->in.cap == h->in.len ? ROOM_BYTES : 0;
+}
+
+/* False: refused. Where nothing may grow, what is there does for a body. */
+static bool make_room(struct http *h)
+{
+    size_t there = h->in.cap - h->in.len, wanted = wanted_room(h);
+    if (there >= wanted) {
+        return true;
+    }
+    if (h->in.cap > 0 && body_budget_ends(h->limits->bodies, 0, 2)) {
+        return there >= LEAST_ROOM_BYTES ||
+               http_refuse(h, 503, "half requests have too much memory");
+    }
+    buf_reserve(&h->in, wanted);
+    count_buffer(h);
+    return true;
 }
 
 char *http_room(struct http *h, size_t *room_bytes)
 {
-    if (h->in.cap == 0) {
-        buf_reserve(&h->in, FIRST_BUFFER_BYTES);
-    } else if (h->stage == STAGE_BODY) {
-        buf_reserve(&h->in, body_room(h));
-    } else if (h->in.cap == h->in.len) {
-        buf_reserve(&h->in, ROOM_BYTES);
-    }
+    bool has_room = make_room(h);
     *room_bytes = h->in.cap - h->in.len;
-    return h->in.data + h->in.len;
+    return has_room ? h->in.data + h->in.len : NULL;
 }
 
 enum http_result http_feed(struct http *h, size_t received)

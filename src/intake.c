@@ -322,6 +322,10 @@ static enum conn_step read_once(struct conn *c, bool *more)
         return splice_once(c, past);
     size_t room;
     char *at = http_room(http, &room);
+    if (!at) {
+        intake_refuse(c, http->refusal_status, http->refusal_reason);
+        return CONN_WAITS;
+    }
     ssize_t got = recv(c->fd, at, room, 0); /* 30 ns less than read */
     *more = got == (ssize_t)room;
     return got > 0 ? on_bytes(c, (size_t)got) : on_nothing(c, got);

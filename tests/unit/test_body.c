@@ -183,6 +183,31 @@ static void test_file_that_cannot_be_read(void **state)
     body_fini(&b);
 }
 
+static void test_beyond_twice_the_budget_nothing_grows(void **state)
+{
+    (void)state;
+    static char piece[8192];
+    struct body_budget budget = {.memory_max_bytes = 10000, .memory_bytes = 15000};
+    struct body form, warm, cold;
+    body_init(&warm, 1u << 20, "/tmp", &budget);
+    assert_int_equal(body_append(&warm, piece, 4097), BODY_OK);
+    assert_int_equal(budget.memory_bytes, 15000 + 4096);
+    assert_int_equal(warm.fd, -1);
+    body_reset(&warm);
+    body_init(&form, 1u << 20, "/tmp", &budget);
+    assert_int_equal(body_append(&form, piece, 4096), BODY_OK);
+    assert_int_equal(form.fd, -1); /* small enough to be free */
+    body_init(&cold, 1u << 20, "/tmp", &budget);
+    assert_int_equal(body_append(&cold, piece, 4097), BODY_OK);
+    assert_true(cold.fd >= 0);
+    assert_int_equal(body_append(&warm, piece, 8192), BODY_OK);
+    assert_int_equal(warm.fd, -1); /* in what it has */
+    body_fini(&warm);
+    body_fini(&form);
+    body_fini(&cold);
+    assert_int_equal(budget.memory_bytes, 15000);
+}
+
 static void test_a_budget_is_kept_and_given_back(void **state)
 {
     (void)state;
@@ -222,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_bytes_from_a_pipe),
         cmocka_unit_test(test_bytes_from_a_pipe_that_must_be_copied),
         cmocka_unit_test(test_file_that_cannot_be_read),
+        cmocka_unit_test(test_beyond_twice_the_budget_nothing_grows),
         cmocka_unit_test(test_a_budget_is_kept_and_given_back),
     };
     return cmocka_run_group_tests_name("body", tests, NULL, NULL);

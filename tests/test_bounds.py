@@ -1,0 +1,48 @@
+"""What many bad clients can make a worker hold, or write, has a number; the good ones are served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from harness import FLAVOUR, SLOWNESS, Server
+from test_hostile import HALF_HEAD, everything_returns, few_descriptors, memory_bounded
+from wire import Wire, ask, request
+
+Start = Callable[..., Server]
+
+POST = request("POST", "/echo")[:-2]
+HALVES = {
+    "head": HALF_HEAD + b"x" * 7000 + (b"\r\nX-Slow: " + b"x" * 7000) * 7,
+    "head of a first buffer": HALF_HEAD + b"x" * 8000,
+    "body": POST + b"Content-Length: 65000\r\n\r\n" + b"x" * 60_000,
+    "chunked body": POST + b"Transfer-Encoding: chunked\r\n\r\nfde8\r\n" + b"x" * 60_000,
+    "body behind a long head": POST
+    + b"X-Long: %b\r\nContent-Length: 65000\r\n\r\n" % (b"x" * 8000)
+    + b"x" * 60_000,
+}
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_memory_of_half_requests(server: Start, kind: str) -> None:
+    """Thousands that stall have 128 MB, and 16 KB each; what does not fit is refused."""
+    count = 4000 // SLOWNESS
+    limits = {"header_timeout": "300s", "body_timeout": "300s", "limit_request_field_size": "9k"}
+    form = b"x" * 3000
+    with few_descriptors(6000), ExitStack() as late:
+        s = server("cases", **limits)
+        late.enter_context(everything_returns(s, 4000))
+        with memory_bounded(s, (128 << 10) + count * 16), ExitStack() as stack:
+            for _ in range(count):
+                wire = stack.enter_context(Wire(s))
+                try:
+                    wire.send(HALVES[kind])
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # refused before it was whole
+            for _ in range(50):
+                assert ask(s, "/").text == "hello"
+                assert ask(s, "/echo", method="POST", body=form).body.endswith(form)
+    if FLAVOUR == "release" and kind != "head of a first buffer":
+        assert s.log_contains("503 half requests have too much|503 no descriptor is left for")
