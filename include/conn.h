@@ -75,7 +75,8 @@ struct conn {
     bool unwatched;           /* the reader is stopped: bytes came that cannot be used yet */
     unsigned requests;
     uint64_t writing_ms;      /* since when the loop sends its answer */
-    unsigned writing_untaken; /* what the kernel had then */
+    uint64_t writing_total;   /* what the kernel had been given by then */
+    unsigned writing_untaken; /* of which it still had */
     unsigned untaken;         /* of which the client had not taken so much when it last got time */
     uint64_t parked_ns;       /* since when its next request waits unread; 0: it does not */
     struct conn_origin origin;
@@ -99,6 +100,7 @@ struct conn_shared {
     struct conn_queue evictable; /* leader: idle, running or lingering: who may make room is here */
     struct conn_queue transferring; /* leader: reading or writing; who looks for room meets none */
     size_t held_bytes;              /* leader: of whole answers that slow clients have not taken */
+    size_t held_memory_bytes;       /* leader: what it takes to keep them */
     uint64_t held_since_ms;         /* leader: they are too many; 0: they are not */
     uint64_t least_rate;            /* leader: bytes in a second; slower ones go then; 0: not yet */
     struct conn_queue readable;     /* leader: bytes came, not read yet */

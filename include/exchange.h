@@ -35,7 +35,8 @@ struct exchange {
     uint64_t accepted_ns, parsed_ns, started_ns, first_byte_ns;
 
     struct output output;
-    size_t held_bytes;           /* counted in conn_shared.held_bytes while the loop sends it */
+    size_t held_bytes;           /* counted in conn_shared while the loop sends it */
+    size_t held_memory_bytes;    /* the same, with what was sent and cannot be freed alone */
     struct _object *tail_object; /* keeps output.tail alive */
 };
 

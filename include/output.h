@@ -22,7 +22,8 @@ struct output {
     size_t bytes_sent; /* of them */
     const char *tail;  /* borrowed: the caller keeps it alive until the output is empty */
     size_t tail_len;
-    int file_fd; /* owned; -1: none */
+    size_t borrowed_bytes; /* of all that is kept alive for the tail, its sent part included */
+    int file_fd;           /* owned; -1: none */
     uint64_t file_offset, file_bytes;
     uint64_t total_bytes;    /* given to the kernel since output_reset */
     int file_error;          /* after OUTPUT_GONE: errno of the file; ENODATA: it became shorter */
@@ -43,13 +44,20 @@ static inline size_t output_pending(const struct output *o)
 {
     return o->bytes.len - o->bytes_sent + o->tail_len;
 }
+/* What it takes to keep them. */
+static inline size_t output_memory(const struct output *o)
+{
+    return o->bytes.cap + o->borrowed_bytes;
+}
 /* Sends what the socket takes of what is still here, then of `pieces`, and leaves those that it did
  * not take: after OUTPUT_BLOCKED they are output_copy's, output_borrow's or the caller's next. */
 MUST_CHECK enum output_result output_try(struct output *o, int fd, struct iovec **pieces,
                                          unsigned *count);
 void output_copy(struct output *o, const struct iovec *pieces, unsigned count);
-/* Nothing may be sent after it. */
-void output_borrow(struct output *o, struct iovec piece);
+/* `piece` is the end of `whole_bytes` that lie together. Nothing may be sent after it. */
+void output_borrow(struct output *o, struct iovec piece, size_t whole_bytes);
+/* Keeps a copy of what was borrowed. */
+void output_own(struct output *o);
 /* Sends `piece`; what the socket does not take is copied. */
 MUST_CHECK enum output_result output_send(struct output *o, int fd, struct iovec piece);
 /* Sends `head`, then `bytes` from `offset` of `file_fd`, which it takes. */

@@ -132,6 +132,7 @@ static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count,
     struct python_thread *python = &turn->thread->python;
     leave_if_copy(turn);
     bool released = total_bytes(pieces, count) > BIG_SEND_BYTES;
+    size_t last_bytes = pieces[count - 1].iov_len;
     if (released)
         python_release(python);
     enum output_result result = output_try(&e->output, turn->conn->fd, &pieces, &count);
@@ -145,7 +146,7 @@ static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count,
     if (result == OUTPUT_BLOCKED && count > 0 && !e->aborted) {
         output_copy(&e->output, pieces, last ? count - 1 : count);
         if (last)
-            output_borrow(&e->output, pieces[count - 1]);
+            output_borrow(&e->output, pieces[count - 1], last_bytes);
     }
     if (released)
         python_acquire(python);
@@ -237,11 +238,7 @@ static bool on_write(void *context, const char *data, size_t len)
     if (!send_body(turn, data, len, -1, &whole))
         return false;
     /* A whole body is borrowed, and this one dies with the call: keep a copy of the rest. */
-    struct output *output = &turn->exchange->output;
-    if (output->tail_len > 0) {
-        buf_append(&output->bytes, output->tail, output->tail_len);
-        output->tail_len = 0;
-    }
+    output_own(&turn->exchange->output);
     return true;
 }
 

@@ -7,6 +7,7 @@
 #include "conn.h"
 #include "board.h"
 #include "config.h"
+#include "held.h"
 #include "intake.h"
 #include "log.h"
 #include "pool.h"
@@ -24,10 +25,6 @@
 #define DRAIN_IDLE_MS    1000
 /* Of the descriptors, a quarter at most: slow uploads alone must not keep new clients out. */
 #define BODY_FILES_SHARE 4
-/* Answers that clients do not take may have so much memory; beyond it those go first that have
- * been slowest for a while: a large page, asked for a thousand times, would have all of it. */
-#define HELD_MAX_BYTES   (256 * 1024 * 1024)
-#define HELD_GRACE_MS    5000
 /* Of those that are kept back (descriptors.c), so many may be files on their way to clients, or
  * connections that siblings give. */
 #define SPARE_ABOVE_ROOM 16
@@ -337,13 +334,9 @@ static void give_time_to_take(struct conn *c)
 
 void conn_write(struct conn *c)
 {
-    struct exchange *e = c->exchange;
     conn_set_state(c, CONN_WRITING);
-    e->held_bytes = output_pending(&e->output);
-    c->shared->held_bytes += e->held_bytes;
-    c->writing_ms = now_ms();
     give_time_to_take(c);
-    c->writing_untaken = c->untaken;
+    held_begin(c);
     ev_io_start(c->shared->loop, &c->writer);
 }
 
@@ -379,10 +372,26 @@ static void resume(struct conn *c, enum conn_next next)
     }
 }
 
+static void break_off(struct conn *c, const char *why)
+{
+    ev_io_stop(c->shared->loop, &c->writer);
+    c->exchange->aborted = true;
+    if (!c->exchange->end)
+        c->exchange->end = why;
+    resume(c, conn_end_request(c));
+}
+
+static void break_off_for_others(struct conn *c)
+{
+    break_off(c, "made room for other answers");
+}
+
 void conn_resume(struct conn *c)
 {
+    struct conn_shared *shared = c->shared;
     atomic_store_explicit(&c->owner, CONN_LOOP, memory_order_release);
     resume(c, c->next);
+    held_make_room(shared, break_off_for_others);
 }
 
 void conn_give_back(struct conn *c, enum conn_next next)
@@ -490,15 +499,6 @@ unsigned conn_spare_descriptors(const struct conn_shared *shared)
     return used < most ? most - used : 0;
 }
 
-static void break_off(struct conn *c, const char *why)
-{
-    ev_io_stop(c->shared->loop, &c->writer);
-    c->exchange->aborted = true;
-    if (!c->exchange->end)
-        c->exchange->end = why;
-    resume(c, conn_end_request(c));
-}
-
 /* A connection whose deadline has passed. Where bytes are there, we are late and not the client
  * (this process was stopped, or short of CPU): they are read first. */
 static void expire(struct conn *c)
@@ -530,37 +530,6 @@ static void expire(struct conn *c)
     }
 }
 
-/* Of the answer that the loop sends, since it does. On unix sockets the kernel counts more than
- * what was given to it. */
-static uint64_t taken_bytes(const struct conn *c)
-{
-    const struct exchange *e = c->exchange;
-    uint64_t given = e->held_bytes - output_pending(&e->output) + c->writing_untaken;
-    uint64_t left = output_untaken(c->fd);
-    return given > left ? given - left : 0;
-}
-
-/* One of too many, and slower than the others: the rate that is asked for grows until enough have
- * gone. */
-static bool holds_too_much(const struct conn *c, uint64_t now)
-{
-    if (c->state != CONN_WRITING || c->exchange->held_bytes == 0 || c->shared->least_rate == 0 ||
-        c->shared->held_bytes <= HELD_MAX_BYTES || now < c->writing_ms + HELD_GRACE_MS)
-        return false;
-    return taken_bytes(c) * 1000 / (now - c->writing_ms) < c->shared->least_rate;
-}
-
-/* Not at once: those who have filled it must have had their time, or others would go for them. */
-static void ask_for_rate(struct conn_shared *shared, uint64_t now)
-{
-    if (shared->held_bytes <= HELD_MAX_BYTES)
-        shared->held_since_ms = 0;
-    else if (shared->held_since_ms == 0)
-        shared->held_since_ms = now;
-    bool is_time = shared->held_since_ms && now >= shared->held_since_ms + HELD_GRACE_MS;
-    shared->least_rate = is_time ? 2 * shared->least_rate + 1 : 0;
-}
-
 static void expire_list(struct conn_shared *shared, struct conn_queue *list, uint64_t now)
 {
     struct conn *c, *next;
@@ -570,8 +539,8 @@ static void expire_list(struct conn_shared *shared, struct conn_queue *list, uin
             continue;
         if (shared->draining && c->state == CONN_IDLE && c->deadline_ms > now + DRAIN_IDLE_MS)
             c->deadline_ms = now + DRAIN_IDLE_MS;
-        if (holds_too_much(c, now))
-            break_off(c, "made room for other answers");
+        if (held_is_too_slow(c, now))
+            break_off_for_others(c);
         else if (c->deadline_ms <= now)
             expire(c);
     }
@@ -579,7 +548,7 @@ static void expire_list(struct conn_shared *shared, struct conn_queue *list, uin
 
 void conn_expire_all(struct conn_shared *shared, uint64_t now)
 {
-    ask_for_rate(shared, now);
+    held_ask_for_rate(shared, now);
     expire_list(shared, &shared->transferring, now);
     expire_list(shared, &shared->evictable, now);
     while (count_descriptors(shared) > shared->room && close_quiet(shared))

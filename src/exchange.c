@@ -98,8 +98,9 @@ void exchange_reset(struct conn *c)
     if (e->tail_object)
         pool_discard(c->shared->pool, e->tail_object);
     e->tail_object = NULL;
-    if (e->held_bytes) { /* then the leader has it */
+    if (e->held_bytes > 0) { /* then the leader has it */
         c->shared->held_bytes -= e->held_bytes;
+        c->shared->held_memory_bytes -= e->held_memory_bytes;
         exchange_note_freed(c->shared, (unsigned)(e->held_bytes / HELD_PART_BYTES));
     }
     e->held_bytes = 0;

@@ -203,11 +203,18 @@ void output_copy(struct output *o, const struct iovec *pieces, unsigned count)
         buf_append(&o->bytes, pieces[i].iov_base, pieces[i].iov_len);
 }
 
-void output_borrow(struct output *o, struct iovec piece)
+void output_borrow(struct output *o, struct iovec piece, size_t whole_bytes)
 {
     assert(o->tail_len == 0);
     o->tail = piece.iov_base;
     o->tail_len = piece.iov_len;
+    o->borrowed_bytes = whole_bytes;
+}
+
+void output_own(struct output *o)
+{
+    buf_append(&o->bytes, o->tail, o->tail_len);
+    o->tail_len = o->borrowed_bytes = 0;
 }
 
 enum output_result output_send(struct output *o, int fd, struct iovec piece)

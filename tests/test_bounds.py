@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
-from harness import FLAVOUR, SLOWNESS, Server
+from harness import FLAVOUR, SLOWNESS, Server, wait_for
 from test_hostile import HALF_HEAD, everything_returns, few_descriptors, memory_bounded
 from wire import Wire, ask, request
 
@@ -46,3 +47,19 @@ def test_memory_of_half_requests(server: Start, kind: str) -> None:
                 assert ask(s, "/echo", method="POST", body=form).body.endswith(form)
     if FLAVOUR == "release" and kind != "head of a first buffer":
         assert s.log_contains("503 half requests have too much|503 no descriptor is left for")
+
+
+def test_peak_of_answers_that_nobody_takes(server: Start) -> None:
+    """Above 512 MB the slowest are reset at once, before they had their seconds; who reads is not."""
+    s = server("cases", send_timeout="60s")
+    size, count = 16 << 20, 60
+    left = 2 * size
+    with memory_bounded(s, (512 + 64) << 10), ExitStack() as stack:
+        reader = stack.enter_context(Wire(s, 30)).request("GET", f"/big?{left}")
+        assert reader.head().status == 200
+        for _ in range(count):
+            deaf = stack.enter_context(Wire(s)).request("GET", f"/big?{size}")
+            assert select.select([deaf.socket], [], [], 30 * SLOWNESS)[0]
+            left -= len(reader.stream.read(100_000))
+        wait_for(lambda: ask(s, f"/big?{size}").complete, 15, "another one to be answered")
+        assert len(reader.stream.read(left)) == left

@@ -1,0 +1,104 @@
+/* held.c: answers that clients do not take.
+ *
+ * Owns: the numbers of them in conn_shared. Two bounds. Above the first, those go that have been
+ * slowest for seconds: a large page, asked for a thousand times, would have all memory. Above the
+ * second nobody has seconds. Never ends a request, never closes a connection. */
+#include "held.h"
+
+#include <stdlib.h>
+
+#define MAX_BYTES   (256 * 1024 * 1024)
+#define END_BYTES   (512 * 1024 * 1024)
+/* So many go in one look at all of them. */
+#define ROOM_BYTES  (64 * 1024 * 1024)
+#define GRACE_MS    5000
+/* Who has just begun has taken nothing either, and is taken for one that reads so much in so long.
+ * Of who does not read, the kernel of his machine takes less at first, and nothing more. */
+#define BEGUN_BYTES (256 * 1024)
+#define BEGUN_MS    1000
+
+void held_begin(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    e->held_bytes = output_pending(&e->output);
+    e->held_memory_bytes = e->held_bytes > 0 ? output_memory(&e->output) : 0;
+    c->shared->held_bytes += e->held_bytes;
+    c->shared->held_memory_bytes += e->held_memory_bytes;
+    c->writing_ms = now_ms();
+    c->writing_total = e->output.total_bytes;
+    c->writing_untaken = c->untaken;
+}
+
+static bool holds(const struct conn *c)
+{
+    return c->state == CONN_WRITING && c->exchange->held_bytes > 0;
+}
+
+/* Of the answer that the loop sends, since it does. On unix sockets the kernel counts more than
+ * what was given to it. */
+static uint64_t taken_bytes(const struct conn *c)
+{
+    const struct exchange *e = c->exchange;
+    uint64_t given = e->output.total_bytes - c->writing_total + c->writing_untaken;
+    uint64_t left = output_untaken(c->fd);
+    return given > left ? given - left : 0;
+}
+
+/* The rate that is asked for grows until enough have gone. */
+bool held_is_too_slow(const struct conn *c, uint64_t now)
+{
+    if (c->shared->least_rate == 0 || c->shared->held_bytes <= MAX_BYTES || !holds(c) ||
+        now < c->writing_ms + GRACE_MS)
+        return false;
+    return taken_bytes(c) * 1000 / (now - c->writing_ms) < c->shared->least_rate;
+}
+
+/* Not at once: those who have filled it must have had their time, or others would go for them. */
+void held_ask_for_rate(struct conn_shared *shared, uint64_t now)
+{
+    if (shared->held_bytes <= MAX_BYTES)
+        shared->held_since_ms = 0;
+    else if (shared->held_since_ms == 0)
+        shared->held_since_ms = now;
+    bool is_time = shared->held_since_ms && now >= shared->held_since_ms + GRACE_MS;
+    shared->least_rate = is_time ? 2 * shared->least_rate + 1 : 0;
+}
+
+struct holder {
+    struct conn *conn;
+    uint64_t rate;
+};
+
+static int compare_rates(const void *a, const void *b)
+{
+    const struct holder *one = a, *other = b;
+    return (one->rate > other->rate) - (one->rate < other->rate);
+}
+
+/* In the order of the list, the oldest first. */
+static size_t find_holders(const struct conn_shared *shared, struct holder *holders)
+{
+    uint64_t now = now_ms();
+    size_t count = 0;
+    struct conn *c;
+    TAILQ_FOREACH(c, &shared->transferring, all)
+    {
+        if (!holds(c))
+            continue;
+        uint64_t rate = (taken_bytes(c) + BEGUN_BYTES) * 1000 / (now - c->writing_ms + BEGUN_MS);
+        holders[count++] = (struct holder){c, rate};
+    }
+    return count;
+}
+
+void held_make_room(struct conn_shared *shared, void (*reset)(struct conn *))
+{
+    if (LIKELY(shared->held_memory_bytes <= END_BYTES))
+        return;
+    struct holder *holders = xmalloc(shared->count * sizeof(*holders));
+    size_t count = find_holders(shared, holders);
+    qsort(holders, count, sizeof(*holders), compare_rates);
+    for (size_t i = 0; i < count && shared->held_memory_bytes > END_BYTES - ROOM_BYTES; i++)
+        reset(holders[i].conn);
+    free(holders);
+}
