@@ -40,6 +40,12 @@ void log_block(enum log_level level, const char *text, size_t len, const char *f
 #define log_error(...)    log_write(LOG_ERROR, __VA_ARGS__)
 #define log_critical(...) log_write(LOG_CRITICAL, __VA_ARGS__)
 
+/* The same about what a client does, which it may do thousands of times a second: 20 of them in a
+ * second of this process are written. How many others there were is said with the next one, or by
+ * log_say_left_out, which is for a timer. */
+PRINTF_LIKE(2, 3) void log_client(enum log_level level, const char *format, ...);
+void log_say_left_out(void);
+
 /* One line of the access log, with its newline. Callable as the others. */
 void log_access_line(const char *line, size_t len);
 

@@ -292,9 +292,10 @@ static void send_error(struct turn *turn, unsigned status)
 static void refuse_file(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
-    log_info("refused a request from %s: 503 too many files are on their way to slow clients; "
-             "raise the limit of open files (ulimit -n, LimitNOFILE)",
-             e->client);
+    log_client(LOG_INFO,
+               "refused a request from %s: 503 too many files are on their way to slow clients; "
+               "raise the limit of open files (ulimit -n, LimitNOFILE)",
+               e->client);
     e->end = "too many files";
     send_error(turn, 503);
 }

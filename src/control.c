@@ -368,7 +368,7 @@ static bool may_ask(const struct listener *listener, int fd)
         return false;
     if (peer.uid == 0 || peer.uid == geteuid())
         return true;
-    log_info("%s: user %u may not ask", listener->name, (unsigned)peer.uid);
+    log_client(LOG_INFO, "%s: user %u may not ask", listener->name, (unsigned)peer.uid);
     return false;
 }
 

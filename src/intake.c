@@ -54,11 +54,12 @@ void intake_refuse(struct conn *c, unsigned status, const char *reason)
     struct exchange *e = c->exchange;
     e->end = reason;
     if (e->http.body.error) {
-        log_error("%s: %s in %s", reason, strerror(e->http.body.error), c->shared->config->tmp_dir);
+        log_client(LOG_ERROR, "%s: %s in %s", reason, strerror(e->http.body.error),
+                   c->shared->config->tmp_dir);
         exchange_shed_files(c->shared);
     }
-    log_info("refused a request from %s: %u %s", e->resolved ? e->client : c->origin.peer, status,
-             reason);
+    log_client(LOG_INFO, "refused a request from %s: %u %s",
+               e->resolved ? e->client : c->origin.peer, status, reason);
     answer_error(c, status);
 }
 
@@ -233,7 +234,7 @@ static enum conn_step read_proxy_header(struct conn *c, size_t got)
         await_more(c);
         return CONN_WAITS;
     case PROXY_WRONG:
-        log_info("closed a connection from %s: no PROXY header", c->origin.peer);
+        log_client(LOG_INFO, "closed a connection from %s: no PROXY header", c->origin.peer);
         conn_close(c, "no PROXY header");
         return CONN_GONE;
     case PROXY_DONE:

@@ -1,9 +1,9 @@
 /* log.c: records of the error log: time, level, process and one line of text, or the same as JSON.
  *
- * Owns the name of this process, the level and the format: the only state, set when a process
- * starts and read by all of its threads. Never waits for a lock, never calls Python, never lets
- * bytes from outside end a line or move a terminal's cursor. What a log cannot take is lost, and
- * said once. */
+ * Owns the name of this process, the level and the format, set when a process starts and read by
+ * all of its threads, and how much was said about clients in this second. Never waits for a lock,
+ * never calls Python, never lets bytes from outside end a line or move a terminal's cursor. What a
+ * log cannot take is lost, and said once. */
 #include "log.h"
 
 #include "logfile.h"
@@ -19,6 +19,8 @@
 
 /* Stack room for a formatted text; longer ones cost an allocation. */
 #define LOG_TEXT_BYTES 1024
+/* In a second: more would fill a disk, and say nothing new. */
+#define CLIENT_RECORDS 20
 
 static char process_name[32] = "myserver";
 static atomic_int lowest_level = LOG_INFO;
@@ -237,6 +239,47 @@ void log_write(enum log_level level, const char *format, ...)
 {
     if (!log_enabled(level))
         return;
+    va_list args;
+    va_start(args, format);
+    log_record(level, NULL, 0, format, args);
+    va_end(args);
+}
+
+/* ---- records about clients ---- */
+
+static struct {
+    _Atomic uint64_t second; /* to which the others belong */
+    atomic_uint written, left_out;
+} clients;
+
+/* One of the threads sees a new second first. */
+static void turn_second(void)
+{
+    uint64_t now = now_ms() / 1000;
+    uint64_t before = atomic_load(&clients.second);
+    if (now == before || !atomic_compare_exchange_strong(&clients.second, &before, now))
+        return;
+    atomic_store(&clients.written, 0);
+    unsigned count = atomic_exchange(&clients.left_out, 0);
+    if (count)
+        log_warning("and %u more records about clients in that second", count);
+}
+
+void log_say_left_out(void)
+{
+    if (atomic_load_explicit(&clients.left_out, memory_order_relaxed))
+        turn_second();
+}
+
+void log_client(enum log_level level, const char *format, ...)
+{
+    if (!log_enabled(level))
+        return;
+    turn_second();
+    if (atomic_fetch_add(&clients.written, 1) >= CLIENT_RECORDS) {
+        atomic_fetch_add(&clients.left_out, 1);
+        return;
+    }
     va_list args;
     va_start(args, format);
     log_record(level, NULL, 0, format, args);

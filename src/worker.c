@@ -405,6 +405,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     (void)watcher;
     (void)events;
     logfile_follow(); /* for what the application prints */
+    log_say_left_out();
     watch_note_loop();
     keep_signals();
     conn_expire_all(&worker.shared, now_ms());

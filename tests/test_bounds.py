@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import select
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
-from harness import FLAVOUR, SLOWNESS, Server, wait_for
+from harness import FLAVOUR, SLOWNESS, Server, wait_for, whole_lines
 from test_hostile import HALF_HEAD, everything_returns, few_descriptors, memory_bounded
 from wire import Wire, ask, request
 
@@ -63,3 +65,26 @@ def test_peak_of_answers_that_nobody_takes(server: Start) -> None:
             left -= len(reader.stream.read(100_000))
         wait_for(lambda: ask(s, f"/big?{size}").complete, 15, "another one to be answered")
         assert len(reader.stream.read(left)) == left
+
+
+def test_records_about_clients(server: Start) -> None:
+    """Of a flood of refused requests 20 a second are written, the others counted."""
+    count = 3000
+    log = {"access_logfile": "access.log", "access_logformat": "json"}
+    s = server("cases", **log)
+    began = time.monotonic()
+    for _ in range(count):
+        s.raw(b"\n")
+
+    def records() -> int:
+        return s.log.count(": refused a request from 127.0.0.1: 400 ")
+
+    def left_out() -> int:
+        more = re.findall(r": and (\d+) more records about clients in that second$", s.log, re.M)
+        return sum(map(int, more))
+
+    # The last ones without another request.
+    wait_for(lambda: records() + left_out() >= count, 10, "all to be written or counted")
+    assert records() + left_out() == count
+    assert records() <= 20 * (time.monotonic() - began + 2)
+    assert len(whole_lines((s.dir / "access.log").read_text())) == count
