@@ -94,6 +94,8 @@ bool pool_leads_next(struct pool *pool);
 struct conn *pool_take_returned(struct pool *pool);
 /* A whole request that the leader cannot run itself. */
 void pool_queue_ready(struct pool *pool, struct conn *conn);
+/* When all threads have been given up, those are answered 503: nobody else will. Leader. */
+void pool_refuse_behind_stuck(struct pool *pool);
 /* Keeps a Python reference until some thread holds the GIL anyway. Takes `object`. */
 void pool_discard(struct pool *pool, struct _object *object);
 /* Drops what was discarded; GIL held. */

@@ -450,14 +450,32 @@ bool pool_leads_next(struct pool *pool)
     return next;
 }
 
-struct conn *pool_take_returned(struct pool *pool)
+static struct conn *take_first(struct pool *pool, struct conn_queue *queue)
 {
     pthread_mutex_lock(&pool->lock);
-    struct conn *c = TAILQ_FIRST(&pool->returned);
+    struct conn *c = TAILQ_FIRST(queue);
     if (c)
-        TAILQ_REMOVE(&pool->returned, c, link);
+        TAILQ_REMOVE(queue, c, link);
     pthread_mutex_unlock(&pool->lock);
     return c;
+}
+
+struct conn *pool_take_returned(struct pool *pool)
+{
+    return take_first(pool, &pool->returned);
+}
+
+/* The worker would be killed with them when its drain has lasted too long. */
+void pool_refuse_behind_stuck(struct pool *pool)
+{
+    struct conn *c;
+    if (watch_given_up() < pool->count)
+        return;
+    while ((c = take_first(pool, &pool->ready))) {
+        conn_answer_for(c, 503, "all threads are stuck");
+        c->next = conn_end_request(c);
+        conn_resume(c);
+    }
 }
 
 void pool_queue_ready(struct pool *pool, struct conn *conn)

@@ -411,6 +411,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     conn_expire_all(&worker.shared, now_ms());
     intake_shed_pipe(&worker.shared);
     look_at_age();
+    pool_refuse_behind_stuck(&worker.pool);
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
         balance_drain(&worker.balance);
     stop_when_drained();

@@ -123,6 +123,24 @@ def test_given_up(server: Start, way: str, threads: int) -> None:
     wait_for(lambda: accesses(s) == ["/ 200", f"/{way} 504", "/ 200"], 5, "the access log")
 
 
+@pytest.mark.parametrize("way", STUCK[:2])
+def test_whole_behind_stuck_threads(server: Start, way: str) -> None:
+    """A request that came whole when all threads were stuck is answered, and has its line."""
+    s = stuck(server)
+    pid = int(s.get("/").text)
+    with Wire(s, 30) as late:
+        late.request("POST", "/late", None, "Content-Length: 4", "Expect: 100-continue")
+        assert late.head().status == 100
+        first = Clients(s).begin(f"/{way}")
+        late.send(b"body")
+        answer = late.answer()
+        assert (answer.status, answer.complete) == (503, True)
+    assert first.result().status == 504
+    wait_for(lambda: pid not in s.workers(), 10, "the stuck worker to go")
+    assert s.log_contains(r"leaving with 1 stuck request")
+    wait_for(lambda: accesses(s) == ["/ 200", f"/{way} 504", "/late 503"], 5, "the access log")
+
+
 def test_report_says_what_the_kernel_knows(server: Start) -> None:
     s = stuck(server, threads=2)
     clients = Clients(s)
