@@ -493,7 +493,7 @@ FLOODS = {
     "endless trailers": (
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
         b"a: b\r\n" * 500,
-        400,
+        431,
     ),
     "endless body": (
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
