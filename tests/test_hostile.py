@@ -304,7 +304,7 @@ def test_a_limit_that_cannot_be_kept(server: Start) -> None:
 @measured
 @pytest.mark.parametrize("threads", [1, 4])
 def test_ten_thousand_idle_ones(server: Start, threads: int) -> None:
-    """They take less than 10 MB of one worker, and a request beside them no longer."""
+    """They take less than 10 MB of one worker, and a request beside them no more time."""
     count = 10_000
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < count + 2000:
         count = resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2
@@ -325,9 +325,9 @@ def test_ten_thousand_idle_ones(server: Start, threads: int) -> None:
             wait_for(lambda: open_files(pid) > count, 10, "all of them")
             grown = private_kib(pid) - before
             assert grown < 10_000 and grown < count, f"{grown} KiB for {count}"
-            begin = time.monotonic()
+            used = cpu_seconds(pid)
             assert s.get("/").status == 200
-            assert time.monotonic() - begin < 0.5
+            assert cpu_seconds(pid) - used < 10 * TICK_S
         wait_for(lambda: private_kib(pid) < before + 1500, 15, "memory to be given back")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -228,8 +228,8 @@ def test_time_that_goes_by_in_waiting_for_the_interpreter(server: Start) -> None
     s = stuck(server, threads=2)
     clients = Clients(s)
     holder = clients.begin(f"/hold/{LIMIT + 0.5}?timeout=60")
-    response, took = timed_get(s, "/sleep/0")
-    assert response.status == 504 and took < LIMIT + 0.4 * SLOWNESS
+    assert s.get("/sleep/0").status == 504
+    assert not holder.done()
     assert holder.result().status == 200
     assert s.log_contains(r"thread \d came back")
     assert "running /sleep/0\n" not in s.log
@@ -434,14 +434,14 @@ def test_dump_while_the_interpreter_is_held(server: Start) -> None:
 
 def test_slow_requests_are_logged(server: Start) -> None:
     s = stuck(server, timeout="10s", log_slow="300ms")
-    assert s.get("/sleep/0.1").status == 200
-    assert s.get("/sleep/0.4").status == 200
+    assert s.get("/").status == 200
+    response, took = timed_get(s, "/sleep/0.4")
+    assert response.status == 200
     assert s.log_contains("slow request: ")  # written when the answer is with the client already
     found = re.findall(r"\[warning\] worker 1 .*: slow request: (.*)", s.log)
     assert len(found) == 1
-    assert (
-        re.fullmatch(r"GET /sleep/0\.4 ran 4\d\d ms, client 127\.0\.0\.1", found[0]) or SLOWNESS > 1
-    )
+    ran = re.fullmatch(r"GET /sleep/0\.4 ran (\d+) ms, client 127\.0\.0\.1", found[0])
+    assert ran and 400 <= int(ran[1]) <= took * 1000
 
 
 # ---- requests that wait
