@@ -15,6 +15,7 @@
 
 #define FIRST_DELAY_MS   100 /* before the second retry; the first is at once */
 #define LONGEST_DELAY_MS 10000
+#define LETTERS_MS       1000 /* between looks at what was given to a worker that has gone */
 
 unsigned book_number(const struct book *b, const struct slot *s)
 {
@@ -204,6 +205,19 @@ static void earlier(uint64_t *deadline_ms, uint64_t other_ms)
         *deadline_ms = other_ms;
 }
 
+/* Whoever gives a connection to a worker counts it first, and may do it when that one has gone and
+ * its inbox was looked at; or there was no room with another. Nobody would wake us. */
+static bool has_letters(const struct book *b)
+{
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        const struct board_worker *shown = &b->board->worker[i];
+        if (b->slots[i].state == SLOT_EMPTY &&
+            atomic_load(&shown->given) != atomic_load(&shown->taken))
+            return true;
+    }
+    return false;
+}
+
 uint64_t book_next_deadline(const struct book *b)
 {
     uint64_t next = BOOK_NEVER, now = now_ms();
@@ -220,6 +234,8 @@ uint64_t book_next_deadline(const struct book *b)
     earlier(&next, b->upkeep.due_ms);
     earlier(&next, wedge_due_ms(b));
     earlier(&next, b->watchdog_due_ms);
+    if (b->stop == STOP_NOT && has_letters(b))
+        earlier(&next, now + LETTERS_MS);
     return next;
 }
 

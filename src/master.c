@@ -318,7 +318,9 @@ static void settle_stop(struct book *b)
     }
 }
 
-/* Connections that were given to a worker that has gone since. */
+/* Connections that were given to a worker that has gone since. When the server stops, all workers
+ * read their inboxes last of all; one that is given even later, by a sibling that was preempted
+ * between its look at the board and its send, is closed with the server, its request unread. */
 static void settle_inboxes(struct book *b)
 {
     unsigned heir = 0, workers = b->board->workers;

@@ -201,7 +201,7 @@ static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     (void)events;
-    if (!worker.pool.stopping) /* else our successor takes them */
+    if (!worker.pool.stopping) /* else the master moves them */
         inbox_adopt_all(&worker.shared, watcher->fd, &worker.promotion);
 }
 
