@@ -5,6 +5,7 @@
  * is free: the kernel's queue is then the one queue of all workers. Never parses, never runs
  * Python but to stop it. */
 #include "worker.h"
+#include "age.h"
 #include "backlog.h"
 #include "balance.h"
 #include "board.h"
@@ -28,7 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -62,10 +62,8 @@ static struct {
     unsigned latest_listener; /* that was accepted from */
     struct worker_promotion promotion;
     uint64_t full_quiet_until_ms;
-    uint64_t retire_requests; /* when the slot's counter gets there; 0: never */
-    uint64_t retire_ms;       /* when the clock gets there; 0: never */
+    struct age age;
     uint64_t last_call_until_ms;
-    uint64_t refork_requests; /* as retire_requests */
 } worker;
 
 /* --- accepting ------------------------------------------------------------------------------ */
@@ -345,58 +343,6 @@ static void keep_signals(void)
     }
 }
 
-/* --- age ------------------------------------------------------------------------------------ */
-
-/* At random, so that workers that started together do not all go together. */
-static uint64_t up_to(uint64_t most)
-{
-    uint64_t number = 0;
-    (void)!getrandom(&number, sizeof(number), GRND_NONBLOCK);
-    return most == UINT64_MAX ? number : number % (most + 1);
-}
-
-static void set_age_limits(const struct config *config)
-{
-    struct board_worker *board = worker.shared.board;
-    uint64_t requests = config->max_requests, lifetime_ms = config->max_worker_lifetime_ms;
-    uint64_t jitter = config->max_requests_jitter;
-    if (jitter == CONFIG_UNSET)
-        jitter = requests / 10;
-    if (requests)
-        worker.retire_requests = atomic_load(&board->requests) + requests + up_to(jitter);
-    if (lifetime_ms)
-        worker.retire_ms = now_ms() + lifetime_ms + up_to(lifetime_ms / 10);
-    unsigned refork_after = config_count_at(config->refork_after, worker.seed->promotions);
-    if (refork_after)
-        worker.refork_requests = atomic_load(&board->requests) + refork_after;
-    atomic_store(&board->max_memory_bytes, config->max_worker_memory_bytes);
-}
-
-/* Asks for a replacement; until the master sends SIGTERM, this worker goes on serving. Of those
- * that ask to become the mold only one gets its way: the others may still retire. */
-static void ask_to_retire(enum board_retire reason)
-{
-    worker.refork_requests = 0;
-    if (reason != BOARD_RETIRE_REFORK)
-        worker.retire_requests = worker.retire_ms = 0;
-    uint32_t before = atomic_load(&worker.shared.board->retire);
-    while (before != BOARD_RETIRE_STUCK && /* which the watch has said, and is more urgent */
-           !atomic_compare_exchange_weak(&worker.shared.board->retire, &before, (uint32_t)reason))
-        continue;
-    board_ring(worker.seed->board);
-}
-
-static void look_at_age(void)
-{
-    uint64_t requests = atomic_load(&worker.shared.board->requests);
-    if (worker.retire_requests && requests >= worker.retire_requests)
-        ask_to_retire(BOARD_RETIRE_REQUESTS);
-    else if (worker.retire_ms && now_ms() >= worker.retire_ms)
-        ask_to_retire(BOARD_RETIRE_LIFETIME);
-    else if (worker.refork_requests && requests >= worker.refork_requests)
-        ask_to_retire(BOARD_RETIRE_REFORK);
-}
-
 /* --- the loop ------------------------------------------------------------------------------- */
 
 static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -410,7 +356,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     keep_signals();
     conn_expire_all(&worker.shared, now_ms());
     intake_shed_pipe(&worker.shared);
-    look_at_age();
+    age_look(&worker.age, worker.seed->board, worker.seed->slot);
     pool_refuse_behind_stuck(&worker.pool);
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
         balance_drain(&worker.balance);
@@ -544,7 +490,7 @@ static void set_shared(const struct config *config)
     const char *wrong = forwarded_parse(&shared->trust, config->forwarded_allow_ips);
     assert(!wrong); /* checked at start */
     shared->access = compile_access_format(config);
-    set_age_limits(config);
+    age_begin(&worker.age, worker.seed);
 }
 
 static NORETURN void leave(void)
