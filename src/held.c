@@ -80,9 +80,7 @@ static size_t find_holders(const struct conn_shared *shared, struct holder *hold
 {
     uint64_t now = now_ms();
     size_t count = 0;
-    struct conn *c;
-    TAILQ_FOREACH(c, &shared->transferring, all)
-    {
+    for (struct conn *c = TAILQ_FIRST(&shared->transferring); c; c = TAILQ_NEXT(c, all)) {
         if (!holds(c))
             continue;
         uint64_t rate = (taken_bytes(c) + BEGUN_BYTES) * 1000 / (now - c->writing_ms + BEGUN_MS);
