@@ -250,14 +250,25 @@ static enum board_end end_of(const struct book *b, const struct slot *s, bool le
     return book_is_older(b, s) ? BOARD_END_RELOAD : BOARD_END_STOP;
 }
 
+/* It ended as it was told to. */
+static bool has_left(const struct book *b, const struct slot *s, int status)
+{
+    if (s->state != SLOT_DRAINING)
+        return false;
+    if (!WIFSIGNALED(status))
+        return WEXITSTATUS(status) == 0;
+    if (WTERMSIG(status) == SIGKILL)
+        return s->killed; /* because it was late, which is a warning already */
+    /* A worker that does not serve yet has no handlers for these two. */
+    return (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGQUIT) &&
+           atomic_load(&book_shown(b, s)->state) < BOARD_WORKER_SERVING;
+}
+
 static void on_worker_exit(struct book *b, struct slot *s, int status)
 {
-    bool told = s->state == SLOT_DRAINING;
-    bool failed = !told && !s->proven;
+    bool failed = s->state != SLOT_DRAINING && !s->proven;
     uint32_t generation = s->generation;
-    /* Whom we kill because he is late is a warning already. */
-    bool left = told && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL && s->killed
-                                             : WEXITSTATUS(status) == 0);
+    bool left = has_left(b, s, status);
     atomic_fetch_add(&b->board->ends[end_of(b, s, left)], 1);
     if (left)
         log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
