@@ -1,4 +1,5 @@
-/* exchange.h: what a request needs beyond its connection. Pooled: idle connections have none. */
+/* exchange.h: what a request needs beyond its connection. Exchanges are pooled; an idle connection
+ * has none. */
 #ifndef MYSERVER_EXCHANGE_H
 #define MYSERVER_EXCHANGE_H
 
@@ -15,10 +16,10 @@
 struct conn;
 struct conn_shared;
 
-/* What a request needs beyond its connection. Pooled: idle connections have none. */
+/* One request and its answer. Belongs to the connection that has taken it, else to the pool. */
 struct exchange {
     struct exchange *next_free;
-    unsigned freed_tick; /* when it became free, in conn_shared.ticks */
+    unsigned freed_tick; /* value of conn_shared.ticks when it was put back */
     struct http http;
     struct response response;
     struct wsgi_call call;
@@ -26,37 +27,43 @@ struct exchange {
     char client[FORWARDED_ADDRESS_MAX]; /* REMOTE_ADDR */
     bool resolved;                      /* `facts` and `client` are filled */
     bool continued;                     /* 100 Continue was sent */
-    bool aborted;                       /* the answer cannot be completed: close so that it shows */
-    bool answered;   /* by conn_answer_for: logged and counted, the thread's answer is not wanted */
-    const char *end; /* how it ended when not well, static text */
-    bool paced;      /* the body's deadline is set; since then it has grown from: */
+    bool aborted; /* the answer cannot be completed: close so that the client can see it */
+    /* conn_answer_for has answered, logged and counted it; the thread's own answer is discarded */
+    bool answered;
+    const char *end; /* reason of a bad end, for the logs; static text; NULL: none */
+    bool paced;      /* the body's deadline is set; paced_bytes is its length at that moment */
     uint64_t paced_bytes;
     struct timespec start_time; /* wall clock, for the access log */
     uint64_t accepted_ns, parsed_ns, started_ns, first_byte_ns;
 
     struct output output;
-    size_t held_bytes;           /* counted in conn_shared while the loop sends it */
-    size_t held_memory_bytes;    /* the same, with what was sent and cannot be freed alone */
-    struct _object *tail_object; /* keeps output.tail alive */
+    size_t held_bytes; /* its part of conn_shared.held_bytes while the loop sends it */
+    /* its part of held_memory_bytes: also what is sent already but cannot be freed separately */
+    size_t held_memory_bytes;
+    struct _object *tail_object; /* owned; keeps output.tail alive */
 };
 
-/* After OUTPUT_GONE: the answer cannot be completed, and why. Whoever owns the connection. */
+/* After OUTPUT_GONE: marks the answer as one that cannot be completed, and notes and logs why.
+ * Called by the owner of the connection. */
 void exchange_break_off(struct exchange *e);
-/* From the free ones, last in first out; or new. */
+/* Takes the exchange that was put back last, or makes a new one. The caller owns it. Any thread. */
 struct exchange *exchange_take(struct conn_shared *shared);
-/* Gives the connection's back; it must be reset. Whoever owns the connection. */
+/* Puts the connection's exchange, which must be reset, back into the pool. Called by the owner of
+ * the connection. */
 void exchange_put(struct conn *c);
-/* Forgets the request; what is pipelined behind it stays. */
+/* Forgets the request and its answer, but keeps pipelined bytes that follow the request. */
 void exchange_reset(struct conn *c);
-/* Forgets all and gives it back, if there is one. */
+/* Resets the exchange of the connection, if it has one, drops its pipelined bytes, and puts it
+ * back. */
 void exchange_drop(struct conn *c);
-/* Closes the files that are kept for large bodies: they fill the disk. Leader. */
+/* Closes the files that free exchanges keep for the next large body, because they use disk space.
+ * Leader. */
 void exchange_shed_files(struct conn_shared *shared);
-/* At the end: all that are kept. Nobody has one any more. */
+/* Frees all exchanges in the pool. At the end, when no connection has an exchange. */
 void exchange_free_all(struct conn_shared *shared);
-/* So many more allocations of the size of a connection's were freed. */
+/* Adds `allocations`, each about as large as a connection, to those freed since the last trim. */
 void exchange_note_freed(struct conn_shared *shared, unsigned allocations);
-/* When a flood is over, its memory goes back to the system. Leader, every tick. */
+/* Leader, every tick: gives memory back to the system when a flood of requests is over. */
 void exchange_trim(struct conn_shared *shared);
 
 #endif

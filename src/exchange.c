@@ -1,7 +1,8 @@
 /* exchange.c: what a request needs beyond its connection, pooled.
  *
- * Owns: the free exchanges of a worker, under their lock. Idle connections have none, so that they
- * stay small; what a flood of requests took is given back to the system when it is over. */
+ * Owns: the free exchanges of a worker, under conn_shared.free_lock. An idle connection has none,
+ * so that it stays small. What a flood of requests has allocated is given back to the system when
+ * the flood is over. */
 #include "exchange.h"
 #include "conn.h"
 #include "log.h"
@@ -12,11 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* More than a worker has in use at once but in a flood, whose memory is given back. */
+/* Free exchanges that are kept: except in a flood, a worker does not use more at once. */
 #define EXCHANGES_KEPT  16
-/* Ticks after which the file of a large body is closed. */
+/* Ticks without use after which a free exchange closes the file it keeps for large bodies. */
 #define SHED_TICKS      10
-/* As many as make a flood; a large answer that was held counts for each part of it. */
+/* Freed allocations that count as a flood. A large answer that was held for a slow client counts
+ * once for each HELD_PART_BYTES. */
 #define FLOOD_CONNS     256
 #define HELD_PART_BYTES (128 * 1024)
 
@@ -70,7 +72,7 @@ void exchange_free_all(struct conn_shared *shared)
     }
 }
 
-/* Last-in first-out, so that few of them are warm in the cache and used by all. */
+/* Last in, first out, so that the same few exchanges are used again and stay in the CPU cache. */
 void exchange_put(struct conn *c)
 {
     struct conn_shared *shared = c->shared;
@@ -91,14 +93,13 @@ void exchange_put(struct conn *c)
         free_exchange(shared, e);
 }
 
-/* Forgets the request; what is pipelined behind it stays. */
 void exchange_reset(struct conn *c)
 {
     struct exchange *e = c->exchange;
     if (e->tail_object)
         pool_discard(c->shared->pool, e->tail_object);
     e->tail_object = NULL;
-    if (e->held_bytes > 0) { /* then the leader has it */
+    if (e->held_bytes > 0) { /* only while the leader owns the connection */
         c->shared->held_bytes -= e->held_bytes;
         c->shared->held_memory_bytes -= e->held_memory_bytes;
         exchange_note_freed(c->shared, (unsigned)(e->held_bytes / HELD_PART_BYTES));
@@ -117,8 +118,8 @@ void exchange_drop(struct conn *c)
     if (!c->exchange)
         return;
     exchange_reset(c);
-    buf_reset(&c->exchange->http.in); /* pipelined bytes that nobody will answer */
-    http_reset(&c->exchange->http);   /* and their memory */
+    buf_reset(&c->exchange->http.in); /* pipelined requests, which will not be answered */
+    http_reset(&c->exchange->http);   /* also shrinks the buffer, now that it is empty */
     exchange_put(c);
 }
 
@@ -129,7 +130,7 @@ void exchange_note_freed(struct conn_shared *shared, unsigned allocations)
     pthread_mutex_unlock(&shared->free_lock);
 }
 
-/* Of those that nobody has used for so many ticks. */
+/* Closes the kept files of exchanges that have been free for at least `unused_ticks`. */
 static void shed_files(struct conn_shared *shared, unsigned unused_ticks)
 {
     pthread_mutex_lock(&shared->free_lock);
@@ -144,8 +145,9 @@ void exchange_shed_files(struct conn_shared *shared)
     shed_files(shared, 0);
 }
 
-/* When a flood is over. malloc keeps what was freed below anything that is still in use: 5,000
- * half heads left 50 MB behind. */
+/* A flood is over when one tick passes in which nothing more was freed. malloc keeps freed memory
+ * that lies below anything still in use: without malloc_trim, 5,000 half heads left 50 MB
+ * behind. */
 void exchange_trim(struct conn_shared *shared)
 {
     shed_files(shared, SHED_TICKS);

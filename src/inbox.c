@@ -1,9 +1,10 @@
-/* inbox.c: workers giving each other connections.
+/* inbox.c: how workers give each other connections.
  *
  * Owns: nothing. A kept-alive connection whose request would wait behind a busy worker, or whose
- * worker drains, moves to another one: the descriptor and where it came from in one datagram, at
- * a moment when nothing of a request has been read, so nothing can be lost. What is in the inbox
- * of a worker that dies, the master gives to another: a successor may have another slot. */
+ * worker drains, moves to another worker: its descriptor and its origin are sent in one datagram.
+ * It moves only while no byte of its next request has been read, so nothing can be lost. When a
+ * worker has died, the master moves the connections in its inbox to another worker, because the
+ * worker that replaces it may have another slot. */
 #include "inbox.h"
 #include "board.h"
 #include "log.h"
@@ -23,7 +24,8 @@ union control {
 };
 
 struct letter {
-    uint32_t generation; /* 0: a connection; else the pipe for orders to the mold of it */
+    /* 0: `fd` is a connection; else it is the pipe with orders for the mold of this generation */
+    uint32_t generation;
     uint64_t parked_ns;
     struct conn_origin origin;
 };
@@ -75,15 +77,16 @@ bool inbox_give(struct conn *c, int write_fd)
     const struct letter letter = {.parked_ns = c->parked_ns, .origin = c->origin};
     if (!send_one(write_fd, &letter, c->fd))
         return false;
-    /* Our epoll watches the open file, which lives on over there: closing alone would leave it
-     * watched for ever (epoll(7), Q6). libev has no call for this. */
+    /* The epoll instance of this worker watches the open file description, which stays open in the
+     * other worker: after close() alone it would be watched for ever (epoll(7), Q6). libev has no
+     * call for this. */
     (void)epoll_ctl(c->shared->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     conn_close(c, "given to another worker");
     return true;
 }
 
-/* One datagram; false: the inbox is empty. `*fd` is -1 for one that should only wake the worker, or
- * LOST. */
+/* Takes one datagram. False: the inbox is empty. `*fd` is -1 for a datagram that only wakes the
+ * worker, and LOST when this process has no free descriptor to receive one with. */
 static bool take_one(int read_fd, struct letter *letter, int *fd)
 {
     struct iovec piece = {letter, sizeof(*letter)};
@@ -122,7 +125,7 @@ void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_prom
     }
 }
 
-/* False: it is back where it was. */
+/* False: `to` is full, and the connection is back in `from`. */
 static bool forward_one(const struct letter *letter, int fd, const struct worker_inbox *from,
                         const struct worker_inbox *to, struct board_worker *to_slot)
 {
@@ -142,7 +145,8 @@ void inbox_forward(const struct worker_inbox *from, struct board_worker *from_sl
     bool goes = true;
     int fd;
     while (goes && take_one(from->read_fd, &letter, &fd)) {
-        bool is_connection = fd >= 0 && !letter.generation; /* a promotion was for who has gone */
+        /* a promotion was meant for the worker that has gone */
+        bool is_connection = fd >= 0 && !letter.generation;
         if (is_connection)
             goes = forward_one(&letter, fd, from, to, to_slot);
         if (fd == LOST || (is_connection && goes))
@@ -154,7 +158,7 @@ void inbox_forward(const struct worker_inbox *from, struct board_worker *from_sl
 
 void inbox_wake(int write_fd)
 {
-    (void)send(write_fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL); /* full: it is about to wake */
+    (void)send(write_fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL); /* a full inbox wakes it as well */
 }
 
 bool inbox_promote(const struct worker_inbox *to, uint32_t generation, int order_fd)

@@ -1,8 +1,8 @@
 /* intake.c: from a readable socket to a request that may run.
  *
- * Owns: nothing. Reads, parses, learns who the client is, refuses, asks for the body. Never waits,
- * never runs Python: a whole request goes to the thread that reads it. Runs on the thread that
- * leads the loop. */
+ * Owns: nothing. Reads, parses, finds out who the client is, refuses, sends 100 Continue. Never
+ * waits, never runs Python: a whole request is left to the thread that reads it. Runs on the
+ * leader. */
 #include "intake.h"
 #include "config.h"
 #include "log.h"
@@ -15,18 +15,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_ROUNDS      16 /* reads in a row before others get a turn */
-/* Of a large body, instead of as many reads: what a pipe of any user may hold (pipe(7)). */
+#define READ_ROUNDS      16 /* reads from one connection before the others have their turn */
+/* Bytes of a large body moved at once, instead of many reads. A pipe of an unprivileged user may
+ * hold this much (pipe(7)). */
 #define SPLICE_BYTES     (1024u * 1024)
-/* Below, one read and one write do as well. */
+/* For less than this, one read and one write are as fast. */
 #define SPLICE_BYTES_MIN (64u * 1024)
 
-/* A body must come at this rate, on average over body-timeout: a bad line does, who only holds
- * a connection does not. */
+/* A body must arrive at this rate, on average over body-timeout. That is slow enough for a bad
+ * line, and too fast for a client that only wants to hold a connection. */
 #define BODY_BYTES_PER_S 500
 
-/* The server's own answer, whole; then the end of the connection, gently: what was not read may be
- * a body on its way. */
+/* Sends an error page of the server, then lets the connection linger, because the part of the
+ * request that was not read may still be arriving. */
 static void answer_error(struct conn *c, unsigned status)
 {
     struct exchange *e = c->exchange;
@@ -36,7 +37,7 @@ static void answer_error(struct conn *c, unsigned status)
     struct iovec page = {e->response.head.data, e->response.head.len};
     e->first_byte_ns = now_ns();
     switch (output_send(&e->output, c->fd, page)) {
-    case OUTPUT_BLOCKED: /* it has not taken the answer before this one yet */
+    case OUTPUT_BLOCKED: /* the client has not taken the answer before this one yet */
         conn_write(c);
         return;
     case OUTPUT_GONE:
@@ -63,7 +64,8 @@ void intake_refuse(struct conn *c, unsigned status, const char *reason)
     answer_error(c, status);
 }
 
-/* Who the client is and how it came, by the words of trusted proxies. */
+/* Finds out the client's address and the scheme, from the headers of trusted proxies. False:
+ * refused. */
 static bool resolve(struct conn *c)
 {
     struct exchange *e = c->exchange;
@@ -87,7 +89,7 @@ static bool resolve(struct conn *c)
     return true;
 }
 
-/* The application lives below script-name: other paths are not its. */
+/* The application is mounted at script-name; any other path gets a 404. */
 static bool is_below_script_name(const struct conn *c)
 {
     const char *prefix = c->shared->config->script_name;
@@ -115,22 +117,24 @@ static enum conn_step start_request(struct conn *c)
     }
     conn_set_state(c, CONN_RUNNING);
     c->deadline_ms = UINT64_MAX;
-    int owner = c->unwatched ? CONN_NOTED : CONN_THREAD; /* unwatched, since it was parked */
+    /* parking stopped the reader: the leader must start it again */
+    int owner = c->unwatched ? CONN_NOTED : CONN_THREAD;
     atomic_store_explicit(&c->owner, owner, memory_order_release);
     return CONN_RUNS;
 }
 
-/* RFC 9110 10.1.1: sent when the body will be read; all limits have been checked by then. */
+/* RFC 9110 10.1.1: sent when the server is about to read the body; all limits have been checked. */
 static void send_continue(struct conn *c)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     c->exchange->continued = true;
-    /* No room for 25 bytes, or only for some of them: nothing can follow those. */
+    /* The socket took none or only some of the 25 bytes: no valid answer can follow. */
     if (send(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(text) - 1)
         (void)shutdown(c->fd, SHUT_RDWR);
 }
 
-/* A body that drips, a byte at a time, does not win time by each byte. */
+/* Sets a new deadline only when the body has grown enough since the last one, so that a client that
+ * sends single bytes does not get more time for each. */
 static void pace_body(struct conn *c)
 {
     struct exchange *e = c->exchange;
@@ -150,7 +154,8 @@ static void await_more(struct conn *c)
     if (http_is_idle(&e->http) && e->http.in.len == 0) {
         exchange_put(c);
         conn_set_state(c, CONN_IDLE);
-        c->parked_ns = 0; /* it was parked for nothing: it had just been given to this worker */
+        /* conn_adopt queued it as readable, and it was parked, but no request had come */
+        c->parked_ns = 0;
         return;
     }
     if (http_in_body(&e->http)) {
@@ -180,7 +185,8 @@ static enum conn_step on_result(struct conn *c, enum http_result result)
     return CONN_WAITS;
 }
 
-/* Without a room for it, a body in a file would take a descriptor of the application's. */
+/* When the body goes on to a file and no descriptor is left for it, refuses the request: the file
+ * would use a descriptor that is kept back for the application. */
 static enum conn_step feed(struct conn *c, size_t got)
 {
     struct http *http = &c->exchange->http;
@@ -193,7 +199,8 @@ static enum conn_step feed(struct conn *c, size_t got)
     return on_result(c, result);
 }
 
-/* The client sends no more. Half a request is nobody's; its line in the access log is. */
+/* The client sends nothing more. Half a request is not run, but it gets its line in the access
+ * log. */
 static void on_end(struct conn *c, const char *why)
 {
     struct exchange *e = c->exchange;
@@ -223,7 +230,7 @@ static void stamp_first_byte(struct conn *c)
         clock_gettime(CLOCK_REALTIME, &e->start_time);
 }
 
-/* What comes before the first request of a connection from a balancer. */
+/* The PROXY header, which comes before the first request on a connection from a balancer. */
 static enum conn_step read_proxy_header(struct conn *c, size_t got)
 {
     struct buf *in = &c->exchange->http.in;
@@ -242,9 +249,9 @@ static enum conn_step read_proxy_header(struct conn *c, size_t got)
     }
     c->origin.proxy_due = false;
     if (header.has_client)
-        conn_set_peer(c, &header.client.any); /* trusted to speak of others only if it is a proxy */
+        conn_set_peer(c, &header.client.any); /* this address may itself be a trusted proxy */
     else
-        c->origin.peer_trusted = false; /* whoever it is, the balancer does not say */
+        c->origin.peer_trusted = false; /* the balancer does not say who the client is */
     buf_consume(in, header.bytes);
     if (in->len > 0)
         stamp_first_byte(c);
@@ -285,7 +292,8 @@ void intake_shed_pipe(struct conn_shared *shared)
         intake_close_pipe(shared);
 }
 
-/* False without a descriptor for it. A user's pipes may all be small: then it takes less. */
+/* False: no descriptors are left. F_SETPIPE_SZ may fail when the pipes of the user have too much
+ * memory together; the pipe then takes less at once. */
 static bool open_pipe(struct conn_shared *shared)
 {
     int ends[2];
@@ -299,7 +307,8 @@ static bool open_pipe(struct conn_shared *shared)
     return true;
 }
 
-/* From the socket to the file without a copy in between: what there is, once. */
+/* Moves up to `room` bytes of the body that have arrived from the socket to its file, without a
+ * copy through this process. */
 static enum conn_step splice_once(struct conn *c, uint64_t room)
 {
     struct conn_shared *shared = c->shared;
@@ -309,11 +318,11 @@ static enum conn_step splice_once(struct conn *c, uint64_t room)
         return on_nothing(c, got);
     enum http_result result = http_splice(&c->exchange->http, shared->pipe_out, (size_t)got);
     if (result == HTTP_REFUSED)
-        intake_close_pipe(shared); /* with what it still holds */
+        intake_close_pipe(shared); /* drops the bytes that are still in the pipe */
     return on_result(c, result);
 }
 
-/* One read; *more says that another may bring something. */
+/* Reads once. *more: the read filled the buffer, so another may bring more. */
 static enum conn_step read_once(struct conn *c, bool *more)
 {
     struct http *http = &c->exchange->http;
@@ -327,7 +336,7 @@ static enum conn_step read_once(struct conn *c, bool *more)
         intake_refuse(c, http->refusal_status, http->refusal_reason);
         return CONN_WAITS;
     }
-    ssize_t got = recv(c->fd, at, room, 0); /* 30 ns less than read */
+    ssize_t got = recv(c->fd, at, room, 0); /* 30 ns faster than read */
     *more = got == (ssize_t)room;
     return got > 0 ? on_bytes(c, (size_t)got) : on_nothing(c, got);
 }
@@ -345,7 +354,7 @@ enum conn_step intake_read(struct conn *c)
         c->exchange = exchange_take(c->shared);
     if (c->has_input) {
         c->has_input = false;
-        stamp_first_byte(c); /* pipelined: it is here already */
+        stamp_first_byte(c); /* the next request was pipelined: its first byte is here */
         return feed(c, 0);
     }
     bool more = true;
@@ -355,5 +364,6 @@ enum conn_step intake_read(struct conn *c)
         if (step != CONN_WAITS || c->state != CONN_READING)
             return step;
     }
-    return step; /* if there is more, epoll says so after the others had their turn */
+    /* if there is more, epoll reports it after the other connections had their turn */
+    return step;
 }
