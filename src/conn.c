@@ -1,9 +1,9 @@
 /* conn.c: one connection, on the loop's side of its life.
  *
- * Owns: the socket, the watchers, and an exchange while there is something of a request. Times
- * out, ends requests, flushes what a client is slow to take, lingers, closes. Reading is
- * intake.c's, running a request answer.c's, whose thread gives the connection back. Runs on the
- * thread that leads the loop, except conn_end_request, conn_answer_for and conn_give_back. */
+ * Owns: the socket, the watchers, and an exchange while part of a request is there. Ends requests,
+ * sends what a slow client has not taken yet, times out, lingers, closes. Reading is intake.c's.
+ * Running a request is answer.c's, whose thread gives the connection back. Runs on the leader,
+ * except conn_end_request, conn_answer_for, conn_give_back and conn_spare_descriptors. */
 #include "conn.h"
 #include "board.h"
 #include "config.h"
@@ -23,10 +23,11 @@
 
 #define LINGER_MS        5000
 #define DRAIN_IDLE_MS    1000
-/* Of the descriptors, a quarter at most: slow uploads alone must not keep new clients out. */
+/* Files of bodies may use a quarter of the descriptors at most: slow uploads alone must not keep
+ * new clients out. */
 #define BODY_FILES_SHARE 4
-/* Of those that are kept back (descriptors.c), so many may be files on their way to clients, or
- * connections that siblings give. */
+/* Of the descriptors that descriptors.c keeps back, this many may be used for files that are sent
+ * to clients and for connections that siblings give. */
 #define SPARE_ABOVE_ROOM 16
 
 /* --- states, queues and watchers ------------------------------------------------------------ */
@@ -41,7 +42,8 @@ static struct conn_queue *list_of(const struct conn *c)
     return is_transferring(c->state) ? &c->shared->transferring : &c->shared->evictable;
 }
 
-/* The lists are the leader's; a thread never moves a connection between them. */
+/* A thread that is not the leader changes the state only within one list, and never touches the
+ * lists. */
 void conn_set_state(struct conn *c, enum conn_state state)
 {
     bool moves = is_transferring(c->state) != is_transferring(state);
@@ -57,7 +59,8 @@ static bool waits_longer(const struct conn *c, const struct conn *other)
     return c->parked_ns && (!other->parked_ns || c->parked_ns < other->parked_ns);
 }
 
-/* Behind those that wait as long or longer: one that another worker has given comes in between. */
+/* Inserts behind the connections that wait as long or longer. One that another worker gave may have
+ * waited longer than the last ones of the queue. */
 static void enqueue(struct conn *c, struct conn_queue *queue)
 {
     assert(!c->queue);
@@ -95,7 +98,8 @@ void conn_watch(struct conn *c)
     ev_io_start(c->shared->loop, &c->reader);
 }
 
-/* Watches again, and looks at once: what came meanwhile was not reported. */
+/* Watches again, and queues the connection to be read at once, because bytes that came meanwhile
+ * were not reported. */
 static void rewatch(struct conn *c)
 {
     if (!c->unwatched)
@@ -117,7 +121,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
         return;
     }
     if (c->state == CONN_WRITING)
-        conn_unwatch(c); /* the next request waits until this one's answer is taken */
+        conn_unwatch(c); /* the next request waits until the client has taken this answer */
     else if (!c->queue)
         enqueue(c, &c->shared->readable);
 }
@@ -136,7 +140,7 @@ void conn_set_peer(struct conn *c, const struct sockaddr *peer)
     const void *address = NULL;
     c->origin.peer_trusted = !peer || forwarded_trusts(&c->shared->trust, peer);
     snprintf(c->origin.peer, sizeof(c->origin.peer),
-             "127.0.0.1"); /* unix sockets: never empty (features §2) */
+             "127.0.0.1"); /* unix sockets: REMOTE_ADDR is never empty (features §2) */
     if (peer && peer->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)peer;
         address = &in->sin_addr;
@@ -184,7 +188,7 @@ void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *or
         log_debug("more than %u connections, one was given by another worker", shared->limit);
     struct conn *c = conn_new(shared, fd, parked_ns);
     c->origin = *origin;
-    /* Its client counts on the time that idle connections have. */
+    /* The client expects the time that idle connections have. */
     if (!origin->proxy_due && shared->config->keep_alive_ms > shared->config->header_timeout_ms)
         c->deadline_ms = conn_deadline(shared->config->keep_alive_ms);
 }
@@ -215,8 +219,8 @@ static void become_idle(struct conn *c)
     c->deadline_ms = conn_deadline(c->shared->config->keep_alive_ms);
 }
 
-/* RFC 9112 9.6: closing with unread bytes resets the connection, and the client may lose the
- * answer; so shut our side and discard theirs for a while. */
+/* RFC 9112 9.6: closing a socket with unread bytes resets the connection, and the client may lose
+ * the answer. So shut the sending side and discard what the client sends for a while. */
 void conn_linger(struct conn *c)
 {
     (void)shutdown(c->fd, SHUT_WR);
@@ -233,7 +237,7 @@ static bool was_answered(const struct exchange *e)
     return e->response.head_finished && e->output.total_bytes > 0;
 }
 
-/* Of an answer that was broken off, what the kernel had taken. */
+/* The length of the body; of an answer that was broken off, only what the kernel took. */
 static uint64_t sent_body_bytes(const struct exchange *e, const struct response *response)
 {
     uint64_t total = e->output.total_bytes, head = response->head.len;
@@ -262,7 +266,7 @@ static void log_access(struct conn *c, const struct response *response, const ch
     buf_fini(&line);
 }
 
-/* Counts and logs a request; without a response its client had gone. */
+/* Counts and logs a request. Without a response: its client was gone. */
 static void record(struct conn *c, const struct response *response, const char *end)
 {
     struct board_worker *board = c->shared->board;
@@ -277,7 +281,7 @@ static void record(struct conn *c, const struct response *response, const char *
 void conn_answer_for(struct conn *c, unsigned status, const char *why)
 {
     struct exchange *e = c->exchange;
-    struct response response = {0}; /* the exchange's is the thread's */
+    struct response response = {0}; /* the one in the exchange belongs to the thread */
     struct response_facts facts = {
         .is_head = e->http.is_head, .version_minor = 1, .keep_alive = false, .known_bytes = -1};
     response_error(&response, status, &facts);
@@ -297,7 +301,7 @@ enum conn_next conn_end_request(struct conn *c)
     bool answered = e->answered;
     bool keep = e->response.keep_alive && !e->aborted;
     bool torn = e->aborted && e->response.framing == RESPONSE_TO_CLOSE;
-    bool refused = e->end && !e->aborted; /* its body may be on its way */
+    bool refused = e->end && !e->aborted; /* the rest of its body may still be arriving */
     c->requests++;
     atomic_fetch_add_explicit(&board->sent_bytes, e->output.total_bytes, memory_order_relaxed);
     if (!answered)
@@ -318,7 +322,8 @@ static bool has_unread(const struct conn *c)
     return ioctl(c->fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
-/* Discards what the kernel still has and tells the client (socket(7), SO_LINGER). */
+/* Resets the connection: the kernel discards what it has not sent, and the client sees an error
+ * (socket(7), SO_LINGER). */
 static void reset(struct conn *c)
 {
     struct linger none = {.l_onoff = 1, .l_linger = 0};
@@ -345,7 +350,7 @@ static void resume(struct conn *c, enum conn_next next)
     switch (next) {
     case CONN_NEXT_IDLE:
         become_idle(c);
-        conn_watch(c); /* what came meanwhile is reported: epoll looks at levels */
+        conn_watch(c); /* epoll is level-triggered: it reports bytes that came meanwhile */
         break;
     case CONN_NEXT_INPUT:
         conn_set_state(c, CONN_IDLE);
@@ -399,14 +404,15 @@ void conn_give_back(struct conn *c, enum conn_next next)
     int running = CONN_THREAD;
     c->next = next;
     if (next == CONN_NEXT_IDLE) {
-        /* The common end: nothing for the leader to do, the reader is still being watched. */
+        /* The usual case: the reader was never stopped, so the leader has nothing to do. */
         become_idle(c);
         if (atomic_compare_exchange_strong_explicit(&c->owner, &running, CONN_LOOP,
                                                     memory_order_release, memory_order_acquire))
             return;
     }
-    /* The client need not wait for the leader, unless that is this thread in a moment: closing
-     * alone is a twelfth less work than both. */
+    /* Shut now, so that the client need not wait for the leader to close; but not when this thread
+     * is about to lead and close itself: close alone is a twelfth less work than shutdown and
+     * close. */
     if (next == CONN_NEXT_CLOSE && !pool_leads_next(c->shared->pool))
         (void)shutdown(c->fd, SHUT_WR);
     pool_return(c->shared->pool, c);
@@ -451,7 +457,8 @@ void conn_unpark_all(struct conn_shared *shared)
     }
 }
 
-/* The first of a state that nobody uses and whose client has sent nothing since. */
+/* The first connection in `state` that no thread or queue has and whose client has sent nothing
+ * since. */
 static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state)
 {
     struct conn *c;
@@ -473,7 +480,8 @@ static bool close_quiet(struct conn_shared *shared)
 {
     struct conn *c = find_quiet(shared, CONN_IDLE);
     if (!c)
-        c = find_quiet(shared, CONN_LINGERING); /* answered, and the client had a moment */
+        /* answered, and the client had some time to read */
+        c = find_quiet(shared, CONN_LINGERING);
     if (c)
         conn_close(c, "made room");
     return c != NULL;
@@ -499,8 +507,8 @@ unsigned conn_spare_descriptors(const struct conn_shared *shared)
     return used < most ? most - used : 0;
 }
 
-/* A connection whose deadline has passed. Where bytes are there, we are late and not the client
- * (this process was stopped, or short of CPU): they are read first. */
+/* Ends a connection whose deadline has passed. If bytes are there, this process was late (stopped,
+ * or short of CPU), not the client: they are read first. */
 static void expire(struct conn *c)
 {
     if ((c->state == CONN_IDLE || c->state == CONN_READING) && has_unread(c))
