@@ -1,4 +1,4 @@
-/* event.h: what happened, into the master's book. */
+/* event.h: writes what happened into the master's book. */
 #ifndef MYSERVER_EVENT_H
 #define MYSERVER_EVENT_H
 
@@ -9,15 +9,17 @@
 struct book;
 struct slot;
 
-/* TERM, or with `quick` INT, QUIT and a second TERM. */
+/* SIGTERM; with `quick` SIGINT, SIGQUIT or a second SIGTERM. */
 void event_stop(struct book *b, bool quick);
-/* Some children may have ended. */
+/* SIGCHLD: reaps all children that have ended. */
 void event_reap(struct book *b);
-/* The bell rang. */
+/* The bell of the board rang: takes over what has changed on the board. */
 void event_read_board(struct book *b);
-/* A serving worker is to be replaced. Once; later reasons change nothing, but a stuck request. */
+/* Notes that a serving worker is to be replaced, and why. Only the first reason counts, except that
+ * BOARD_RETIRE_STUCK replaces any other and drains the worker at once. */
 void event_retire(struct book *b, struct slot *s, enum board_retire reason);
-/* Kills who is late, and notes who has served long enough. */
+/* Kills the processes that are past their deadline, and marks the workers that have served for
+ * PROVEN_MS as proven. */
 void event_meet_deadlines(struct book *b);
 
 #endif

@@ -1,7 +1,7 @@
 /* book.c: looks things up in the master's book and changes its entries.
  *
- * Owns no state: the book is master.c's. A change that goes with a signal to a process is one
- * function, so that the book never says other than what was sent.
+ * Owns no state: the book is master.c's. A function that changes an entry because of a signal also
+ * sends the signal, so that the two always agree.
  *
  * Never decides anything, never logs. Runs in the master only. */
 #include "book.h"
@@ -15,7 +15,8 @@
 
 #define FIRST_DELAY_MS   100 /* before the second retry; the first is at once */
 #define LONGEST_DELAY_MS 10000
-#define LETTERS_MS       1000 /* between looks at what was given to a worker that has gone */
+/* between two looks at connections left in inboxes of workers that have ended */
+#define LETTERS_MS       1000
 
 unsigned book_number(const struct book *b, const struct slot *s)
 {
@@ -69,7 +70,7 @@ void book_end_control(struct book *b)
 {
     if (b->control_pid == 0)
         return;
-    kill(b->control_pid, SIGKILL); /* it takes no time to die */
+    kill(b->control_pid, SIGKILL); /* the wait is short: SIGKILL cannot be delayed */
     waitpid(b->control_pid, NULL, 0);
     b->control_pid = 0;
 }
@@ -99,7 +100,7 @@ void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)
 
 static void tell(struct slot *s, int number)
 {
-    assert(s->pid > 0); /* 0 would be our whole process group */
+    assert(s->pid > 0); /* 0 would signal the whole process group of the master */
     s->killed |= number == SIGKILL;
     kill(s->pid, number);
 }
@@ -142,7 +143,8 @@ void book_clear_slot(struct book *b, struct slot *s)
     for (unsigned i = 0; i < b->board->threads; i++) {
         struct board_thread *thread = board_thread(b->board, (unsigned)(s - b->slots), i);
         atomic_store(&thread->phase, BOARD_IDLE);
-        atomic_store(&thread->deadline_ns, 0); /* a request that it died with would stay overdue */
+        /* the request it was running when it died would stay overdue for ever */
+        atomic_store(&thread->deadline_ns, 0);
         atomic_store(&thread->tid, 0);
     }
 }
@@ -205,8 +207,9 @@ static void earlier(uint64_t *deadline_ms, uint64_t other_ms)
         *deadline_ms = other_ms;
 }
 
-/* Whoever gives a connection to a worker counts it first, and may do it when that one has gone and
- * its inbox was looked at; or there was no room with another. Nobody would wake us. */
+/* Whether an inbox that no worker reads still has connections. A sibling counts a connection in
+ * `given` before it sends it, so it may arrive after the worker has ended and the master has
+ * emptied the inbox; or no other inbox had room. Nothing else wakes the master for these. */
 static bool has_letters(const struct book *b)
 {
     for (unsigned i = 0; i < b->board->workers; i++) {

@@ -1,11 +1,12 @@
 /* event.c: what happens to the server, and what follows from it at once.
  *
- * Signals to stop, deaths of children, news on the board, deadlines that pass: each is written
- * into the book, said in the log, and decided as far as it is about the past: is this a failed
- * start, is the reload over. What should be done next is the business of master.c.
+ * Signals to stop, deaths of children, news on the board, deadlines that pass: each is written into
+ * the book and said in the log. Decides only what the event means, for instance that a start has
+ * failed or that a reload is complete. What is done next, master.c decides.
  *
- * The board is not believed: a child can spoil it, so a pid from there is taken only if the
- * kernel says that it is a child of ours. Never forks, never waits. Runs in the master only. */
+ * Does not believe the board, which a child can damage: a pid from there is used only when the
+ * kernel says that it is a child of the master. Never forks, never waits. Runs in the master
+ * only. */
 #include "event.h"
 
 #include "board.h"
@@ -27,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROVEN_MS   1000 /* a process that served this long did not fail at start */
+#define PROVEN_MS   1000 /* a process that has run this long did not fail at start */
 #define START_TRIES 3
 
 /* "signal 11 (SIGSEGV)" or "exit status 1"; valid until the next call. */
@@ -46,16 +47,17 @@ static const char *status_text(int status)
 
 static void begin_stop(struct book *b)
 {
-    /* Before any worker is told to leave: it reads there whether others will go on. */
+    /* Before any worker is told to leave: workers read here whether siblings go on serving. */
     atomic_store(&b->board->stopping, true);
     upgrade_call_off(b);
-    /* While two masters serve, the other one answers who waits, and the service goes on. */
+    /* While two masters serve, the other one goes on and accepts the connections that wait in the
+     * kernel. */
     if (!b->upgrade.left && b->upgrade.predecessor == 0) {
         notify_send("STOPPING=1");
         atomic_store(&b->board->last_call, true);
         listen_begin_close(&b->listeners);
     }
-    /* Nobody who connects from now on would be answered: let the kernel say so. */
+    /* A client that connects from now on would not be answered: the kernel refuses it. */
     listen_close(&b->listeners, true);
 }
 
@@ -97,7 +99,8 @@ void event_stop(struct book *b, bool quick)
         stop_gracefully(b);
 }
 
-/* Who develops goes on writing: the next change starts it again. */
+/* With the option `reload` the developer will change a file, and that change starts a mold
+ * again. */
 static void refuse_to_start(struct book *b, enum exit_status status, const char *why)
 {
     if (b->config->reload) {
@@ -110,7 +113,8 @@ static void refuse_to_start(struct book *b, enum exit_status status, const char 
     stop_quickly(b);
 }
 
-/* Why a mold that ended with `status` did not load the application; it said more itself. */
+/* Why a mold that ended with `status` did not load the application. The mold itself has logged
+ * more. */
 static const char *load_failure(int status)
 {
     static char text[128];
@@ -125,7 +129,7 @@ static const char *load_failure(int status)
 
 /* ---- generations ---- */
 
-/* The trial of a new mold is over: its workers serve. */
+/* The trial of a new mold is over: one of its workers serves. */
 static void end_trial(struct book *b)
 {
     b->trial = false;
@@ -170,7 +174,8 @@ static void adopt_mold(struct book *b, struct mold *mold)
         b->oldest_before = b->oldest;
         b->oldest = mold->generation;
     } else if (b->served) {
-        mold->deadline_ms = BOOK_NEVER; /* in the place of one that died: no worker is missing */
+        /* it replaces a mold that died; no trial, because the workers still serve */
+        mold->deadline_ms = BOOK_NEVER;
         wanted_configure(b);
     }
 }
@@ -195,7 +200,7 @@ static void on_load_failed(struct book *b, int status)
 
 static void on_start_failure(struct book *b, uint32_t generation)
 {
-    /* Many that die together fail once: one delay follows. */
+    /* Workers that die together, before the delay is over, count as one failure. */
     if (now_ms() >= b->orders.not_before_ms)
         book_count_failure(&b->orders);
     if (!b->trial || generation != b->generation)
@@ -206,7 +211,7 @@ static void on_start_failure(struct book *b, uint32_t generation)
         fail_trial(b, "no worker lives long enough to serve");
 }
 
-/* One record: what happened to the worker, and the requests that it was running. */
+/* Logs one record: what happened to the worker, and the requests it was running. */
 PRINTF_LIKE(4, 5)
 static void log_with_requests(struct book *b, const struct slot *s, enum log_level level,
                               const char *format, ...)
@@ -258,7 +263,7 @@ static bool has_left(const struct book *b, const struct slot *s, int status)
     if (!WIFSIGNALED(status))
         return WEXITSTATUS(status) == 0;
     if (WTERMSIG(status) == SIGKILL)
-        return s->killed; /* because it was late, which is a warning already */
+        return s->killed; /* because it was late: slot_is_late has logged a warning */
     /* A worker that does not serve yet has no handlers for these two. */
     return (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGQUIT) &&
            atomic_load(&book_shown(b, s)->state) < BOARD_WORKER_SERVING;
@@ -279,8 +284,9 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
         on_start_failure(b, generation);
 }
 
-/* The mold of these orders is gone. A middle process may live on: whoever comes first, it or
- * we, decides by the slot's pid whether there is a worker. */
+/* The mold has ended and will not carry out its open orders. A middle process of its double fork
+ * may still live: the slot's pid decides. If this function sets it to -1 first, there will be no
+ * worker; if the middle process or the worker sets it first, there is one. */
 static void give_up_orders(struct book *b, uint32_t generation)
 {
     for (unsigned i = 0; i < b->board->workers; i++) {
@@ -319,7 +325,8 @@ static void on_control_exit(struct book *b, int status)
     book_count_failure(&b->control_starts);
 }
 
-/* Besides our own, orphans of the application become our children: those are only reaped. */
+/* Orphans of the application become children of the master too (subreaper). They are reaped and
+ * kept as strangers, because one may be a worker that adopt_worker has not seen yet. */
 static void on_child_exit(struct book *b, pid_t pid, int status)
 {
     if (upgrade_on_exit(b, pid, status, status_text(status)))
@@ -352,18 +359,21 @@ void event_reap(struct book *b)
 
 /* ---- what the board says ---- */
 
-/* Not yet while the middle process, its parent, is on its way out. */
+/* Whether `pid` is a child of the master. A new worker is not, as long as the middle process of the
+ * double fork, its parent, has not ended. */
 static bool is_our_child(pid_t pid)
 {
     siginfo_t info;
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-/* It lived so short that it was reaped before its slot was read. */
+/* `pid` is no child of the master. If it is a worker that was reaped as a stranger before its slot
+ * was read, this records its start and its end. */
 static void bury_stranger(struct book *b, struct slot *s, pid_t pid)
 {
     if (kill(pid, 0) == 0)
-        return; /* it lives, below the middle process; its number was a stranger's before */
+        /* it is alive, and still a child of the middle process; a stranger had its pid before */
+        return;
     int status;
     if (book_take_stranger(b, pid, &status)) {
         s->pid = pid;
@@ -403,7 +413,7 @@ static void on_worker_serves(struct book *b, struct slot *s)
         b->mold_starts = (struct delay){0};
 }
 
-/* NULL: the worker has spoilt its slot. */
+/* NULL: the worker has written no valid reason on the board. */
 static const char *retire_text(enum board_retire reason)
 {
     switch (reason) {
@@ -439,7 +449,7 @@ void event_retire(struct book *b, struct slot *s, enum board_retire reason)
         book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
 }
 
-/* What it claims is checked: see adopt_worker. */
+/* A pid on the board is checked by adopt_worker. */
 void event_read_board(struct book *b)
 {
     struct mold *loading = book_other_mold(b);
@@ -462,7 +472,7 @@ void event_read_board(struct book *b)
 
 /* ---- deadlines ---- */
 
-/* A mold that forks nothing is of no use, and its end brings another. */
+/* The mold has not forked the worker in time: kills the mold, and its end starts another. */
 static void on_order_late(struct book *b, struct slot *s)
 {
     struct mold *mold = &b->molds[s->generation % 2];
@@ -503,7 +513,7 @@ static void mold_is_late(struct book *b, struct mold *mold)
     mold->deadline_ms = BOOK_NEVER;
     switch (mold->state) {
     case MOLD_NONE:
-    case MOLD_DRAINING: /* its slot has a deadline */
+    case MOLD_DRAINING: /* it is still a worker: its slot has the deadline */
         break;
     case MOLD_LOADING:
         log_error("the application is not loaded and warmed up within the startup-timeout: "
@@ -513,7 +523,7 @@ static void mold_is_late(struct book *b, struct mold *mold)
     case MOLD_READY:
         if (b->wanted > 0)
             fail_trial(b, "no worker serves within the startup-timeout");
-        break; /* paused: wanted_resume sets another deadline */
+        break; /* paused: no worker is wanted; wanted_resume sets another deadline */
     case MOLD_ENDING:
         kill(mold->pid, SIGKILL);
         break;
@@ -522,7 +532,8 @@ static void mold_is_late(struct book *b, struct mold *mold)
 
 void event_meet_deadlines(struct book *b)
 {
-    uint64_t now = b->looked_ms; /* not later: we may have been stopped since */
+    /* not now_ms(): the master may have been stopped since it looked */
+    uint64_t now = b->looked_ms;
     for (unsigned i = 0; i < b->board->workers; i++)
         if (b->slots[i].deadline_ms <= now)
             slot_is_late(b, &b->slots[i]);
