@@ -1,9 +1,9 @@
-/* board.h: the one mapping that all processes of the server share. Made by the
- * master before the first fork; lines of its own for every worker slot and every
- * thread of it, indexed by slot and not by pid, so that counters outlive a worker.
+/* board.h: the one mapping that all processes of the server share. The master makes it before the
+ * first fork. Every worker slot and every thread of it has cache lines of its own, indexed by slot
+ * and not by pid, so that counters go on when a slot gets a new worker.
  *
- * The writer of each part is named; everybody may read. The master trusts nothing on
- * it that a crashed child could have left half-written: it compares, bounds and counts. */
+ * The writer of each part is named; everybody may read. A crashed child may have left anything on
+ * the board half-written, so the master compares and bounds what it reads. */
 #ifndef MYSERVER_BOARD_H
 #define MYSERVER_BOARD_H
 
@@ -15,15 +15,17 @@
 
 enum board_mold_state { BOARD_MOLD_LOADING, BOARD_MOLD_READY, BOARD_MOLD_FAILED };
 
-/* What is known of "/", when no other request is configured to warm up with. */
+/* What is known of a request to "/", which warms up when no other request is configured for
+ * that. */
 enum board_root {
-    BOARD_ROOT_UNKNOWN,     /* or it did not answer */
-    BOARD_ROOT_MUST_ANSWER, /* it did under the code before, which goes on if it does no more */
-    BOARD_ROOT_ANSWERED,    /* under this code, or the last that was found out about */
+    BOARD_ROOT_UNKNOWN, /* not known, or it did not answer */
+    /* it answered under the code before: if it now fails, the reload fails */
+    BOARD_ROOT_MUST_ANSWER,
+    BOARD_ROOT_ANSWERED, /* it answered under this code, or under the last code that was tried */
 };
 
 enum board_worker_state {
-    BOARD_WORKER_EMPTY,    /* nobody, or not yet forked */
+    BOARD_WORKER_EMPTY,    /* no worker, or not yet forked */
     BOARD_WORKER_STARTING, /* forked, does not accept yet */
     BOARD_WORKER_SERVING,
     BOARD_WORKER_DRAINING, /* finishes what it has, accepts no more */
@@ -35,37 +37,37 @@ enum board_retire {
     BOARD_RETIRE_REQUESTS, /* max-requests */
     BOARD_RETIRE_LIFETIME, /* max-worker-lifetime */
     BOARD_RETIRE_MEMORY,   /* max-worker-memory */
-    BOARD_RETIRE_REFORK,   /* refork-after: to become the mold */
-    BOARD_RETIRE_STUCK,    /* accepts no more: drained at once, its replacement comes at once */
+    BOARD_RETIRE_REFORK,   /* refork-after: it is to become the mold */
+    BOARD_RETIRE_STUCK,    /* a request is stuck: the worker is drained and replaced at once */
 };
 
-/* What a worker ended of. */
+/* Why a worker ended. */
 enum board_end {
     BOARD_END_CRASH,
     BOARD_END_RELOAD,
-    BOARD_END_REQUESTS, /* as enum board_retire */
+    BOARD_END_REQUESTS, /* from here to STUCK: as enum board_retire */
     BOARD_END_LIFETIME,
     BOARD_END_MEMORY,
     BOARD_END_REFORK,
     BOARD_END_STUCK,
-    BOARD_END_STOP, /* fewer were wanted, or none */
+    BOARD_END_STOP, /* fewer workers were wanted, or none */
     BOARD_END_COUNT
 };
 
 enum board_phase { BOARD_IDLE, BOARD_RUNNING };
 
-/* Bounds of the latency histogram; beyond the last is one more bucket. */
+/* Upper bounds of the buckets of the latency histogram; one more bucket is above the last bound. */
 #define BOARD_LATENCY_BOUNDS 15
 extern const uint64_t board_latency_bounds_ns[BOARD_LATENCY_BOUNDS];
 
-#define BOARD_RESPONSE_CLASSES 6 /* by status / 100; 0: no answer (the client had gone) */
+#define BOARD_RESPONSE_CLASSES 6 /* by status / 100; 0: no answer, the client was gone */
 
 #define BOARD_METHOD_MAX       16
 #define BOARD_PATH_MAX         256
 #define BOARD_CLIENT_MAX       46
 
-/* One thread that runs requests; written by that thread only, but for phase, tid and deadline_ns,
- * which the master clears when the worker is gone. Times are now_ns(). */
+/* One thread that runs requests. Only that thread writes here, except that the master clears phase,
+ * tid and deadline_ns when the worker has ended. Times are now_ns(). */
 struct board_thread {
     _Alignas(128) _Atomic uint32_t phase; /* enum board_phase */
     _Atomic int32_t tid;
@@ -76,51 +78,59 @@ struct board_thread {
     _Atomic uint64_t started_ns;
     _Atomic uint64_t first_byte_ns; /* 0: nothing sent yet */
     _Atomic uint64_t done_ns;
-    /* When the worker's watch must have looked at the request again; 0: never. Written by the
-     * watch too (watch.h); when it has passed for long, the worker cannot help itself. */
+    /* By when the worker's watch must have looked at the request again; 0: never. The watch writes
+     * it too (watch.h). When it is long past, the master takes the worker for wedged. */
     _Atomic uint64_t deadline_ns;
-    /* From whole request to end of answer, over all lives of the worker. */
+    /* From the whole request to the end of the answer, over all workers that this slot has had. */
     _Atomic uint64_t latency_ns; /* sum */
     _Atomic uint64_t latency[BOARD_LATENCY_BOUNDS + 1];
-    /* What it runs; text may tear for a reader, never runs over. */
+    /* The request it runs. A reader may see a mix of two texts, but always finds a NUL inside. */
     char method[BOARD_METHOD_MAX];
     char path[BOARD_PATH_MAX]; /* without the query */
     char client[BOARD_CLIENT_MAX];
 };
 
-/* One worker slot. When the worker is gone the master clears what is not counted over all lives. */
+/* One worker slot. When the worker has ended, the master clears all but the counters, which go on
+ * with the next worker of the slot. */
 struct board_worker {
-    /* Of the worker. 0: nobody has claimed the order yet (set by the master); whoever comes first
-     * puts the pid (the worker, its parent) or -1 for "none will come" (mold, master). */
+    /* Pid of the worker. The master sets 0 with the order to fork. Whoever changes the 0 first
+     * decides: the worker or its parent store the pid, the mold or the master store -1 for "there
+     * will be no worker". */
     _Alignas(128) _Atomic int32_t pid;
-    _Atomic uint32_t state;      /* enum board_worker_state; the worker's, EMPTY by the master */
-    _Atomic uint32_t generation; /* of the mold it was forked from */
-    _Atomic uint32_t retire;     /* enum board_retire; the worker's, NOT by the master; then ring */
+    _Atomic uint32_t state;      /* enum board_worker_state; worker, EMPTY by the master */
+    _Atomic uint32_t generation; /* worker: of the mold it was forked from */
+    _Atomic uint32_t retire;     /* enum board_retire; worker, then rings; NOT by the master */
     _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
-    _Atomic uint32_t free_threads; /* worker: that could take a request; less what siblings claim */
-    /* Three running numbers, over all lives of the worker. `given`: connections that siblings or
-     * the master have sent to its inbox, counted by the sender. `taken`: those of them that it has
-     * taken out. `takes_until`: nobody may send more than this, for lack of descriptors. */
+    /* worker: threads that could take a request; siblings subtract what they claim */
+    _Atomic uint32_t free_threads;
+    /* Three numbers that only grow, over all workers of the slot. `given`: connections that
+     * siblings or the master have sent to its inbox; the sender counts. `taken`: those that were
+     * taken out of it. `takes_until`: `given` must not exceed it, because the worker has no
+     * descriptors for more. */
     _Atomic uint32_t given, taken, takes_until;
-    _Atomic uint32_t waiting;        /* worker: requests that wait for a thread; see balance.h */
-    _Atomic bool parked;             /* board_set_parked: wake it when a thread is free elsewhere */
-    _Atomic uint32_t asked_by;       /* siblings: slot + 1 of one whose next came later; 0: none */
-    _Atomic uint64_t waits_since_ns; /* worker: the one of them that is next; 0: it has just come */
-    _Atomic uint32_t connections;    /* worker: open ones */
-    _Atomic uint64_t requests;       /* worker: answered, over all its lives */
-    _Atomic uint64_t exceptions;     /* worker: uncaught in the application */
-    _Atomic uint64_t timeouts;       /* worker: requests that passed their deadline */
-    _Atomic uint64_t deadline_ns;    /* worker: it is wedged when this has passed; 0: none */
+    _Atomic uint32_t waiting; /* worker: requests that wait for a thread; see balance.h */
+    /* requests are parked: wake it when a sibling has a free thread; see board_set_parked */
+    _Atomic bool parked;
+    /* siblings: slot + 1 of the one that asks for older requests; 0: none */
+    _Atomic uint32_t asked_by;
+    /* worker: since when its next request waits; 0: it has not waited */
+    _Atomic uint64_t waits_since_ns;
+    _Atomic uint32_t connections; /* worker: open now */
+    _Atomic uint64_t requests;    /* worker: answered, over all workers of the slot */
+    _Atomic uint64_t exceptions;  /* worker: not caught by the application */
+    _Atomic uint64_t timeouts;    /* worker: requests that passed their deadline */
+    _Atomic uint64_t deadline_ns; /* worker: when this has passed it is wedged; 0: none */
     _Atomic uint64_t sent_bytes;
     _Atomic uint64_t responses[BOARD_RESPONSE_CLASSES]; /* worker */
     _Atomic uint64_t spawns;                            /* master */
-    _Atomic uint64_t spawned_s;                         /* master: wall clock of the last */
+    _Atomic uint64_t spawned_s;                         /* master: Unix time of the last */
 };
 
 struct board_mold {
-    _Atomic uint32_t state;   /* enum board_mold_state; the mold's, LOADING by the master */
-    _Atomic uint32_t root;    /* enum board_root; who loads the application, at first the master */
-    _Atomic uint32_t workers; /* by its settings; the mold's, before it is READY */
+    _Atomic uint32_t state; /* enum board_mold_state; mold, LOADING by the master */
+    /* enum board_root; the process that loads the application, first the master */
+    _Atomic uint32_t root;
+    _Atomic uint32_t workers; /* number of workers in its settings; mold, before it is READY */
 };
 
 struct board {
@@ -131,26 +141,30 @@ struct board {
     uint64_t started_s;           /* Unix time */
     _Atomic uint32_t log_opening; /* master: how often the log files were reopened */
     _Atomic int32_t master_pid;
-    _Atomic bool upgraded;  /* master: another one serves in its place; before `stopping` */
-    _Atomic bool stopping;  /* master: the whole server stops, no worker will go on serving */
-    _Atomic bool last_call; /* master: with it, nobody else answers who waits in the kernel */
-    _Atomic uint64_t ends[BOARD_END_COUNT]; /* master: workers */
-    _Atomic int parked;         /* how many workers are; who has a free thread looks here first */
-    struct board_mold molds[2]; /* the serving generation's and the loading one's: generation % 2 */
+    _Atomic bool upgraded; /* master: another master serves in its place; set before `stopping` */
+    _Atomic bool stopping; /* master: the whole server stops, no worker will go on serving */
+    /* master, with `stopping`: no other master answers the clients that wait in the kernel */
+    _Atomic bool last_call;
+    _Atomic uint64_t ends[BOARD_END_COUNT]; /* master: workers that have ended, by reason */
+    /* number of workers with `parked` set; a worker with a free thread reads this first */
+    _Atomic int parked;
+    struct board_mold molds[2];  /* the serving and the loading generation; index: generation % 2 */
     struct board_worker *worker; /* [workers] */
     struct board_thread *thread; /* [workers * threads] */
 };
 
-/* die()s when the mapping cannot be made. */
+/* Ends the process with die() when the mapping cannot be made. */
 struct board *board_new(unsigned workers, unsigned threads);
 void board_free(struct board *board);
-/* Whether requests are parked at the worker of `slot`; false: that was known. Any process. */
+/* Notes whether requests are parked at the worker of `slot`. False: that was noted already. Any
+ * process. */
 bool board_set_parked(struct board *board, unsigned slot, bool parked);
-/* Master: the place of the mold of `generation`, which is about to be made. The number of workers
- * and what is known of "/" come from the generation before; `must_answer`: if it answered there, it
- * has to go on. */
+/* Master: prepares the entry of the mold of `generation`, which is about to be forked. The number
+ * of workers and what is known of "/" come from the generation before. `must_answer`: if "/"
+ * answered there, it must answer under the new code too. */
 void board_begin_mold(struct board *board, uint32_t generation, bool must_answer);
-/* Whether "/" answered under the code of `generation`, or that which it is to replace. */
+/* Whether "/" answered under the code of `generation` or, before it was tried there, under the code
+ * before. */
 bool board_root_answered(struct board *board, uint32_t generation);
 static inline struct board_thread *board_thread(struct board *board, unsigned slot, unsigned thread)
 {
@@ -158,9 +172,9 @@ static inline struct board_thread *board_thread(struct board *board, unsigned sl
 }
 /* Whether any worker serves. */
 bool board_is_served(const struct board *board);
-/* Counts a finished request. By the thread itself: there is one writer. */
+/* Counts a finished request. Only on the thread that owns `thread`. */
 void board_count_latency(struct board_thread *thread, uint64_t latency_ns);
-/* Tells the master that something on the board changed. Never blocks. */
+/* Tells the master that something on the board has changed. Never blocks. Any process. */
 void board_ring(struct board *board);
 
 #endif

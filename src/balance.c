@@ -1,16 +1,18 @@
-/* balance.c: which worker a kept-alive connection is with.
+/* balance.c: moves kept-alive connections between workers.
  *
- * Owns: the choice. A connection moves only between requests, when nothing of the next one has been
- * read, so nothing can be lost (inbox.c); that costs 6 us, and is done where it saves a request
- * milliseconds: when a worker has no free thread and another has, when those that wait here came
- * long before the one that is next elsewhere, and when they will wait much longer than others. */
+ * Owns: the choice which connections move and where. A connection moves only between requests, when
+ * no byte of the next one has been read, so nothing can be lost (inbox.c). A move costs 6 us, and
+ * is done where it saves a request milliseconds: when this worker has no free thread and another
+ * one has; when requests here have waited much longer than the next one of a sibling; and when they
+ * will wait much longer here than there. */
 #include "balance.h"
 #include "board.h"
 #include "inbox.h"
 
-/* What must be won for a connection to move. */
+/* A connection moves only if that saves its request at least this. */
 #define LEVEL_MIN_NS (4 * NS_PER_MS)
-/* What a request must have waited longer for its connection to move; so many move at once. */
+/* A connection also moves if its request has waited at least this much longer than the sibling's;
+ * AGED_MAX is how many move at once. */
 #define AGE_MIN_NS   (20 * NS_PER_MS)
 #define AGED_MAX     16
 
@@ -31,7 +33,8 @@ static bool claim_thread(struct board_worker *worker)
     return false;
 }
 
-/* A connection that arrives at a worker without a free descriptor would be lost. */
+/* Whether the worker can take one more connection: without a free descriptor there, it would be
+ * lost. */
 static bool has_place(const struct board_worker *other)
 {
     return (int32_t)(atomic_load(&other->takes_until) - atomic_load(&other->given)) > 0;
@@ -63,21 +66,23 @@ static int claim_free(const struct balance *b)
     return -1;
 }
 
-/* When the request that is next in turn there began to wait. */
+/* Since when the next request of `worker` waits; now, if none waits. */
 static uint64_t waits_since(const struct board_worker *worker)
 {
     uint64_t since_ns = atomic_load_explicit(&worker->waits_since_ns, memory_order_relaxed);
     return since_ns ? since_ns : now_ns();
 }
 
-/* The next request there has waited longer than the next one here. */
+/* Whether requests are parked at `other` and its next one has waited longer than the next one
+ * here. */
 static bool is_behind(const struct balance *b, const struct board_worker *other)
 {
     return atomic_load(&other->parked) &&
            waits_since(other) < waits_since(&b->board->worker[b->slot]);
 }
 
-/* The worker where the fewest requests wait, and how many; -1: there is no other. */
+/* The slot of the sibling where the fewest requests wait, and in *waiting how many; -1: there is
+ * none. Siblings whose next request has waited longer than ours get nothing more. */
 static int find_least(const struct balance *b, unsigned *waiting)
 {
     int least = -1;
@@ -94,13 +99,14 @@ static int find_least(const struct balance *b, unsigned *waiting)
     return least;
 }
 
-/* A connection of which part of a request has been read has to stay. */
+/* A connection has to stay once part of a request has been read. */
 static bool may_move(const struct conn *c)
 {
     return c->state == CONN_IDLE && !c->exchange;
 }
 
-/* False: the worker's inbox is full, because it does not look into it. */
+/* Sends `c` to the worker of `slot`, whose place is claimed. False: its inbox is full, because it
+ * does not read it. */
 static bool give_claimed(const struct balance *b, struct conn *c, int slot)
 {
     bool given = inbox_give(c, b->inboxes[slot].write_fd);
@@ -114,8 +120,9 @@ static bool give_to(const struct balance *b, struct conn *c, int slot)
     return may_move(c) && claim_place(&b->board->worker[slot]) && give_claimed(b, c, slot);
 }
 
-/* We say that we want to be woken before we look for a free thread, and a worker publishes its free
- * thread before it looks who wants to be woken (offer_thread): one of the two sees the other. */
+/* This worker sets `parked` on the board before it looks for a free thread, and a sibling publishes
+ * its free thread before it looks for workers with `parked` set (offer_thread). So at least one of
+ * the two sees the other. */
 static void give_parked_to_free(struct balance *b)
 {
     struct conn *c, *next;
@@ -147,11 +154,11 @@ void balance_init(struct balance *b, struct conn_shared *shared, const struct wo
 void balance_overflow(struct balance *b, struct conn *c)
 {
     conn_park(c);
-    give_parked_to_free(b); /* those that have waited longer first */
+    give_parked_to_free(b); /* in the order of the queue: the longest wait first */
 }
 
-/* Every second of those that have more before them here than there: what is left here and what goes
- * there is then served in the order in which it came. */
+/* Gives away every second connection that has more than `theirs` before it here. What stays and
+ * what goes are then both served in the order in which they came. */
 static void give_second(struct balance *b, struct conn_queue *queue, int slot, unsigned theirs,
                         unsigned *rank)
 {
@@ -160,13 +167,14 @@ static void give_second(struct balance *b, struct conn_queue *queue, int slot, u
         next = TAILQ_NEXT(c, link);
         if (*rank <= theirs || (*rank - theirs) % 2 == 0)
             continue;
-        /* Until it has looked, it does not know; nobody shall give it the same again. */
+        /* The sibling counts it only when it reads its inbox: count it now, so that nobody gives it
+         * too many. */
         if (give_to(b, c, slot))
             atomic_fetch_add(&b->board->worker[slot].waiting, 1);
     }
 }
 
-/* Where requests are parked; once, until it has looked. */
+/* Wakes the worker of `slot` if it has parked requests; not again until it has looked. */
 static void wake(const struct balance *b, unsigned slot)
 {
     if (board_set_parked(b->board, slot, false))
@@ -180,8 +188,8 @@ static void offer_thread(const struct balance *b)
             wake(b, slot);
 }
 
-/* Before one has its turn here that came long after those who wait elsewhere: where they have
- * waited longest. */
+/* Called before this worker runs its next request: when that one came at least AGE_MIN_NS after the
+ * next request of a sibling, asks the sibling whose next request has waited longest. */
 static void ask_for_older(const struct balance *b)
 {
     uint64_t oldest_ns = waits_since(&b->board->worker[b->slot]) - AGE_MIN_NS;
@@ -207,7 +215,7 @@ void balance_publish(const struct balance *b)
     bool parked = next != NULL;
     if (!next)
         next = TAILQ_FIRST(&b->shared->readable);
-    /* One that has to stay is nothing to ask for. */
+    /* If the first one has to stay, there is nothing here that a sibling could ask for. */
     atomic_store_explicit(&ours->waits_since_ns, next && may_move(next) ? next->parked_ns : 0,
                           memory_order_relaxed);
     atomic_store_explicit(&ours->waiting, b->shared->waiting, memory_order_relaxed);
@@ -217,7 +225,7 @@ void balance_publish(const struct balance *b)
     if (parked)
         return;
     board_set_parked(b->board, b->slot, false);
-    /* Without a free thread the standby leads: nobody has his turn. */
+    /* Without a free thread the standby thread leads, and no request is about to run here. */
     if (atomic_load(&b->board->parked) == 0 || b->shared->draining ||
         atomic_load(&ours->free_threads) == 0)
         return;
@@ -227,8 +235,8 @@ void balance_publish(const struct balance *b)
         offer_thread(b);
 }
 
-/* Where all threads are busy for long, those who wait grow old, while younger ones have their turn
- * with a sibling: when it asks (ask_for_older), it gets the oldest. */
+/* Where all threads are busy for long, parked requests grow old while a sibling runs younger ones.
+ * When the sibling has asked (ask_for_older), it gets the oldest. */
 static void give_older(const struct balance *b)
 {
     uint32_t asker = atomic_exchange(&b->board->worker[b->slot].asked_by, 0);
@@ -245,8 +253,8 @@ static void give_older(const struct balance *b)
     }
 }
 
-/* Numbers are compared, not times: what a request takes is the same in all workers, and two
- * estimates of it would send connections to and fro. */
+/* Compares numbers of requests, not estimated times: a request takes equally long in all workers,
+ * and two different estimates would move connections to and fro. */
 void balance_level(struct balance *b, uint64_t service_ns)
 {
     struct conn_shared *shared = b->shared;
@@ -267,7 +275,7 @@ void balance_level(struct balance *b, uint64_t service_ns)
     balance_publish(b);
 }
 
-/* To the next in turn that takes it. */
+/* Gives `c` to the next worker in turn that takes it, if one does. */
 static void give_to_any(struct balance *b, struct conn *c, unsigned *turn)
 {
     for (unsigned tried = 0; tried < b->board->workers; tried++) {
@@ -286,7 +294,7 @@ static void drain_queue(struct balance *b, struct conn_queue *queue, unsigned *t
     }
 }
 
-/* Who has waited longest first: the others queue them as they come. */
+/* The longest wait first, because the others queue connections in the order in which they come. */
 void balance_drain(struct balance *b)
 {
     unsigned turn = 0;

@@ -1,12 +1,12 @@
 /* board.c: makes the shared mapping and the bell.
  *
- * Owns the layout of the mapping and nothing that stands in it: every part has its writer,
- * named in board.h. One anonymous shared mapping holds all, so that it needs no name on disk
- * and is gone with the last process. The pointers inside are valid in every process, because
- * all of them are forks of the one that made it.
+ * Owns the layout of the mapping; board.h names the writer of each part of its content. One
+ * anonymous shared mapping holds everything, so it needs no name on disk and is freed with the last
+ * process. The pointers in it are valid in every process, because all are forks of the master that
+ * made it.
  *
- * Never locks, never waits. Runs in the master (board_new, board_free, board_begin_mold)
- * and in all (board_ring). */
+ * Never locks, never waits. board_new, board_free and board_begin_mold run in the master, the rest
+ * in any process. */
 #include "board.h"
 
 #include <errno.h>
@@ -93,7 +93,7 @@ bool board_is_served(const struct board *board)
     return served;
 }
 
-/* One writer, so a load and a store will do: no locked instruction. */
+/* There is only one writer, so a load and a store are enough: no locked instruction. */
 static void add(_Atomic uint64_t *counter, uint64_t by)
 {
     uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
@@ -112,7 +112,7 @@ void board_count_latency(struct board_thread *thread, uint64_t latency_ns)
 void board_ring(struct board *board)
 {
     int before = errno;
-    /* EAGAIN would mean 2^64 unheard rings: then the master is woken anyhow. */
+    /* EAGAIN means that the counter is full with 2^64 unread rings: the master is woken anyway. */
     ssize_t written = write(board->bell_fd, &(uint64_t){1}, sizeof(uint64_t));
     (void)written;
     errno = before;
