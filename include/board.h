@@ -103,7 +103,7 @@ struct board_worker {
     _Atomic uint64_t max_memory_bytes; /* worker: its limit on private memory, 0 for none */
     /* worker: threads that could take a request; siblings subtract what they claim */
     _Atomic uint32_t free_threads;
-    /* Three numbers that only grow, over all workers of the slot. `given`: connections that
+    /* Three running numbers over all workers of the slot; they may wrap. `given`: connections that
      * siblings or the master have sent to its inbox; the sender counts. `taken`: those that were
      * taken out of it. `takes_until`: `given` must not exceed it, because the worker has no
      * descriptors for more. */
