@@ -1,4 +1,4 @@
-/* answer.h: a thread's turn with a request: calls the application and sends what it answers. */
+/* answer.h: a thread's turn with a request: calls the application and sends its answer. */
 #ifndef MYSERVER_ANSWER_H
 #define MYSERVER_ANSWER_H
 
@@ -6,8 +6,8 @@
 
 struct pool_thread;
 
-/* Runs the request and gives the connection back to the loop. On a pool thread that does not
- * lead and owns `c`; GIL not held before or after. */
+/* Runs the request of `c` and gives the connection back to the loop. On a pool thread that owns `c`
+ * and does not lead; GIL not held before or after. */
 void answer_run(struct conn *c, struct pool_thread *thread);
 
 #endif

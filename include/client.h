@@ -1,4 +1,4 @@
-/* client.h: whether there still is somebody to answer, and how long he has waited. */
+/* client.h: whether a client still waits for its answer, and for how long it has waited. */
 #ifndef MYSERVER_CLIENT_H
 #define MYSERVER_CLIENT_H
 
@@ -10,18 +10,18 @@ struct conn;
 
 enum client_verdict {
     CLIENT_WAITS,
-    CLIENT_LATE, /* for longer than queue-timeout */
+    CLIENT_LATE, /* has waited for longer than queue-timeout */
     CLIENT_GONE,
 };
 
-/* Looks at a whole request that a thread is about to run. By the owner of the connection. */
+/* Judges a whole request that a thread is about to run. By the owner of the connection. */
 MUST_CHECK enum client_verdict client_judge(struct conn *c);
-/* The client sends no more: he has closed, or has shut his sending side, which TCP tells apart
- * only when it is written to. By the owner of the connection. */
+/* Whether the client sends no more: it has closed, or shut only its sending side. TCP tells the two
+ * apart only when something is sent. By the owner of the connection. */
 bool client_has_ended(const struct conn *c);
-/* While his answer is being made: he has closed, as far as can be told. A TCP client who has shut
- * his sending side is taken for gone when five seconds have passed since his last bytes. By the
- * owner of the connection. */
+/* Whether the client has closed, as far as can be told while its answer is being made. A TCP client
+ * that has shut its sending side counts as gone five seconds after its last bytes. By the owner of
+ * the connection. */
 bool client_is_gone(const struct conn *c);
 
 #endif

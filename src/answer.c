@@ -1,10 +1,11 @@
 /* answer.c: a thread's turn with a request.
  *
- * Owns: nothing beyond the turn. Calls the application, decides how each piece of its answer goes
- * out, and sends it before going back to the loop. The GIL is taken once: a small send costs less
- * than giving the GIL up around it; big ones and waits release it. What a slow client does not
- * take of a whole answer is left to the loop; only an iterable that is still producing holds its
- * thread, with BACKLOG_BYTES between it and the client. */
+ * Owns: nothing beyond the turn. Calls the application, decides how each piece of its answer is
+ * sent, and sends it before going back to the loop. The GIL is taken once per request: a small send
+ * costs less than releasing the GIL around it; big sends and waits release it. The part of a whole
+ * answer that a slow client does not take is left to the loop. Only while the application still
+ * produces pieces does the thread wait for the client, and only with more than BACKLOG_BYTES
+ * unsent. */
 #include "answer.h"
 #include "board.h"
 #include "client.h"
@@ -78,8 +79,8 @@ static void end(struct turn *turn)
     atomic_fetch_add_explicit(&slot->requests, 1, memory_order_relaxed);
 }
 
-/* A process that the application forked may come back from the request as if it were this one
- * (sys.exit() raises): the connection, the loop and the locks are its parent's. */
+/* A process that the application forked may come back from the request as if it were the worker
+ * (sys.exit() raises). The connection, the loop and the locks belong to its parent. */
 static void leave_if_copy(const struct turn *turn)
 {
     if (!forks_is_copy())
@@ -98,8 +99,8 @@ static size_t total_bytes(const struct iovec *pieces, unsigned count)
     return bytes;
 }
 
-/* Sends, without the GIL, to a client that is slower than the application, until what is left is
- * half a backlog. */
+/* Sends, without the GIL, to a client that is slower than the application, until half a backlog or
+ * less is unsent. */
 static enum output_result send_slowly(struct turn *turn, struct iovec **pieces, unsigned *count)
 {
     struct exchange *e = turn->exchange;
@@ -124,8 +125,8 @@ static enum output_result send_slowly(struct turn *turn, struct iovec **pieces, 
     return result;
 }
 
-/* Sends pieces; false when nothing more can be sent. The end of `last` ones may be borrowed until
- * the connection drops tail_object. */
+/* Sends pieces; false when nothing more can be sent. `last`: they end the answer. Then the unsent
+ * end of the last piece is borrowed instead of copied, until the connection drops tail_object. */
 static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count, bool last)
 {
     struct exchange *e = turn->exchange;
@@ -168,7 +169,7 @@ static struct response_facts facts_of(const struct turn *turn, int64_t known_byt
     };
 }
 
-/* Before the first byte of an answer: false when the watch has given one. */
+/* To be asked before the first byte of an answer. False: the watch has answered the request. */
 static bool may_answer(struct turn *turn)
 {
     if (turn->exchange->call.head_sent || watch_claim(turn->thread))
@@ -177,7 +178,7 @@ static bool may_answer(struct turn *turn)
     return false;
 }
 
-/* Completes the head; its bytes are the piece to send first. */
+/* Completes the head and returns its bytes, which must be sent first. */
 static struct iovec take_head(struct turn *turn, int64_t known_bytes)
 {
     struct exchange *e = turn->exchange;
@@ -199,7 +200,8 @@ static void warn_length(const struct turn *turn, const char *what)
                 slot->path, what, (long long)turn->exchange->response.content_length);
 }
 
-/* Sends one piece of the body with its framing (and the head, if it is the first). */
+/* Sends one piece of the body with its framing (and the head, if it is the first). *whole: the body
+ * is complete. */
 static bool send_body(struct turn *turn, const char *data, size_t len, int64_t known_bytes,
                       bool *whole)
 {
@@ -228,7 +230,7 @@ static bool send_body(struct turn *turn, const char *data, size_t len, int64_t k
     return count == 0 || send_pieces(turn, pieces, count, *whole);
 }
 
-/* write() of start_response. */
+/* The write() callable that start_response returns. */
 static bool on_write(void *context, const char *data, size_t len)
 {
     struct turn *turn = context;
@@ -237,7 +239,8 @@ static bool on_write(void *context, const char *data, size_t len)
         return false;
     if (!send_body(turn, data, len, -1, &whole))
         return false;
-    /* A whole body is borrowed, and this one dies with the call: keep a copy of the rest. */
+    /* If this piece ends the body, send_pieces has borrowed `data`, which is valid only during this
+     * call: copy the unsent part. */
     output_own(&turn->exchange->output);
     return true;
 }
@@ -254,7 +257,7 @@ static bool on_has_ended(void *context)
     return client_has_ended(turn->conn);
 }
 
-/* The body is whole as far as the application is concerned. */
+/* The application has no more pieces. */
 static void end_body(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
@@ -267,7 +270,7 @@ static void end_body(struct turn *turn)
     if (e->response.framing == RESPONSE_CHUNKED)
         pieces[count++] =
             (struct iovec){(char *)(uintptr_t)RESPONSE_LAST_CHUNK, strlen(RESPONSE_LAST_CHUNK)};
-    /* As the last: what is left of a whole answer is the loop's. */
+    /* They end the answer, so the loop sends what the client does not take now. */
     if (count > 0 && !send_pieces(turn, pieces, count, true))
         return;
     if (!response_is_complete(&e->response)) {
@@ -276,7 +279,7 @@ static void end_body(struct turn *turn)
     }
 }
 
-/* An answer of the server's own in place of the application's, of which nothing has left. */
+/* Answers with an error page of the server; nothing of the application's answer has been sent. */
 static void send_error(struct turn *turn, unsigned status)
 {
     struct exchange *e = turn->exchange;
@@ -288,7 +291,8 @@ static void send_error(struct turn *turn, unsigned status)
     (void)send_pieces(turn, &head, 1, false);
 }
 
-/* Files for slow clients must leave descriptors to the application. */
+/* Too many files are being sent to slow clients; the rest of the descriptors is for the
+ * application. */
 static void refuse_file(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
@@ -328,8 +332,8 @@ static void send_file(struct turn *turn)
     }
 }
 
-/* The application failed: a complete 500 if nothing has left, else the client must see that the
- * answer is not whole. */
+/* The application failed. Sends a complete 500 if nothing was sent yet; else the connection must
+ * end so that the client sees that the answer is not whole. */
 static void send_failure(struct turn *turn)
 {
     struct exchange *e = turn->exchange;
@@ -341,14 +345,15 @@ static void send_failure(struct turn *turn)
     send_error(turn, 500);
 }
 
-/* Where nothing is sent, nothing else would tell that there is nobody to send to. */
+/* An empty piece sends nothing, so only a look at the socket tells that the client has gone. */
 static void look_at_client(struct turn *turn)
 {
     if (client_is_gone(turn->conn))
         exchange_break_off(turn->exchange);
 }
 
-/* Takes pieces until the result is something else, the body is whole, or nobody wants it. */
+/* Sends pieces until wsgi_next returns another result, the body is whole, or the answer is broken
+ * off. */
 static enum wsgi_result send_all(struct turn *turn, enum wsgi_result result, bool *whole)
 {
     struct exchange *e = turn->exchange;
@@ -404,7 +409,8 @@ static void call_application(struct turn *turn)
                                   memory_order_relaxed);
 }
 
-/* The application's part, under the GIL, unless the wait for that has taken all of the time. */
+/* Runs the application under the GIL, unless the watch has answered while this thread waited for
+ * the GIL. */
 static void run_application(struct turn *turn)
 {
     python_acquire(&turn->thread->python);

@@ -1,8 +1,8 @@
-/* client.c: whether there still is somebody to answer, and how long he has waited.
+/* client.c: whether a client still waits for its answer, and for how long it has waited.
  *
- * Owns nothing. Asks the kernel only about requests that may have waited: the first of a
- * connection, which may come from the listening socket's queue, and those that were parked or
- * queued here. Never reads, never closes. */
+ * Owns nothing. Asks the kernel only about requests that may have waited: the first one of a
+ * connection, which may have waited in the queue of the listening socket, and those that were
+ * parked or queued in this worker. Never reads, never closes. */
 #include "client.h"
 #include "config.h"
 #include "conn.h"
@@ -13,12 +13,12 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-/* A TCP client that ends his side may still be there to read, as netcat is: so he is only taken
- * for gone after a wait that makes leaving likely. */
+/* A TCP client that shuts its sending side may still read, as netcat does. So it counts as gone
+ * only after a wait in which clients usually leave. */
 #define LEAVES_AFTER_MS        500
-/* While his answer is being made; then it makes leaving nearly certain. */
+/* The same while its answer is being made; after this time it has almost certainly left. */
 #define LEAVES_ANSWER_AFTER_MS 5000
-/* In the queue of whole requests; less is a hand-off between threads. */
+/* A shorter stay in the queue of whole requests is only a hand-off between threads. */
 #define QUEUED_MS              2
 
 bool client_has_ended(const struct conn *c)
@@ -28,15 +28,16 @@ bool client_has_ended(const struct conn *c)
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 
-/* A unix socket tells close() from shutdown(); TCP does after a reset. */
+/* Whether the kernel knows that the client has closed: on a unix socket close() differs from
+ * shutdown(); with TCP only a reset tells. */
 static bool is_surely_gone(const struct conn *c)
 {
     struct pollfd polled = {.fd = c->fd};
     return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLHUP | POLLERR)) != 0;
 }
 
-/* Since the last bytes came from a TCP client, also while the connection was not accepted. False
- * for unix sockets, of which the kernel keeps no time. */
+/* Time since the last bytes came from a TCP client, also before the connection was accepted. False
+ * for unix sockets, for which the kernel keeps no such time. */
 static bool read_silence(const struct conn *c, uint64_t *ms)
 {
     struct tcp_info info = {0};
