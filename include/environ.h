@@ -1,5 +1,5 @@
-/* environ.h: the environ dict of PEP 3333: a base per listener that is copied, and the
- * request's keys added. Layer 3; GIL held for everything here. */
+/* environ.h: the environ dict of PEP 3333: a copy of a base dict per listener, with the keys of the
+ * request added. Layer 3; GIL held for everything here. */
 #ifndef MYSERVER_ENVIRON_H
 #define MYSERVER_ENVIRON_H
 
@@ -19,8 +19,8 @@ struct environ_facts {
     const char *client; /* REMOTE_ADDR */
     unsigned client_port;
     const char *peer; /* address of the other end of the socket */
-    bool https;       /* by a trusted proxy's word */
-    bool trusted;     /* the peer is one: X-Forwarded-* are believed, else dropped */
+    bool https;       /* a trusted proxy says so */
+    bool trusted;     /* the peer is a trusted proxy: X-Forwarded-* are passed on, else dropped */
 };
 
 /* Once per process, before environ_build. Borrows both for the life of the process. Returns 0,

@@ -1,8 +1,8 @@
-/* body.c: a request body, in memory up to a bound and beyond it in a file without a name.
+/* body.c: a request body, in memory up to a bound and above it in a file without a name.
  *
- * Owns the memory and the descriptor. The file is never visible to others: it has no name
- * from the start, or loses it before the first byte is written, so nothing is left on disk
- * however the process ends. Never waits for anything but the disk, never knows a socket. */
+ * Owns the memory and the descriptor. The file is never visible to others: it has no name from the
+ * start, or loses it before the first byte is written, so nothing is left on disk however the
+ * process ends. Waits for nothing but the disk, knows no socket. */
 #include "body.h"
 
 #include <errno.h>
@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 #define KEPT_MEMORY_BYTES 65536
-/* A form that somebody fills in: it is in memory, whatever else is there, and does not count. */
+/* A body up to this size, such as a short form, is kept in memory whatever the budget says, and is
+ * not counted. */
 #define FREE_MEMORY_BYTES 4096
-/* A file of this size is kept for the next body: writing over pages that are there costs a third
- * of making and dropping them (10 MB: 2.7 ms against 7.7 on ext4). */
+/* A file up to this size is kept for the next body: writing over existing pages costs a third of
+ * making and dropping them (10 MB: 2.7 ms against 7.7 on ext4). */
 #define KEPT_FILE_BYTES   (16 * 1024 * 1024)
 
 void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir, struct body_budget *budget)
@@ -28,7 +29,7 @@ void body_init(struct body *b, size_t memory_bytes, const char *tmp_dir, struct 
                        .budget = budget};
 }
 
-/* Differences of unsigned numbers: they may be less than nothing. */
+/* The difference is unsigned: when it wraps, the addition subtracts. */
 void body_budget_note(struct body_budget *budget, size_t *noted, size_t bytes)
 {
     if (!budget || bytes == *noted)
@@ -105,7 +106,7 @@ static int open_named(const char *dir)
 static int open_unlinked(const char *dir)
 {
     int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-    /* Not every file system has O_TMPFILE, and they differ in the errno. */
+    /* Not every file system has O_TMPFILE; each reports that with another errno. */
     return fd >= 0 ? fd : open_named(dir);
 }
 
@@ -133,7 +134,8 @@ static enum body_result write_file(struct body *b, const char *data, size_t len)
     return BODY_OK;
 }
 
-/* What an earlier body has left in the file is behind the length, where nobody reads. */
+/* A kept file may still hold bytes of an earlier body: they are beyond `length`, where nobody
+ * reads. */
 static int take_file(struct body *b)
 {
     int fd = b->spare_fd;
@@ -153,7 +155,8 @@ static enum body_result spill(struct body *b)
     return BODY_OK;
 }
 
-/* Many clients with a body that is just small enough would have all memory. */
+/* Whether the body must go to a file: it is above its own bound, or the budget is used up. Without
+ * the budget, many clients with bodies below the bound could use all memory. */
 static bool is_too_large(const struct body *b, size_t len)
 {
     size_t whole = b->memory.len + len;
@@ -211,7 +214,7 @@ enum body_result body_splice(struct body *b, int pipe_fd, size_t len)
         ssize_t n = splice(pipe_fd, NULL, b->fd, NULL, left, 0);
         if (n > 0) {
             left -= (size_t)n;
-        } else if (n < 0 && errno == EINVAL) { /* not every file system can */
+        } else if (n < 0 && errno == EINVAL) { /* not every file system supports splice */
             result = copy_pipe(b, pipe_fd, left);
             break;
         } else if (n < 0 && errno != EINTR) {

@@ -1,8 +1,9 @@
 /* environ.c: the environ dict of PEP 3333.
  *
  * Owns: the interned keys, one base dict per listener, and a table from header names as clients
- * send them to their HTTP_ keys. Reads the request, never changes it. A request copies the base
- * and adds what it has: no object is made for what it does not have.
+ * send them to their HTTP_ keys. Reads the request, never changes it. For each request the base is
+ * copied and the request's own keys are added; no object is made for a key that the request does
+ * not have.
  *
  * All text is bytes-as-latin-1 (PEP 3333, "Unicode Issues"). */
 #define PY_SSIZE_T_CLEAN
@@ -14,8 +15,9 @@
 #include "listen.h"
 #include "wsgi_file.h"
 
-/* Names that were seen before are not built again. Bounded, so that a client cannot fill memory
- * with names of its invention; the common ones are put in first and so always hit. */
+/* Keys of header names that were seen before are not built again. The table is bounded, so that a
+ * client cannot fill memory with invented names. The common names are put in first, so they are
+ * always found. */
 #define NAME_SLOTS     512
 #define NAME_FILL_MAX  256
 #define NAME_MAX_BYTES 48
@@ -163,7 +165,7 @@ static PyObject *header_key(const char *name, size_t len)
     }
 }
 
-/* Sets and gives away `value`; NULL is a failure before. */
+/* Sets dict[key] and takes `value`. NULL: making the value failed; returns -1. */
 static int set_taking(PyObject *dict, PyObject *key, PyObject *value)
 {
     int failed = value ? PyDict_SetItem(dict, key, value) : -1;
@@ -176,7 +178,7 @@ static PyObject *latin1(const char *text, size_t len)
     return PyUnicode_DecodeLatin1(text, (Py_ssize_t)len, NULL);
 }
 
-/* A tenth of what PyUnicode_FromFormat takes. */
+/* Takes a tenth of the time of PyUnicode_FromFormat. */
 static PyObject *decimal(uint64_t number)
 {
     char digits[20];
@@ -192,10 +194,12 @@ static PyObject *request_text(const struct http *request, struct http_text text)
     return latin1(http_at(request, text), text.length);
 }
 
-/* A base from the start: what no request changes. */
+/* Makes a base dict: the keys that are the same for every request of the listener, and defaults for
+ * the others. */
 static PyObject *make_base(const struct config *config, const struct listener *listener)
 {
-    PyObject *sys_stderr = PySys_GetObject("stderr"); /* borrowed; takes any str, by lines */
+    /* borrowed; accepts any str, writes whole lines */
+    PyObject *sys_stderr = PySys_GetObject("stderr");
     const char *prefix = config->script_name ? config->script_name : "";
     PyObject *base = Py_BuildValue(
         "{s:s,s:N,s:s,s:s,s:s,s:s,s:s,s:s,s:(ii),s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "REQUEST_METHOD",
@@ -209,9 +213,9 @@ static PyObject *make_base(const struct config *config, const struct listener *l
     return base;
 }
 
-/* A copy of a dict has the table of the original, and a request adds about a dozen keys: a table
- * with room for them spares every request its growth. There is no public call for that; but a
- * table grows when the 22nd key comes, and stays when keys are taken out again. */
+/* A copy of a dict has a table of the original's size, and a request adds about a dozen keys. A
+ * base whose table has room for them spares every request the growth. There is no public call for
+ * that, but a table grows when the 22nd key is added, and keeps its size when keys are removed. */
 #define GROWN_KEYS 22
 
 static int add_fillers(PyObject *dict, Py_ssize_t count, bool remove)
@@ -298,7 +302,7 @@ static PyObject *method_text(const struct http *request)
     return latin1(method, request->method.length);
 }
 
-/* The decoded path behind script-name (the connection has checked that it begins with it). */
+/* The decoded path after script-name; intake.c has checked that the path begins with it. */
 static PyObject *path_info(const struct http *request)
 {
     const char *path = http_at(request, request->path);
@@ -386,8 +390,8 @@ static int add_headers(PyObject *dict, const struct http *request, bool trusted)
     return set_taking(dict, keys[KEY_CONTENT_LENGTH], decimal(request->body.length));
 }
 
-/* A unix socket has no name and port: those the client used are the Host's (never empty, PEP
- * 3333). */
+/* A unix socket has no host name and port, so SERVER_NAME and SERVER_PORT come from Host (never
+ * empty, PEP 3333). */
 static int add_server_from_host(PyObject *dict, const struct http *request, bool https)
 {
     const char *host = request->host.length ? http_at(request, request->host) : "localhost";
@@ -411,7 +415,8 @@ static int add_server_from_host(PyObject *dict, const struct http *request, bool
     return set_taking(dict, keys[KEY_SERVER_PORT], latin1(port, port_len));
 }
 
-/* RFC 9112 3.2.2: the target's, also where HTTP/1.0 has no Host whose value it would be. */
+/* RFC 9112 3.2.2: HTTP_HOST is the authority of the target, also for an HTTP/1.0 request without a
+ * Host field. */
 static int add_host(PyObject *dict, const struct http *request)
 {
     PyObject *key = header_key("Host", strlen("Host"));
