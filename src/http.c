@@ -1,13 +1,12 @@
 /* http.c: one HTTP/1.x request, from bytes to a table of fields and a body.
  *
- * Owns the buffer, the cutting of the head into lines, its limits, and llhttp: what the
- * fields say about the framing is compared with what llhttp made of the same bytes, and the
- * body is decoded by it, in the same buffer behind the head. Only of a body with a known length
- * that goes to a file, all but the end may come there by a pipe, unseen by it.
+ * Owns the buffer, the cutting of the head into lines, its limits, and llhttp. What the fields say
+ * about the framing is compared with what llhttp finds in the same bytes. llhttp also decodes the
+ * body, in the same buffer behind the head. Only when a body of known length goes to a file may all
+ * of it but the end go there through a pipe, not seen by llhttp.
  *
- * Every decision depends on the bytes and their positions alone, never on how they were
- * split over reads: a line that may still become too long is refused at the byte where its
- * whole form would be.
+ * Every decision depends only on the bytes and their positions, never on how they were split over
+ * reads: a line that is too long is refused at the byte where the limit is exceeded, whole or not.
  *
  * Never reads a socket, never writes an answer, never keeps a pointer into the buffer. */
 #include "http.h"
@@ -18,19 +17,20 @@
 
 enum stage { STAGE_START, STAGE_FIELDS, STAGE_BODY, STAGE_READY, STAGE_REFUSED };
 
-#define FIRST_BUFFER_BYTES 8192 /* the budget counts what is beyond */
+#define FIRST_BUFFER_BYTES 8192 /* the budget counts only what is above this */
 #define ROOM_BYTES         4096
-#define LEAST_ROOM_BYTES   1024 /* less at a time is not worth a system call */
+#define LEAST_ROOM_BYTES   1024 /* less than this per read is not worth a system call */
 #define BODY_BUFFER_BYTES  65536
 #define KEPT_BUFFER_BYTES  16384
 
-/* RFC 9112 2.2 asks to bear at least one empty line before the request line. */
+/* RFC 9112 2.2 asks servers to accept at least one empty line before the request line. */
 #define EMPTY_LINES_MAX    2
-/* The first byte of a client that was told https (RFC 8446 5.1). */
+/* The first byte from a client that speaks TLS, because it was given an https URL (RFC 8446
+ * 5.1). */
 #define TLS_HANDSHAKE      0x16
-/* CVE-2024-22019: sizes, extensions and trailers of a chunked body have no limit in llhttp.
- * One run of them between two pieces of payload, and how far all may exceed the payload:
- * chunks of five bytes and more pass for ever. */
+/* CVE-2024-22019: llhttp sets no limit to the sizes, extensions and trailers of a chunked body.
+ * This is the limit for one run of them between two pieces of payload, and for how far all of them
+ * may exceed the payload: chunks of five bytes and more pass for ever. */
 #define OVERHEAD_BYTES_MAX 16384
 
 #if LLHTTP_VERSION_MAJOR < 9
@@ -48,7 +48,7 @@ bool http_refuse(struct http *h, unsigned status, const char *reason)
 
 /* ---- llhttp ---- */
 
-/* A callback that refused has said why already. */
+/* Refuses for llhttp's error, unless a callback has refused already and said why. */
 static void refuse_parsed(struct http *h, llhttp_errno_t error)
 {
     if (h->stage != STAGE_REFUSED) {
@@ -64,7 +64,7 @@ static int on_headers_complete(llhttp_t *p)
         http_refuse(h, 400, "the framing is ambiguous");
         return -1;
     }
-    /* RFC 9110 7.8: an upgrade may be ignored; llhttp would stop at the end of the message. */
+    /* RFC 9110 7.8: a server may ignore Upgrade; llhttp would stop at the end of the message. */
     p->upgrade = 0;
     h->stage = STAGE_BODY;
     return 0;
@@ -73,7 +73,7 @@ static int on_headers_complete(llhttp_t *p)
 static int on_chunk_header(llhttp_t *p)
 {
     struct http *h = p->data;
-    /* Up to 2^64-1 by one line of the client: compared before any sum is made. */
+    /* One chunk header can announce up to 2^64-1 bytes: compare before adding anything. */
     if (p->content_length > h->limits->body_bytes - h->body.length - h->payload_bytes) {
         http_refuse(h, 413, "chunked body above the limit");
         return -1;
@@ -81,15 +81,16 @@ static int on_chunk_header(llhttp_t *p)
     return 0;
 }
 
-/* What llhttp 8 takes around chunks: DEL in extensions; obs-fold (RFC 9112 5.2) and empty names in
- * trailers. */
+/* Refuses what llhttp 8 accepts around chunks: DEL in extensions; obs-fold (RFC 9112 5.2) and empty
+ * names in trailers. */
 static bool may_follow(char before, char c)
 {
     return c != 0x7f && (before != '\n' || (c != ' ' && c != '\t' && c != ':'));
 }
 
-/* Trailers, which nobody sees, have the limits of fields. Before them are the size of the last
- * chunk and, if there was another, its end. */
+/* Trailers are dropped, but the limits of header fields apply to them. `before` counts the lines
+ * that precede them: the size of the last chunk and, if there was another chunk, the end of that
+ * one. */
 static bool check_trailers(struct http *h, uint64_t position)
 {
     unsigned before = h->gap_start > 0 ? 2 : 1;
@@ -103,8 +104,8 @@ static bool check_trailers(struct http *h, uint64_t position)
            http_refuse(h, 431, "too many trailers");
 }
 
-/* What came between two pieces of payload, or behind the last: sizes, extensions, trailers.
- * `position`, where it ends, counts the bytes of the body as they were sent. */
+/* Checks what came between two pieces of payload, or after the last: sizes, extensions, trailers.
+ * `position` is where it ends, counted in bytes of the body as sent. */
 static bool check_gap(struct http *h, uint64_t position)
 {
     const char *window = h->in.data + h->window_start;
@@ -148,8 +149,8 @@ static bool check_kept(struct http *h, enum body_result result)
     return http_refuse(h, 500, "the body could not be kept in a temporary file");
 }
 
-/* What the window has of the body, at once: a system call for each chunk of five bytes would make
- * much work of a small stream. */
+/* Appends the payload of the window at once: a system call for each chunk of five bytes would make
+ * a small stream expensive. */
 static bool keep_payload(struct http *h)
 {
     const char *payload = h->payload;
@@ -168,7 +169,7 @@ static int on_body(llhttp_t *p, const char *at, size_t len)
     }
     if (!h->payload) {
         h->payload = (char *)(uintptr_t)at;
-    } else { /* over gaps that have been looked at */
+    } else { /* overwrites gaps that check_gap has checked */
         memmove(h->payload + h->payload_bytes, at, len);
     }
     h->payload_bytes += len;
@@ -181,7 +182,7 @@ static int on_message_complete(llhttp_t *p)
 {
     struct http *h = p->data;
     h->stage = STAGE_READY;
-    /* What follows is another request, parsed after this one is answered. */
+    /* The bytes that follow are another request, parsed after this one is answered. */
     return HPE_PAUSED;
 }
 
@@ -211,15 +212,16 @@ static void parse_head(struct http *h)
     }
 }
 
-/* llhttp 8 and 9 take a bare LF for the end of a chunked body. */
+/* llhttp 8 and 9 accept a bare LF at the end of a chunked body. */
 static bool check_last_line(struct http *h)
 {
     char before = h->parsed - h->window_start >= 2 ? h->in.data[h->parsed - 2] : h->last_byte;
     return !h->chunked || before == '\r' || http_refuse(h, 400, "the body does not end in CRLF");
 }
 
-/* What ended the parsing has not looked at the bytes before it, as it would have, had they come
- * earlier: llhttp itself, or a chunk size above the limit. */
+/* Whether check_gap has not yet seen the bytes before the error: llhttp's own errors and the 413 of
+ * on_chunk_header do not call it. Split over reads differently, these bytes would have been
+ * checked; the result must be the same. */
 static bool may_be_malformed(const struct http *h)
 {
     return h->stage != STAGE_REFUSED || h->refusal_status == 413;
@@ -284,7 +286,7 @@ static void take_line(struct http *h, size_t lf)
     }
 }
 
-/* The line runs up to `end`, where its LF is or the bytes end. */
+/* Checks the length of the line, which runs to `end`: its LF, or the end of the bytes so far. */
 static bool check_line(struct http *h, size_t end)
 {
     size_t len = end - h->line_start;
@@ -298,7 +300,7 @@ static bool check_line(struct http *h, size_t end)
                                first == TLS_HANDSHAKE ? "TLS where plain HTTP is spoken"
                                                       : "malformed request line");
         }
-        /* The CR may be among the bytes. */
+        /* + 1: the CR may be one of the bytes. */
         return len <= (line_max < head_max ? line_max : head_max) + 1 ||
                http_refuse(h, 414, "request line too long");
     }
@@ -381,7 +383,7 @@ void http_reset(struct http *h)
     begin_request(h);
 }
 
-/* The whole buffer is bounded while a body comes: a power of two, as buf_reserve() makes them. */
+/* Bounds the whole buffer while a body comes, to a power of two like the sizes of buf_reserve(). */
 static size_t body_room(const struct http *h)
 {
     uint64_t left = h->chunked ? UINT64_MAX : h->content_length - h->body.length;
@@ -402,7 +404,8 @@ static size_t wanted_room(const struct http *h)
     return h->in.cap == h->in.len ? ROOM_BYTES : 0;
 }
 
-/* False: refused. Where nothing may grow, what is there does for a body. */
+/* False: refused. If the budget lets no buffer grow, the room that is left is used, unless it is
+ * less than LEAST_ROOM_BYTES. */
 static bool make_room(struct http *h)
 {
     size_t there = h->in.cap - h->in.len, wanted = wanted_room(h);
@@ -462,7 +465,7 @@ enum http_result http_splice(struct http *h, int pipe_fd, size_t len)
     if (!check_kept(h, body_splice(&h->body, pipe_fd, len))) {
         return HTTP_REFUSED;
     }
-    parser_of(h)->content_length -= len; /* what it still waits for */
+    parser_of(h)->content_length -= len; /* the bytes that llhttp still waits for */
     h->window_offset += len;
     return HTTP_MORE;
 }

@@ -1,10 +1,10 @@
 /* http_head.c: the grammar of a request's head: its first line, its fields, its framing.
  *
- * Owns the rules of RFC 9110 and 9112 about single bytes, and what they come to: every byte of
- * the head is looked at here, once, as its line becomes whole. Whoever is in doubt refuses:
- * a proxy in front may have read the same bytes otherwise.
+ * Owns the rules of RFC 9110 and 9112 for single bytes, lines and the head as a whole. Every byte
+ * of the head is checked here, once, when its line is complete. In doubt the request is refused,
+ * because a proxy in front may have read the same bytes in another way.
  *
- * Never moves the buffer, never looks behind the head, never asks llhttp for its opinion. */
+ * Never moves the buffer, never looks behind the head, never asks llhttp. */
 #include "http_head.h"
 
 #include <arpa/inet.h>
@@ -14,7 +14,7 @@
 _Static_assert(HTTP_FIELD_TRANSFER_ENCODING < 32, "seen has a bit per field");
 
 #define TOKEN    1 /* RFC 9110 5.6.2 */
-#define TARGET   2 /* visible ASCII but '#': a fragment is never sent */
+#define TARGET   2 /* visible ASCII except '#': a fragment is never sent */
 #define VALUE    4 /* HTAB, SP, VCHAR, obs-text (RFC 9110 5.5) */
 #define REG_NAME 8 /* RFC 3986 3.2.2, without '%' */
 
@@ -118,8 +118,8 @@ static bool is_authority(const char *s, size_t len)
 
 /* ---- the request line ---- */
 
-/* All that llhttp 8 knows. Later ones know more: what is served must not depend on which is there.
- */
+/* The methods that llhttp 8 knows. Newer ones know more, but what is served must not depend on the
+ * version. */
 static bool is_known_method(const char *s, size_t len)
 {
     static const char *const known[] = {
@@ -145,7 +145,7 @@ static bool check_method(struct http *h)
     if (len == 3 && memcmp(method, "GET", 3) == 0) {
         return true;
     }
-    /* RFC 9112 9.3.6: what follows a CONNECT is no HTTP; we are no proxy. */
+    /* RFC 9110 9.3.6: what follows a CONNECT is not HTTP, and this server is no proxy. */
     if (!is_known_method(method, len) || (len == 7 && memcmp(method, "CONNECT", 7) == 0)) {
         return http_refuse(h, 501, "method not implemented");
     }
@@ -209,7 +209,7 @@ static bool scan_absolute(struct http *h, const char *s, size_t len)
     h->authority_in_target = true;
     split_query(h, path, (size_t)(end - path));
     if (h->path.length == 0) {
-        /* RFC 9110 4.2.3: an empty path is "/"; the one before the authority lends its byte. */
+        /* RFC 9110 4.2.3: an empty path is "/"; uses the slash in front of the authority. */
         h->path = text_of(h, authority - 1, 1);
     }
     return true;
@@ -263,7 +263,7 @@ static enum http_field field_of(const char *name, size_t len)
     if (IS(name, len, literal)) {                                                                  \
         return field;                                                                              \
     }
-    /* The first letter spares most of the comparisons. */
+    /* Comparing the first letter first avoids most of the comparisons. */
     switch (name[0] | 0x20) {
     case 'c':
         NAMED("connection", HTTP_FIELD_CONNECTION)
@@ -392,7 +392,8 @@ bool http_head_field(struct http *h, const char *line, size_t len)
     if (++h->line_count > h->limits->fields || h->line_count > HTTP_MAX_FIELDS) {
         return http_refuse(h, 431, "too many header fields");
     }
-    /* No name, a blank before the colon, and obs-fold (RFC 9112 5.2) all end here. */
+    /* A missing name, a blank before the colon, and obs-fold (RFC 9112 5.2) are all refused
+     * here. */
     size_t name_len = span(line, len, TOKEN);
     if (name_len == 0 || name_len == len || line[name_len] != ':') {
         return http_refuse(h, 400, "malformed header field");
@@ -413,7 +414,7 @@ bool http_head_field(struct http *h, const char *line, size_t len)
     if (field != HTTP_FIELD_OTHER && !note_field(h, field, value, value_len)) {
         return false;
     }
-    /* X_Y and X-Y are one key in environ: a client could set what only a proxy may. */
+    /* X_Y and X-Y get the same key in environ: a client could set what only a proxy may set. */
     if (memchr(line, '_', name_len) == NULL) {
         add_header(h, text_of(h, line, name_len), text_of(h, value, value_len), field);
     }
@@ -422,7 +423,7 @@ bool http_head_field(struct http *h, const char *line, size_t len)
 
 /* ---- the end of the head: framing ---- */
 
-/* RFC 9112 6.1 and 6.3: `chunked` alone, or nothing that we can frame. */
+/* RFC 9112 6.1 and 6.3: only `chunked` alone is accepted; other codings are not implemented. */
 static bool check_coding(struct http *h)
 {
     const char *list = http_at(h, h->coding);
@@ -468,7 +469,7 @@ bool http_head_end(struct http *h)
     return true;
 }
 
-/* ---- for who reads the path ---- */
+/* ---- decoding the path ---- */
 
 size_t http_decode(const char *path, size_t len, char *out)
 {
