@@ -1,7 +1,7 @@
-/* access.h: the line of the access log, from a format. Layer 2: bytes only.
+/* access.h: one line of the access log, made from a format. Layer 2: bytes only.
  *
- * Every value is escaped (log_escape, or as JSON strings), so that no client can forge a
- * line or a field. */
+ * Every value is escaped (log_escape, or as JSON strings), so that no client can forge a line or a
+ * field. */
 #ifndef MYSERVER_ACCESS_H
 #define MYSERVER_ACCESS_H
 
@@ -14,15 +14,16 @@
 struct http;
 
 struct access_entry {
-    const char *client;         /* REMOTE_ADDR; "-" when unknown */
-    const struct http *request; /* may be incomplete: head_bytes 0 means no head was understood */
-    const struct response *response; /* its head holds the headers sent; NULL: none */
+    const char *client; /* REMOTE_ADDR; "-" when unknown */
+    /* may be incomplete: while head_bytes is 0, no head was understood */
+    const struct http *request;
+    const struct response *response; /* its head has the headers that were sent; NULL: none */
     unsigned status;                 /* 499: the client went away before an answer */
     uint64_t body_bytes;             /* of the response, without framing */
     struct timespec start;           /* wall clock when the first byte of the request was read */
     uint64_t duration_ns;            /* until the last byte was handed to the kernel */
-    unsigned worker;                 /* number, from 1 */
-    const char *end; /* how it ended when not well ("client closed", "header timeout"), or NULL */
+    unsigned worker;                 /* its number, from 1 */
+    const char *end; /* reason of a bad end ("client closed", "header timeout"), or NULL */
 };
 
 struct access_format; /* compiled, opaque */

@@ -20,7 +20,7 @@
 /* A format is a list of pieces: texts between atoms, and atoms. */
 struct piece {
     char atom;  /* one of ATOMS, 'i' and 'o' for headers, 0 for a text, '{' for the JSON object */
-    char *text; /* of a text, or the name of the header; owned */
+    char *text; /* the text, or the name of the header; owned; NULL for other atoms */
 };
 
 struct access_format {
@@ -42,7 +42,7 @@ static void add_piece(struct access_format *format, char atom, const char *text,
         (struct piece){.atom = atom, .text = text ? xasprintf("%.*s", (int)len, text) : NULL};
 }
 
-/* `atom` points behind a '%'. Returns where the text goes on, NULL when it is none of ours. */
+/* `atom` points behind a '%'. Returns where the text goes on; NULL: there is no such atom. */
 static const char *add_atom(struct access_format *format, const char *atom)
 {
     if (*atom == '%') {
@@ -196,7 +196,7 @@ static int base64_value(char c)
 }
 
 /* RFC 7617: base64 of name:password. Writes the name, which ends at the first colon, and returns
- * its length; 0 when there is none or it is too long to be one. */
+ * its length; 0 when there is no valid one or it does not fit. */
 static size_t decode_user(struct span credentials, char *user, size_t room)
 {
     unsigned bits = 0, held = 0;
@@ -218,7 +218,8 @@ static size_t decode_user(struct span credentials, char *user, size_t room)
     return 0;
 }
 
-/* What stands without quotes: a blank would make two fields of it. */
+/* A word that stands in the line without quotes: a blank would split it into two fields, so it is
+ * escaped. */
 static void append_word(struct buf *out, struct span word)
 {
     const char *blank;
@@ -254,7 +255,7 @@ static void append_of_request(struct buf *out, const struct access_entry *entry,
         append_span(out, request_text(entry, request->path));
     else if (atom == 'H')
         buf_printf(out, "HTTP/1.%u", request->version_minor);
-    else /* 'q': gunicorn's is empty, not "-", without a query */
+    else /* 'q': empty without a query, as in gunicorn, not "-" */
         log_escape(out, http_at(request, request->query), request->query.length);
 }
 

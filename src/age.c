@@ -1,7 +1,7 @@
-/* age.c: when a worker has served for long enough.
+/* age.c: when a worker has served long enough.
  *
- * Owns: the limits of one life of a worker. Asks on the board to be replaced, and never ends
- * anything itself: when the replacement serves is for the master to see. */
+ * Owns: the limits of one worker. Only asks on the board to be replaced; the master decides when,
+ * and waits until the replacement serves. */
 #include "age.h"
 #include "board.h"
 #include "config.h"
@@ -9,7 +9,8 @@
 
 #include <sys/random.h>
 
-/* At random, so that workers that started together do not all go together. */
+/* A random number from 0 to `most`, so that workers that started together do not all retire
+ * together. */
 static uint64_t up_to(uint64_t most)
 {
     uint64_t number = 0;
@@ -21,7 +22,7 @@ void age_begin(struct age *age, const struct worker_seed *seed)
 {
     const struct config *config = seed->config;
     struct board_worker *slot = &seed->board->worker[seed->slot];
-    uint64_t answered = atomic_load(&slot->requests); /* in earlier lives */
+    uint64_t answered = atomic_load(&slot->requests); /* by earlier workers of the slot */
     uint64_t requests = config->max_requests, lifetime_ms = config->max_worker_lifetime_ms;
     uint64_t jitter = config->max_requests_jitter;
     unsigned refork_after = config_count_at(config->refork_after, seed->promotions);
@@ -37,8 +38,8 @@ void age_begin(struct age *age, const struct worker_seed *seed)
     atomic_store(&slot->max_memory_bytes, config->max_worker_memory_bytes);
 }
 
-/* Of several workers that ask to become the mold only one gets its way: the others may still retire
- * for another reason. */
+/* If several workers ask to become the mold, the master takes only one; the others keep their
+ * limits and may still retire for another reason. */
 static void ask_to_retire(struct age *age, struct board *board, unsigned slot,
                           enum board_retire reason)
 {
@@ -47,7 +48,7 @@ static void ask_to_retire(struct age *age, struct board *board, unsigned slot,
     if (reason != BOARD_RETIRE_REFORK)
         age->retire_requests = age->retire_ms = 0;
     uint32_t before = atomic_load(retire);
-    while (before != BOARD_RETIRE_STUCK && /* which the watch has said, and is more urgent */
+    while (before != BOARD_RETIRE_STUCK && /* set by the watch, and more urgent */
            !atomic_compare_exchange_weak(retire, &before, (uint32_t)reason))
         continue;
     board_ring(board);

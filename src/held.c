@@ -1,19 +1,22 @@
-/* held.c: answers that clients do not take.
+/* held.c: whole answers that slow clients do not take.
  *
- * Owns: the numbers of them in conn_shared. Two bounds. Above the first, those go that have been
- * slowest for seconds: a large page, asked for a thousand times, would have all memory. Above the
- * second nobody has seconds. Never ends a request, never closes a connection. */
+ * Owns: their sums in conn_shared. There are two bounds. Above the first, answers end that have
+ * been the slowest for some seconds: otherwise a large page, asked for a thousand times, would use
+ * all memory. Above the second, answers end at once. Never ends a request, never closes a
+ * connection. */
 #include "held.h"
 
 #include <stdlib.h>
 
 #define MAX_BYTES   (256 * 1024 * 1024)
 #define END_BYTES   (512 * 1024 * 1024)
-/* So many go in one look at all of them. */
+/* How far below END_BYTES held_make_room goes, so that it need not sort all connections each
+ * time. */
 #define ROOM_BYTES  (64 * 1024 * 1024)
 #define GRACE_MS    5000
-/* Who has just begun has taken nothing either, and is taken for one that reads so much in so long.
- * Of who does not read, the kernel of his machine takes less at first, and nothing more. */
+/* A client that has just begun has taken nothing yet. It is judged as if it had taken BEGUN_BYTES
+ * in BEGUN_MS before. Of a client that does not read, the kernel of its machine takes less than
+ * that at first, and then nothing. */
 #define BEGUN_BYTES (256 * 1024)
 #define BEGUN_MS    1000
 
@@ -34,8 +37,8 @@ static bool holds(const struct conn *c)
     return c->state == CONN_WRITING && c->exchange->held_bytes > 0;
 }
 
-/* Of the answer that the loop sends, since it does. On unix sockets the kernel counts more than
- * what was given to it. */
+/* Bytes that the client has taken since the loop began to send the answer. On unix sockets the
+ * kernel's count of untaken bytes may be larger than what was given to it. */
 static uint64_t taken_bytes(const struct conn *c)
 {
     const struct exchange *e = c->exchange;
@@ -44,7 +47,7 @@ static uint64_t taken_bytes(const struct conn *c)
     return given > left ? given - left : 0;
 }
 
-/* The rate that is asked for grows until enough have gone. */
+/* least_rate grows with every tick (held_ask_for_rate) until enough answers have ended. */
 bool held_is_too_slow(const struct conn *c, uint64_t now)
 {
     if (c->shared->least_rate == 0 || c->shared->held_bytes <= MAX_BYTES || !holds(c) ||
@@ -53,7 +56,8 @@ bool held_is_too_slow(const struct conn *c, uint64_t now)
     return taken_bytes(c) * 1000 / (now - c->writing_ms) < c->shared->least_rate;
 }
 
-/* Not at once: those who have filled it must have had their time, or others would go for them. */
+/* Waits GRACE_MS first: a client that has just begun needs time to show its rate, or it would be
+ * ended in place of the slow ones that use the memory. */
 void held_ask_for_rate(struct conn_shared *shared, uint64_t now)
 {
     if (shared->held_bytes <= MAX_BYTES)
@@ -75,7 +79,7 @@ static int compare_rates(const void *a, const void *b)
     return (one->rate > other->rate) - (one->rate < other->rate);
 }
 
-/* In the order of the list, the oldest first. */
+/* In the order of the list: the oldest first. */
 static size_t find_holders(const struct conn_shared *shared, struct holder *holders)
 {
     uint64_t now = now_ms();
