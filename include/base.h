@@ -1,13 +1,13 @@
-/* base.h: what every file may use: fatal errors, memory that is there or ends
- * the process, clocks, and the attributes of our functions. */
+/* base.h: what every file may use: fatal errors, memory that never fails without ending the
+ * process, clocks, and attributes of functions. */
 #ifndef MYSERVER_BASE_H
 #define MYSERVER_BASE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Our bugs. Kept in release builds, because a master stands by to replace the
- * process: never compile with NDEBUG. */
+/* For bugs of this program. Kept in release builds, because the master replaces a process that
+ * ends: never compile with NDEBUG. */
 #include <assert.h>
 
 #define MUST_CHECK        __attribute__((warn_unused_result))
@@ -20,15 +20,15 @@
 /* Exit statuses of the program. */
 enum exit_status {
     EXIT_OK = 0,
-    EXIT_CRASH = 1,  /* the system refused something it should not have */
+    EXIT_CRASH = 1,  /* the system refused something that it should not refuse */
     EXIT_CONFIG = 2, /* bad option, ini file, address, virtualenv */
     EXIT_APP = 3,    /* the application could not be loaded */
 };
 
-/* Writes "myserver: <sentence>" to stderr and exits with `status`. Only for the time before a
- * process serves: at the start, and in the molds of a reload, which is over then. */
+/* Writes "myserver: <sentence>" to stderr and exits with `status`. Only before a process serves: at
+ * start, and in the mold of a reload, which fails with it. */
 NORETURN PRINTF_LIKE(2, 3) void die(enum exit_status status, const char *format, ...);
-/* Its sentence goes to `report` from now on, where it went to stderr. Inherited over fork. */
+/* From now on die() passes its sentence to `report` instead of stderr. Inherited over fork. */
 void die_through(void (*report)(const char *sentence));
 
 /* Memory. They never return NULL: out of memory ends the process with a message,

@@ -1,7 +1,7 @@
-/* base.c: fatal errors, memory that is there or ends the process, clocks.
+/* base.c: fatal errors, memory that never fails without ending the process, clocks.
  *
- * Owns nothing but the way that the last sentence takes. Never logs by itself: it is below the
- * log, and what ends the process here must get out even when nothing else works any more. */
+ * Owns nothing but the function that reports the last sentence. Never logs by itself: it is below
+ * the log, and the reason why the process ends must get out even when nothing else works. */
 #include "base.h"
 
 #include <stdarg.h>
@@ -28,12 +28,12 @@ void die(enum exit_status status, const char *format, ...)
     const char *text = length < 0 ? format : sentence;
     if (tell)
         tell(text);
-    else /* one write(2): stderr is shared with the other processes */
+    else /* one write(2), because other processes write to stderr too */
         dprintf(STDERR_FILENO, "myserver: %s\n", text);
     exit(status);
 }
 
-/* No exit handler may run: Python's allocate. */
+/* _exit, because exit handlers, such as Python's, allocate memory. */
 static NORETURN void out_of_memory(void)
 {
     static const char text[] = "myserver: out of memory\n";

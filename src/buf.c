@@ -1,7 +1,7 @@
 /* buf.c: a growable byte buffer.
  *
- * Owns the memory of a struct buf. Never shrinks it behind the owner's back and never adds a NUL
- * to the content: whoever holds large buffers for long gives the memory back with buf_fini(). */
+ * Owns the memory of a struct buf. Never shrinks it by itself and never adds a NUL to the content:
+ * an owner that has a large buffer for long frees it with buf_fini(). */
 #include "buf.h"
 
 #include <stdarg.h>
@@ -49,7 +49,7 @@ void buf_printf(struct buf *b, const char *format, ...)
     int length = vsnprintf(b->data + b->len, room, format, args);
     assert(length >= 0);
     if ((size_t)length >= room) {
-        /* vsnprintf wants room for its NUL too, which is not content. */
+        /* vsnprintf needs room for its NUL too, which does not become content. */
         buf_reserve(b, (size_t)length + 1);
         length = vsnprintf(b->data + b->len, (size_t)length + 1, format, again);
     }

@@ -1,7 +1,7 @@
-/* check.c: words in the settings that config.c cannot know the meaning of.
+/* check.c: words in the settings whose meaning config.c does not know.
  *
- * Owns nothing. Asks the rooms that will use such a word later whether they understand it, and ends
- * the process with one sentence if not. Opens nothing, keeps nothing. */
+ * Owns nothing. Asks the modules that will use such a word later whether they understand it, and
+ * ends the process with one sentence if not. Opens nothing, keeps nothing. */
 #include "check.h"
 
 #include "access.h"
