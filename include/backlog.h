@@ -12,17 +12,18 @@ struct listeners;
 /* One listening socket. */
 struct backlog {
     int family;  /* of the socket */
-    ino_t inode; /* the socket's, which names it to the kernel */
-    bool known;  /* the kernel told us of it at the last reading */
+    ino_t inode; /* of the socket; identifies it to the kernel */
+    bool known;  /* the kernel reported it at the last reading */
     unsigned waiting, room;
 };
 
-/* For each listener, while its descriptor is open. */
+/* Fills `all` for each listener, while its descriptor is open. */
 void backlog_init(struct backlog *all, const struct listeners *listeners);
-/* Asks the kernel; needs no descriptor of the sockets. */
+/* Asks the kernel for `waiting` and `room` of all; needs no descriptor of the sockets. */
 void backlog_read(struct backlog *all, size_t count);
-/* Whether connections to these ports are on their way into a queue: the handshake, or since
- * TCP_DEFER_ACCEPT the request, is not there yet. False also where the kernel does not tell. */
+/* Whether connections to these ports are about to enter a queue: their handshake is not complete,
+ * or with TCP_DEFER_ACCEPT their request has not come. False also where the kernel does not
+ * tell. */
 MUST_CHECK bool backlog_has_handshakes(const struct listeners *listeners);
 
 #endif

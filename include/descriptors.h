@@ -2,12 +2,14 @@
 #ifndef MYSERVER_DESCRIPTORS_H
 #define MYSERVER_DESCRIPTORS_H
 
-/* How many more may be opened for clients: what RLIMIT_NOFILE leaves beside those now open, less a
- * reserve for the application, its database and bodies in files, which grows with its threads.
- * Never all: an accept that fails for want of one leaves the client in the queue. At least 1;
- * UINT_MAX / 4 where there is no limit. Ask when everything of the process's own is open. */
+/* How many descriptors may be opened for clients: RLIMIT_NOFILE without those open now, and without
+ * a reserve for the application, its database and bodies in files, which grows with the limit and
+ * the threads. Never all that are left: when accept fails for lack of one, the client stays in the
+ * queue. At least 1; UINT_MAX / 4 where there is no limit. Call it when everything of the process's
+ * own is open. */
 unsigned descriptors_for_clients(unsigned threads);
-/* What to do about an errno, to follow its text: "" unless it says that there are too few. */
+/* What to do about `error`, to be written after its text; "" unless it says that descriptors are
+ * used up. */
 const char *descriptors_advice(int error);
 
 #endif

@@ -1,5 +1,5 @@
-/* inherit.h: listening sockets that this process was started with: by systemd, or by the master
- * whose place it takes. */
+/* inherit.h: listening sockets that this process was started with, by systemd or by the master that
+ * it replaces. */
 #ifndef MYSERVER_INHERIT_H
 #define MYSERVER_INHERIT_H
 
@@ -7,20 +7,21 @@
 
 #include <stdbool.h>
 
-/* What a socket is known by, when systemd made it. */
+/* The `bind` of sockets that systemd passes. */
 #define INHERIT_SYSTEMD "systemd"
 
-/* Reads the environment and takes what it says out of it. Once, before anything is opened. */
+/* Reads the sockets from the environment variables and unsets these. Once, before anything is
+ * opened. */
 void inherit_init(void);
-/* The next socket that is known by `bind`, or -1. The caller owns it. `made` says that the program
- * has made it, not who started the program: its file may be removed in the end. */
+/* Takes the next inherited socket whose `bind` is this text; -1: none. The caller owns it. `*made`:
+ * this program or the master before it made the socket, so its file may be removed at the end. */
 MUST_CHECK int inherit_take(const char *bind, bool *made);
-/* Closes what nobody took: the settings have changed. */
+/* Closes the sockets that nobody took, because the settings have changed. */
 void inherit_close_rest(void);
-/* Removes the files of unix sockets among that. Not before the predecessor has nothing to go on
- * for. */
+/* Removes the files of unix sockets that nobody took, and forgets all sockets. Only when this
+ * master takes over: until then the master before may go on with them. */
 void inherit_remove_rest(void);
-/* In a child that is about to become the next master: leaves it the socket. */
+/* In a child that is about to execute the next master: passes the socket on to it. */
 void inherit_pass_on(int fd, bool made, const char *bind);
 
 #endif

@@ -1,8 +1,8 @@
 /* backlog.c: the queues of listening sockets, from the kernel's socket diagnosis. Layer 1.
  *
- * Owns nothing between two readings. TCP_INFO would tell the same of TCP, but only who has the
+ * Owns nothing between two readings. TCP_INFO would give the same for TCP sockets, but it needs the
  * descriptor, and a socket that a process keeps open only to ask goes on taking connections after
- * everybody else has closed it. The kernel finds them by inode, unix sockets as well
+ * all others have closed it. The kernel finds sockets by inode, unix sockets as well
  * (sock_diag(7)).
  *
  * Never waits: netlink answers at once. Where it is not allowed, nothing is known. */
@@ -34,7 +34,7 @@ void backlog_init(struct backlog *all, const struct listeners *listeners)
     }
 }
 
-/* All sockets of the family in one state; `port` of TCP, 0 for any. */
+/* Asks for all sockets of the family in one state; `port`: only TCP sockets with it, 0: all. */
 static bool ask(int netlink_fd, int family, unsigned state, uint16_t port)
 {
     struct {
@@ -88,7 +88,7 @@ static void note_unix(struct backlog *all, size_t count, const struct nlmsghdr *
     }
 }
 
-/* False: that was the last answer. */
+/* Receives one message of answers. False: it was the last one. */
 static bool take_answers(int netlink_fd, struct backlog *all, size_t count)
 {
     _Alignas(struct nlmsghdr) char bytes[ANSWER_BYTES];
@@ -127,7 +127,7 @@ void backlog_read(struct backlog *all, size_t count)
         close(netlink_fd);
 }
 
-/* Any answer but the end. */
+/* Reads all answers. True: at least one socket was among them. */
 static bool has_answer(int netlink_fd)
 {
     _Alignas(struct nlmsghdr) char bytes[ANSWER_BYTES];

@@ -1,4 +1,4 @@
-/* descriptors.c: RLIMIT_NOFILE, what is open, and what is kept back. */
+/* descriptors.c: RLIMIT_NOFILE, the descriptors that are open, and those that are kept back. */
 #include "descriptors.h"
 
 #include <dirent.h>

@@ -1,11 +1,11 @@
-/* inherit.c: listening sockets that come from outside, and that go on.
+/* inherit.c: listening sockets that are inherited and passed on.
  *
- * Owns two agreements about the environment: systemd's (sd_listen_fds(3): LISTEN_FDS descriptors
- * from 3 on, meant for the process LISTEN_PID), and that between the masters of an upgrade:
- * MYSERVER_SOCKETS has a line for each, "descriptor made bind", with the text that the user
- * wrote for it, by which the next master finds it in its own settings.
+ * Owns two conventions about the environment. systemd's (sd_listen_fds(3)): LISTEN_FDS descriptors
+ * from 3 on, meant for the process LISTEN_PID. That between the masters of an upgrade:
+ * MYSERVER_SOCKETS has a line for each socket, "descriptor made bind", where bind is the text that
+ * the user wrote for it; by it the next master finds the socket in its own settings.
  *
- * Never opens a socket, never looks into one: listen.c does. Master only. */
+ * Never opens or examines a socket: listen.c does. Master only. */
 #include "inherit.h"
 
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 #define COUNT_MAX        1024
 
 struct inherited {
-    int fd; /* -1: taken */
+    int fd; /* -1: was taken */
     bool made;
     char *bind; /* owned */
 };
