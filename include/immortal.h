@@ -4,10 +4,10 @@
 
 #include "base.h"
 
-/* Makes everything that is reachable from the objects the collector knows immortal, except what
- * lives only for a while (frames, generators) or has to be freed (files, sockets). Before
- * gc.freeze(), which hides them. Returns how many; 0 on CPython before 3.12, where reference
- * counts are always written, and on free-threaded builds. */
+/* Makes every object immortal that is reachable from the objects the collector knows, except
+ * objects that live only for a while (frames, generators) or must be freed (files, sockets). Before
+ * gc.freeze(), which hides them from the collector. Returns how many; 0 on CPython before 3.12,
+ * where reference counts are always written, and on free-threaded builds. */
 size_t immortal_make_all(void);
 
 #endif

@@ -1,16 +1,16 @@
-/* codes.c: code objects that are written when they run, side by side.
+/* codes.c: moves code objects that are written to when they run next to each other.
  *
- * Owns: the pages that it moves them to, and what it notes meanwhile. CPython keeps its inline
+ * Owns: the pages that it moves them to, and the table of checksums. CPython keeps its inline
  * caches in the code objects. Where an instruction does not become specialized, or not for long, a
- * counter in it is written each time it runs; before 3.12 each call also writes the reference count
- * of the code. Such objects lie scattered, one or two on a page, and every worker copies each of
- * these pages. Which they are is found by looking: they are those that one more round of a long
- * warm-up still changes.
+ * counter in its cache is written each time it runs; before 3.12 each call also writes the
+ * reference count of the code. Such objects lie scattered, one or two on a page, and every worker
+ * copies each of these pages. They are found by comparison: they are those that one more round of a
+ * long warm-up still changes.
  *
- * A code object is moved by a copy, bytes for bytes, that takes its place in the functions and in
- * the constants of other code. Neither of the two is ever freed, so what they both hold is held for
- * ever. One that somebody may know by its address stays: a debugger's or a tracer's, or one with
- * weak references. */
+ * A code object is moved by making a copy, byte for byte, that takes its place in the functions and
+ * in the constants of other code. Neither the original nor the copy is ever freed, so the objects
+ * that both refer to stay alive. A code object whose address others may have kept is not moved: one
+ * of a debugger or tracer, or one with weak references. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -27,12 +27,13 @@
 #define ALIGN_BYTES 16
 
 struct entry {
-    PyCodeObject *code, *copy; /* borrowed: a function or other code has it; NULL: stays */
+    /* borrowed: a function or other code owns them; copy NULL: not moved */
+    PyCodeObject *code, *copy;
     uint64_t sum;
 };
 
 struct table {
-    struct entry *entries; /* by address */
+    struct entry *entries; /* sorted by address */
     size_t count, room;
 };
 
@@ -44,7 +45,7 @@ static size_t code_bytes(const PyCodeObject *code)
            (size_t)Py_SIZE(code) * (size_t)PyCode_Type.tp_itemsize;
 }
 
-/* Of the instructions with their caches: FNV-1a over words of 16 bits. */
+/* Checksum of the instructions with their caches: FNV-1a over words of 16 bits. */
 static uint64_t code_sum(const PyCodeObject *code)
 {
     const char *at = (const char *)code + offsetof(PyCodeObject, co_code_adaptive);
@@ -119,13 +120,14 @@ static bool may_move(const PyCodeObject *code)
         return false;
 #endif
 #if PY_VERSION_HEX >= 0x030d0000
-    if (code->co_executors) /* of the JIT, which write to the code that they were made for */
+    if (code->co_executors) /* executors of the JIT write to the code that they were made for */
         return false;
 #endif
     return !code->co_weakreflist && !code->co_extra;
 }
 
-/* Before 3.12 code is written whenever it is called; it counts its first eight calls. */
+/* Before 3.12 code is written to whenever it is called. It counts its first eight calls, which
+ * tells whether it has run. */
 static bool has_run(const PyCodeObject *code)
 {
 #if PY_VERSION_HEX < 0x030c0000
@@ -184,7 +186,8 @@ static char *make_room(const struct table *table)
     return room == MAP_FAILED ? NULL : room;
 }
 
-/* Those that change with each request first: they share their pages with none that rests. */
+/* First those that change with each request, so that no page has both these and code that no longer
+ * changes. */
 static size_t move_all(struct table *table)
 {
     size_t moved = 0;
@@ -221,7 +224,7 @@ static void forget_noted(void)
 void codes_note(void)
 {
     forget_noted();
-    Py_XDECREF(call_gc("collect")); /* the litter must not be frozen with the rest */
+    Py_XDECREF(call_gc("collect")); /* unreachable cycles must not be frozen with the rest */
     Py_XDECREF(call_gc("unfreeze"));
     PyObject *objects = call_gc("get_objects");
     if (objects)

@@ -1,10 +1,10 @@
-/* holes.c: free memory between what the workers share.
+/* holes.c: fills free memory that lies between what the workers share.
  *
- * Owns: the pieces it takes, which nobody gets back. A heap that has loaded an application and
- * answered requests is full of small holes; a worker's next request would fill them, and the kernel
- * copy a page for each. Two allocators have holes: pymalloc, for objects up to 512 bytes, and the C
- * library's. Nothing here knows how they work inside: it only looks at the addresses that they
- * return, and at worst takes a little too much or too little. */
+ * Owns: the pieces it takes, which are never freed. A heap that has loaded an application and
+ * answered requests has many small holes; a worker's next request would fill them, and the kernel
+ * would copy a page for each. Two allocators have holes: pymalloc, for objects up to 512 bytes, and
+ * the C library's. This file does not depend on how they work inside: it only looks at the
+ * addresses that they return, and at worst takes a little too much or too little. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -20,15 +20,17 @@
 
 #define PAGE_BYTES        4096
 
-/* pymalloc: blocks of one size stand in pools; those of a fresh pool come one behind the other. */
+/* pymalloc: blocks of one size lie in pools; a fresh pool gives its blocks in the order of their
+ * addresses. */
 #define BLOCK_STEP_BYTES  16
 #define BLOCK_MOST_BYTES  512
 #define POOL_BYTES        16384
 #define POOL_HEAD_BYTES   64
-#define FILL_MOST_BYTES   (8 * 1024 * 1024) /* of one size, in case that pools are not like that */
+/* bound for one size, in case pools differ from that */
+#define FILL_MOST_BYTES   (8 * 1024 * 1024)
 
-/* malloc: chunks hold multiples of 16 bytes and 8 more. Holes that are larger are few, and
- * malloc_trim gives them back. */
+/* malloc: a chunk holds a multiple of 16 bytes plus 8. Larger holes are few, and malloc_trim gives
+ * them back. */
 #define CHUNK_STEP_BYTES  16
 #define CHUNK_LEAST_BYTES 24
 #define CHUNK_MOST_BYTES  (64 * 1024 + 8)
@@ -46,7 +48,8 @@ static void free_row(struct block *block)
     }
 }
 
-/* Ends with a row of blocks that is as long as a pool: a fresh one, which is given back. */
+/* Takes blocks until as many as fill a pool lie in a row: that pool was fresh, and its blocks are
+ * freed again. */
 static void fill_pools(size_t size)
 {
     size_t pool = (POOL_BYTES - POOL_HEAD_BYTES) / size - 2, row = 0;
@@ -63,7 +66,7 @@ static void fill_pools(size_t size)
     free_row(last);
 }
 
-/* PYTHONMALLOC=malloc leaves nothing to do. */
+/* False: PYTHONMALLOC=malloc is set, and there are no pools. */
 static bool has_pymalloc(void)
 {
     PyObject *function = PySys_GetObject("getallocatedblocks"); /* borrowed */
@@ -74,7 +77,7 @@ static bool has_pymalloc(void)
     return is_used;
 }
 
-/* Whole pages of a chunk that nobody will ever use. */
+/* Gives the whole pages inside a chunk, which is never used, back to the kernel. */
 static void give_pages(const void *chunk, size_t size)
 {
     uintptr_t mask = ~(uintptr_t)(PAGE_BYTES - 1);
@@ -98,7 +101,7 @@ void holes_fill(void)
     if (has_pymalloc())
         for (size_t size = BLOCK_STEP_BYTES; size <= BLOCK_MOST_BYTES; size += BLOCK_STEP_BYTES)
             fill_pools(size);
-    /* Large ones first, so that each takes the hole that it fills best. */
+    /* Large sizes first, so that each hole is taken by the largest chunk that fits. */
     for (size_t size = CHUNK_MOST_BYTES; size >= CHUNK_LEAST_BYTES;) {
         fill_chunks(size);
         size -= size > 512 ? size / 256 * CHUNK_STEP_BYTES : CHUNK_STEP_BYTES;

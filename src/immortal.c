@@ -1,12 +1,13 @@
 /* immortal.c: objects whose reference count is never written again (PEP 683).
  *
- * Owns: nothing that lasts. Walks from the collector's objects through what they hold, and sets the
- * reference count that CPython 3.12 and newer neither raise nor lower; so that a worker that only
- * reads what the mold has loaded does not write to its pages. Also settles what would otherwise be
- * written in use: hashes of strings.
+ * Owns: nothing that lasts. Walks from the collector's objects through all that they refer to, and
+ * sets the reference count that CPython 3.12 and newer never change. So a worker that only reads
+ * what the mold has loaded does not write to its pages. Also computes the hashes of strings, which
+ * would otherwise be written at first use.
  *
  * An immortal object is never freed. That is right for modules, functions, classes, templates,
- * caches; it is not for what is alive only at this moment or gives something back when it dies. */
+ * caches; it is wrong for objects that are needed only at this moment or that release something
+ * when they are freed. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -48,7 +49,7 @@ static bool must_stay_mortal(const struct walk *walk, PyObject *object)
 
 static int visit(PyObject *object, void *arg);
 
-/* Code objects hold much and are unknown to the collector. */
+/* Code objects refer to many objects, and the collector does not know them. */
 static void walk_code(PyCodeObject *code, struct walk *walk)
 {
     PyObject *parts[] = {code->co_consts,
@@ -65,8 +66,8 @@ static void walk_code(PyCodeObject *code, struct walk *walk)
             (void)visit(parts[i], walk);
 }
 
-/* Containers that the collector has stopped tracking because they hold nothing it cares for are
- * found only through their owners, so what they hold is visited here. */
+/* The collector stops tracking containers that hold nothing it cares about. They are found only
+ * through their owners, so their contents are visited here. */
 static void walk_into(PyObject *object, struct walk *walk)
 {
     if (PyCode_Check(object))
@@ -94,7 +95,7 @@ static int visit(PyObject *object, void *arg)
     return 0;
 }
 
-/* New reference; NULL when the module is not loaded: then it has no instances either. */
+/* New reference; NULL: the module is not loaded, so there are no instances either. */
 static PyObject *type_of(const char *module, const char *name)
 {
     PyObject *found = PyDict_GetItemString(PyImport_GetModuleDict(), module); /* borrowed */
