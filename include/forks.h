@@ -1,10 +1,10 @@
 /* forks.h: processes that the application forks, by os.fork or multiprocessing, while it is loaded
  * or from a worker.
  *
- * Such a process is a copy in the midst of other work, and none of the server's: signals end it as
- * they end any other, its title says what it is, and it lets go of the listening sockets and of all
- * clients, whose answers would end, and whose port be free, only when it does. What it executes
- * (exec) has none of them anyway. */
+ * Such a process is a copy of a mold or worker in the middle of its work, and none of the server's
+ * own. Signals end it as they end any process, its title says what it is, and it gives up the
+ * listening sockets and all clients: otherwise answers would not end, and the port would not be
+ * free, before it does. A program that it executes gets none of them anyway (close-on-exec). */
 #ifndef MYSERVER_FORKS_H
 #define MYSERVER_FORKS_H
 
@@ -12,11 +12,12 @@
 
 struct listeners;
 
-/* From now on. The main thread, while it is the only one. */
+/* From now on processes that this one forks are the application's. On the main thread, while it is
+ * the only one. */
 void forks_follow(const struct listeners *listeners);
-/* From now on this process forks only what is the server's own. */
+/* From now on processes that this one forks are the server's own. */
 void forks_ignore(void);
-/* In such a process. */
+/* Whether this process was forked by the application. */
 bool forks_is_copy(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* gil.h: how long threads wait for the interpreter. */
+/* gil.h: how long threads wait for the GIL. */
 #ifndef MYSERVER_GIL_H
 #define MYSERVER_GIL_H
 
@@ -6,12 +6,12 @@
 
 #include <stdbool.h>
 
-/* What the calling thread has waited for the GIL in its life, in nanoseconds. Exact; 0 for ever
+/* How long the calling thread has waited for the GIL in its life, in nanoseconds. Exact; always 0
  * under ThreadSanitizer and where libpython is linked statically. */
 uint64_t gil_waited_ns(void);
-/* From now on the calling thread is one of those that gil_is_wanted speaks of. */
+/* From now on gil_is_wanted counts the calling thread. */
 void gil_count_this_thread(void);
-/* One of these waits for it now. Never, where the above is 0. */
+/* Whether a counted thread waits for the GIL now. Always false where gil_waited_ns is always 0. */
 bool gil_is_wanted(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* forks.c: what happens around a fork that the application asks for.
  *
- * Owns: the handlers, which are for life (pthread_atfork(3) has no way back): the workers of a
- * promoted worker have them from there. */
+ * Owns: the handlers, which stay for the life of the process (pthread_atfork(3) cannot remove
+ * them): when a worker becomes a mold, its workers inherit them. */
 #include "forks.h"
 #include "base.h"
 #include "listen.h"
@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* What a socket is bound to, as what is accepted from a listening socket is to the same. */
+/* The local address of a socket. A connection accepted from a listening socket has the same one. */
 struct local_name {
     int family;
     in_port_t port;
@@ -25,7 +25,7 @@ struct local_name {
 };
 
 static bool is_followed, is_copy;
-static struct local_name *local_names; /* the listening sockets' */
+static struct local_name *local_names; /* of the listening sockets; owned */
 static size_t name_count;
 static _Thread_local sigset_t mask_at_fork;
 
@@ -54,8 +54,8 @@ static bool read_local_name(int fd, struct local_name *name)
     return true;
 }
 
-/* Not of a socket of the application's: what it connects is bound to another port, or to no path.
- */
+/* Whether `fd` is a listening socket of the server or a connection accepted from one. A socket that
+ * the application has connected is bound to another port, or to no path. */
 static bool is_client_or_listener(int fd)
 {
     struct local_name name;
@@ -68,8 +68,8 @@ static bool is_client_or_listener(int fd)
     return false;
 }
 
-/* Not closed: a number that is free would be given to a file of the application's, and whoever
- * still believes that a client is there would write into it. */
+/* Replaces these descriptors with /dev/null. They are not closed: a free number would be given to a
+ * file of the application, and code that still takes it for a client would write into that file. */
 static void let_go(void)
 {
     DIR *directory = opendir("/proc/self/fd");
@@ -98,7 +98,8 @@ static void after_fork(void)
     pthread_sigmask(SIG_SETMASK, &mask_at_fork, NULL);
 }
 
-/* Our handlers would swallow what should end it, as multiprocessing's terminate() does. */
+/* The inherited handlers would ignore signals that should end this process, such as
+ * multiprocessing's terminate() sends. */
 static void after_fork_in_child(void)
 {
     static const int ends[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR2};

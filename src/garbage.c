@@ -1,41 +1,45 @@
 /* garbage.c: when the collector runs.
  *
  * Owns: the time of the next collection. By itself the collector runs in the middle of a request,
- * when so and so many objects have been made. What the request still uses then counts as older
- * garbage later, and stays for many requests: a Django page leaves its context in a cycle, and with
- * it all the rows it has shown. Between requests all of that is free, and young: what is older is
- * not looked at, so that a collection is short. */
+ * as soon as a certain number of objects has been made. What the request still uses at that moment
+ * moves to an older generation and stays for many requests, although it is garbage soon: a Django
+ * page leaves its context in a cycle, and with it all the rows it has shown. Between requests all
+ * of that is unused and still young. Older generations are not examined, so a collection is
+ * short. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "base.h"
 #include "garbage.h"
 
-/* The generations up to this one. */
+/* Generations 0 to this one are collected. */
 #define YOUNG          1
-/* Of the number at which the collector would run by itself. */
+/* A collection is due at 1/DUE_PART of the number of new objects at which the collector would run
+ * by itself. */
 #define DUE_PART       10
-/* As long as a collection has taken, until the next: at most 1 % of the time. */
+/* The next collection waits this many times as long as the last one took: at most 1 % of the time
+ * is spent. */
 #define REST_TIMES     100
-/* One that takes longer holds requests up, and finds little among much that stays: without preload,
- * or where the worker has filled caches. It is Python's own business then. */
+/* A collection that takes longer delays requests, and finds little garbage among many objects that
+ * stay: without preload, or where the worker has filled caches. Then collecting is left to
+ * Python. */
 #define LONGEST_NS     (5 * NS_PER_MS)
-/* In a row; one alone may have waited for a CPU. */
+/* So many slow ones in a row; a single one may have waited for a CPU. */
 #define SLOW_RUNS_MOST 3
-/* Asking costs 6 % of a small request. Where there is not even this part of what is due, requests
- * make nothing, and so many of them are not followed by a question. By number, not by the clock: a
- * request then costs as many instructions each time it is counted. */
+/* Asking for the count costs 6 % of a small request. When it is below 1/QUIET_PART of what is due,
+ * requests make few objects, and the next QUIET_REQUESTS requests do not ask. This counts requests
+ * and not time, so that a request costs the same number of instructions in every measurement. */
 #define QUIET_PART     4
 #define QUIET_REQUESTS 15
 
-static PyObject *get_count; /* NULL: the collector is left alone */
+static PyObject *get_count; /* NULL: collecting is left to Python */
 static PyObject *collect;
 static long due_count;
 static unsigned quiet_requests;
 static uint64_t next_ns;
 static unsigned slow_runs;
 
-/* The first of the numbers that a function of the module gc returns; -1 when there is none. */
+/* The first number of the tuple that a function of the module gc returns; -1: none. */
 static long first_of(PyObject *function)
 {
     PyObject *numbers = function ? PyObject_CallNoArgs(function) : NULL;

@@ -1,9 +1,10 @@
-/* gil.c: how long threads wait for the interpreter.
+/* gil.c: how long threads wait for the GIL.
  *
  * Owns: the program's pthread_cond_timedwait. A thread that wants the GIL while another holds it
- * sleeps in that function, and in libpython nothing else does (locks and events wait on
- * semaphores); the dynamic linker finds ours first, so the wait is measured without touching
- * Python. A thread that gets the GIL at once never comes here: it costs nothing. */
+ * sleeps in that function, and nothing else in libpython does (locks and events wait on
+ * semaphores). The dynamic linker finds the definition here before that of the C library, so the
+ * wait is measured without changing Python. A thread that gets the GIL at once never comes here, so
+ * that costs nothing. */
 #include "gil.h"
 
 #include <dlfcn.h>
@@ -35,7 +36,7 @@ typedef int timedwait(pthread_cond_t *, pthread_mutex_t *, const struct timespec
 
 static timedwait *find_next(void)
 {
-    static timedwait *_Atomic next; /* the same for all who find it */
+    static timedwait *_Atomic next; /* two threads may both set it, to the same value */
     timedwait *found = next;
     if (!found) {
         *(void **)&found = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
