@@ -23,30 +23,30 @@ struct forwarded_trust {
 
 #define FORWARDED_ADDRESS_MAX 46 /* INET6_ADDRSTRLEN */
 
-/* Parses "127.0.0.1,::1,10.0.0.0/8" or "*". Returns NULL, or the entry that is wrong
- * (points into `list`; it ends at the next comma). Empty list: nobody. */
+/* Parses "127.0.0.1,::1,10.0.0.0/8" or "*". Returns NULL, or the entry that is wrong (points into
+ * `list`; it ends at the next comma). An empty list trusts nobody. */
 MUST_CHECK const char *forwarded_parse(struct forwarded_trust *trust, const char *list);
 void forwarded_fini(struct forwarded_trust *trust);
 /* Unix sockets are always trusted: their mode says who may connect. */
 bool forwarded_trusts(const struct forwarded_trust *trust, const struct sockaddr *peer);
-/* The client's address from an X-Forwarded-For value (all lines joined with ','): the
- * rightmost that is not itself trusted; if all are, the leftmost. Writes its canonical text
- * and returns true; false when there is none or the deciding entry is no address. */
+/* The client's address from an X-Forwarded-For value (all lines joined with ','): the rightmost
+ * entry that is not itself trusted; if all are, the leftmost. Writes its canonical text and returns
+ * true. False: there is no entry, or the deciding one is not an address. */
 MUST_CHECK bool forwarded_client(const struct forwarded_trust *trust, const char *value, size_t len,
                                  char out[FORWARDED_ADDRESS_MAX]);
 
-/* What a request says of where it came from, as far as its peer may. */
+/* Where a request came from, by its proxy headers if the peer is trusted. */
 struct forwarded_view {
     char client[FORWARDED_ADDRESS_MAX]; /* REMOTE_ADDR: never empty */
-    bool from_header;                   /* by X-Forwarded-For: the port is not known */
+    bool from_header; /* `client` comes from X-Forwarded-For: its port is not known */
     bool https;
 };
 
 struct http;
 
-/* Fills `view`: the peer itself, or what its proxy headers say when `trusted`. Headers for https:
- * X-Forwarded-Proto: https, X-Forwarded-Ssl: on, X-Forwarded-Protocol: ssl. Returns false when
- * they disagree: refuse with 400. */
+/* Fills `view` with the peer itself, or, when `trusted`, with what its proxy headers say. Headers
+ * for https: X-Forwarded-Proto: https, X-Forwarded-Ssl: on, X-Forwarded-Protocol: ssl. Returns
+ * false when they disagree: refuse with 400. */
 MUST_CHECK bool forwarded_resolve(const struct forwarded_trust *trust, bool trusted,
                                   const char *peer, const struct http *request,
                                   struct forwarded_view *view);

@@ -1,10 +1,11 @@
 /* control.c: the process that answers questions about the server. Layer 4.
  *
- * Owns its connections: one poll loop, a bounded number of clients, a deadline for each; where all
- * places are taken, whoever is silent for longest goes for the next. On the
+ * Owns its connections: one poll loop, a bounded number of clients, a deadline for each. When all
+ * places are taken, a new client gets the place of the one that has been silent for longest. On the
  * sockets of `control` it speaks HTTP with http.c and response.c, one request per connection; on
- * those of `stats` it writes one JSON document to whoever connects. The board is read when somebody
- * asks, and memory at most every USAGE_AGE_MS, because the kernel walks page tables for it.
+ * those of `stats` it writes one JSON document to each client that connects. The board is read when
+ * a client asks, and the memory of workers at most every USAGE_AGE_MS, because the kernel walks
+ * page tables for it.
  *
  * Never touches Python, never writes on the board, never asks a worker or the master anything. */
 #include "control.h"
@@ -32,7 +33,7 @@
 #define CLIENTS_MAX    64
 #define CLIENT_MS      5000 /* for a whole conversation */
 #define LINGER_MS      1000 /* for the client to close, after the answer is with the kernel */
-#define PAUSE_MS       100  /* when there are no descriptors */
+#define PAUSE_MS       100  /* when no descriptor is left */
 #define USAGE_AGE_MS   3000
 #define SOCKET_BACKLOG 256
 #define SOCKET_MODE    0600
@@ -43,7 +44,7 @@ struct client {
     enum client_state state;
     int fd;
     uint64_t deadline_ms;
-    uint64_t moved; /* number of the last move, his or ours */
+    uint64_t moved; /* value of control.moves when bytes last went in or out */
     struct http http;
     struct buf out;
     size_t sent;
@@ -51,15 +52,15 @@ struct client {
 
 static struct {
     const struct control_seed *seed;
-    const char **names;      /* of the application's listeners; [count], owned with their texts */
+    const char **names; /* names of the application's listeners; [count], owned with their texts */
     struct backlog *backlog; /* [count] */
     size_t count;
     struct usage *usage; /* [board->workers] */
-    pid_t *usage_pids;   /* [board->workers]; whose it was; 0: nobody's */
+    pid_t *usage_pids;   /* [board->workers]; whose memory it was; 0: nobody's */
     uint64_t usage_ms;   /* when it was read */
     struct http_limits limits;
-    uint64_t moves;   /* of all clients */
-    sigset_t waiting; /* the mask while nothing is done */
+    uint64_t moves;   /* how often bytes went in or out, for all clients */
+    sigset_t waiting; /* the signal mask during ppoll */
     struct client clients[CLIENTS_MAX];
 } control;
 
@@ -71,7 +72,7 @@ static bool is_loopback(const struct listener *l)
            strcmp(l->server_name, "::1") == 0;
 }
 
-/* A path alone is a unix socket too, as uWSGI has it. */
+/* A path alone, without "unix:", is a unix socket too, as in uWSGI. */
 static char *normalize(const char *address)
 {
     return xasprintf("%s%s", address[0] == '/' ? "unix:" : "", address);
@@ -161,7 +162,8 @@ static void write_document(void (*write)(const struct stats_facts *facts, struct
 static void write_health(bool live, struct buf *body, unsigned *status)
 {
     const struct board *board = control.seed->board;
-    /* In this order: once it stops, it is known why. */
+    /* `upgraded` is read after `stopping` (in stats_is_ready), and the master sets it before: a
+     * stop that follows an upgrade is answered as ready. */
     if (live || stats_is_ready(board) || atomic_load(&board->upgraded)) {
         buf_append_str(body, live ? "alive\n" : "ready\n");
         return;
@@ -182,7 +184,7 @@ static bool is_method(const struct http *request, const char *method)
            memcmp(http_at(request, request->method), method, request->method.length) == 0;
 }
 
-/* Returns the type of the body. */
+/* Writes the body and returns its Content-Type. */
 static const char *write_body(const struct http *request, struct buf *body, unsigned *status)
 {
     const char *type = "text/plain; charset=utf-8";
@@ -223,7 +225,7 @@ static void append_answer(struct client *client, struct response *response)
     assert(check == RESPONSE_OK);
     add_header(response, "Content-Type", type);
     add_header(response, "Cache-Control", "no-store");
-    if (status == 405) /* RFC 9110 15.5.6 wants it */
+    if (status == 405) /* required by RFC 9110 15.5.6 */
         add_header(response, "Allow", "GET, HEAD");
     struct response_facts facts = {.is_head = request->is_head,
                                    .version_minor = request->version_minor,
@@ -277,7 +279,8 @@ static void write_more(struct client *client)
         client->sent += (size_t)got;
         client->moved = ++control.moves;
     }
-    /* Closing with unread bytes would reset the connection, and the answer with it. */
+    /* Closing with unread bytes would reset the connection, and the client could lose the
+     * answer. */
     shutdown(client->fd, SHUT_WR);
     client->state = CLIENT_LINGERING;
     client->deadline_ms = now_ms() + LINGER_MS;
@@ -333,8 +336,8 @@ static void serve_client(struct client *client)
     }
 }
 
-/* A free place, or that of the client who is silent for longest: those who say nothing must not
- * hold up who asks whether the server lives. */
+/* Returns a free place, or closes the client that has been silent for longest: silent clients must
+ * not keep out one that asks whether the server is alive. */
 static struct client *make_room(void)
 {
     struct client *silent = &control.clients[0];
@@ -357,7 +360,8 @@ static bool is_alone(void)
     return true;
 }
 
-/* The mode of a unix socket may have been changed since, or its directory shared. */
+/* On a unix socket only root and the server's own user may ask: its mode may have been changed
+ * since, or its directory be shared. */
 static bool may_ask(const struct listener *listener, int fd)
 {
     struct ucred peer;
@@ -376,7 +380,8 @@ static void accept_client(const struct listener *listener, bool speaks_http)
 {
     int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-        (void)poll(NULL, 0, PAUSE_MS); /* whoever waits still waits: no spinning */
+        /* the client stays in the queue: a pause, so that the loop does not spin */
+        (void)poll(NULL, 0, PAUSE_MS);
     if (fd < 0)
         return;
     if (!may_ask(listener, fd)) {
@@ -390,7 +395,7 @@ static void accept_client(const struct listener *listener, bool speaks_http)
     client->state = CLIENT_READING;
     http_init(&client->http, &control.limits);
     if (speaks_http)
-        return; /* what it asks comes with the next round */
+        return; /* its request is read in the next round of the loop */
     write_document(stats_uwsgi, &client->out);
     client->state = CLIENT_WRITING;
     write_more(client);
@@ -412,7 +417,8 @@ static void accept_clients(const struct pollfd *fds, const struct listeners *lis
             accept_client(&listeners->items[i], speaks_http);
 }
 
-/* Milliseconds to the next deadline; -1: none. */
+/* Closes clients past their deadline and returns the milliseconds to the next deadline; -1:
+ * none. */
 static int watch_clients(struct pollfd *fds)
 {
     uint64_t now = now_ms(), next = UINT64_MAX;
@@ -429,7 +435,7 @@ static int watch_clients(struct pollfd *fds)
     return next == UINT64_MAX ? -1 : (int)(next - now);
 }
 
-/* poll(2), which CONTROL_WAKE_SIGNAL ends; it is blocked at all other times. */
+/* ppoll(2), which CONTROL_WAKE_SIGNAL interrupts; the signal is blocked at all other times. */
 static int wait_for_events(struct pollfd *fds, size_t count, int wait_ms)
 {
     struct timespec t = {.tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L};
@@ -463,8 +469,8 @@ static void serve(void)
 
 /* ---- beginning ---- */
 
-/* Which sockets the application listens on; then they are closed, so that nobody but those who
- * accept keeps them open. */
+/* Notes which sockets the application listens on, then closes them, so that only processes that
+ * accept from them keep them open. */
 static void note_listeners(struct listeners *listeners)
 {
     control.count = listeners->count;
@@ -481,11 +487,12 @@ static void on_wake(int number)
     (void)number;
 }
 
-/* Whoever ends the whole group ends the master, and that one us: last of all. */
+/* A signal to the whole group ends the master, and its end ends this process, which so is the
+ * last. */
 static void ignore_signals(void)
 {
     static const int ignored[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE};
-    signal(CONTROL_WAKE_SIGNAL, on_wake); /* first: it may be waiting already */
+    signal(CONTROL_WAKE_SIGNAL, on_wake); /* first: the signal may be pending already */
     process_restore_signals();
     for (unsigned i = 0; i < ARRAY_LEN(ignored); i++)
         signal(ignored[i], SIG_IGN);

@@ -21,7 +21,7 @@ static void map_ipv4(struct in6_addr *out, struct in_addr v4)
     memcpy(&out->s6_addr[12], &v4, sizeof v4);
 }
 
-/* Exactly an address in numbers, without port, brackets or zone. */
+/* Accepts only a numeric address, without port, brackets or zone. */
 static bool parse_address(struct in6_addr *out, const char *text, size_t len)
 {
     char copy[FORWARDED_ADDRESS_MAX];
@@ -65,7 +65,7 @@ static void trim(const char **text, size_t *len)
         (*len)--;
 }
 
-/* The first `bits` bits of both are the same. */
+/* Whether the first `bits` bits of both are the same. */
 static bool same_prefix(const struct in6_addr *a, const struct in6_addr *b, unsigned bits)
 {
     unsigned bytes = bits / 8, rest = bits % 8;
@@ -74,7 +74,8 @@ static bool same_prefix(const struct in6_addr *a, const struct in6_addr *b, unsi
     return rest == 0 || ((a->s6_addr[bytes] ^ b->s6_addr[bytes]) >> (8 - rest)) == 0;
 }
 
-/* An address below the prefix is a mistake: 10.0.0.1/8 may have meant one host or a network. */
+/* False: bits below the prefix are set. That is a mistake: 10.0.0.1/8 may have meant one host or a
+ * network. */
 static bool is_network(const struct forwarded_network *network)
 {
     struct in6_addr masked = {0};
@@ -189,7 +190,7 @@ static bool parse_hop(struct in6_addr *out, const char *text, size_t len)
     return parse_address(out, address, len);
 }
 
-/* inet_ntop goes through printf: 1,300 instructions on every request behind nginx. */
+/* Instead of inet_ntop, which uses printf: 1,300 instructions on every request behind nginx. */
 static void print_ipv4(const unsigned char *bytes, char *out)
 {
     for (unsigned i = 0; i < 4; i++) {
@@ -247,7 +248,7 @@ bool forwarded_client(const struct forwarded_trust *trust, const char *value, si
     return found;
 }
 
-/* What one scheme header says: 1 https, 0 another, -1 it is none. */
+/* What one header says about the scheme: 1 https, 0 another, -1 it is no such header. */
 static int scheme_of(const struct http *request, const struct http_header *header)
 {
     const char *wanted;
