@@ -1,8 +1,8 @@
-/* config.h: the settings of the program. All of them come from one table,
- * options.def: struct members, defaults, parsing, ranges, command line, ini file,
- * --help, --print-config, sample ini, reference page, manual page.
+/* config.h: the settings of the program. All of them come from one table, options.def: struct
+ * members, defaults, parsing, ranges, command line, ini file, --help, --print-config, sample ini,
+ * reference page, manual page.
  *
- * Read by the master before the first fork, and again by every later mold into its own; never
+ * The master reads them before the first fork; every later mold reads them again, for itself. Never
  * written afterwards. */
 #ifndef MYSERVER_CONFIG_H
 #define MYSERVER_CONFIG_H
@@ -29,17 +29,17 @@ typedef struct config_list config_LIST;
 typedef struct config_list config_PAIRS; /* each item is NAME=VALUE, each NAME once */
 typedef unsigned config_MODE;            /* octal */
 typedef int config_LEVEL;                /* enum log_level by name */
-typedef unsigned config_PROXY;           /* bit N-1: version N of the protocol may come */
+typedef unsigned config_PROXY;           /* bit N-1: version N of the PROXY protocol is accepted */
 typedef unsigned config_WORKERS;         /* a count, or "auto" (already resolved to a count) */
 
-/* A number without a default that is not set: UINT and MODE. */
+/* The value of a UINT or MODE option that has no default and is not set. */
 #define CONFIG_UNSET UINT32_MAX
 
 struct config {
 #define OPTION(field, name, type, ...) config_##type field;
 #include "options.def"
 #undef OPTION
-    char *ini_path; /* owned, as it was given; NULL without an ini file */
+    char *ini_path; /* owned, as given; NULL without an ini file */
 };
 
 /* What the command line asks for. */
@@ -49,7 +49,7 @@ enum config_verb {
     CONFIG_PRINTED, /* --help, --version, --print-config, --options=...: done, exit 0 */
 };
 
-/* What is no setting, and only the command line has. */
+/* Options that exist only on the command line and are no settings. */
 enum config_action {
     CONFIG_ACTION_CONFIG,
     CONFIG_ACTION_CHECK,
@@ -70,9 +70,9 @@ struct config_action_row {
 
 extern const struct config_action_row config_actions[CONFIG_ACTION_COUNT];
 
-/* Reads defaults (some come from environment variables), then the ini file (whole, or nothing
- * of it), then argv; the later wins. Any error: one sentence on stderr, exit status 2. `c` is
- * then complete and valid (but for CONFIG_PRINTED); the caller owns it. */
+/* Reads defaults (some come from environment variables), then the ini file (all of it or nothing),
+ * then argv; a later value replaces an earlier one. Any error: one sentence on stderr, exit status
+ * 2. Afterwards `c` is complete and valid (except for CONFIG_PRINTED); the caller owns it. */
 MUST_CHECK enum config_verb config_read(struct config *c, int argc, char **argv);
 /* The number at `index` (from 0) of "N[,N...]"; 0 when there are fewer, or `counts` is NULL. */
 unsigned config_count_at(const char *counts, unsigned index);

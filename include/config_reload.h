@@ -1,14 +1,16 @@
-/* config_reload.h: the settings again, for a new generation of a server that runs. */
+/* config_reload.h: reads the settings again, for a new generation of a running server. */
 #ifndef MYSERVER_CONFIG_RELOAD_H
 #define MYSERVER_CONFIG_RELOAD_H
 
 struct config;
 
-/* Changes to the directory of the settings, if one is set. Failure: one sentence, exit status 2. */
+/* Changes to the directory of the option `chdir`, if it is set. Failure: one sentence, exit status
+ * 2. */
 void config_reload_enter(const struct config *c);
-/* In a new mold: reads everything as at the start, from the directory of the start, and enters
- * `chdir`. What differs from `running` but needs a restart is named in a warning and stays as it
- * runs. Any error: one sentence (see die_through), exit status 2. The caller owns `c`. */
+/* In a new mold: reads everything as at the start, from the directory of the start, and then enters
+ * `chdir`. Options that differ from `running` but need a restart are named in a warning and keep
+ * their running values. Any error: one sentence (see die_through), exit status 2. The caller owns
+ * `c`. */
 void config_reload_read(struct config *c, const struct config *running);
 
 #endif

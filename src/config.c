@@ -1,13 +1,13 @@
 /* config.c: where settings come from: defaults, environment, ini file, command line. Layer 1.
  *
- * Owns the order and the origin of values, and every sentence about a wrong one. The ini file
- * and the command line are first collected as a list of settings and only then applied,
- * so nothing of a broken file takes effect.
+ * Owns the order and the origin of values, and every sentence about a wrong one. The ini file and
+ * the command line are first collected as a list of settings and only then applied, so nothing of a
+ * broken file takes effect.
  *
- * Never falls back, warns or ignores: what is not understood ends the process with status 2.
- * Types and ranges are options.c, mistakes that these allow config_check.c, the file's format
- * config_ini.c, names that are not ours config_names.c, help and documents config_docs.c. Runs in
- * the master, before anything else, and in every mold but the first. */
+ * Never falls back, warns or ignores: anything that is not understood ends the process with status
+ * 2. Other files: options.c for types and ranges, config_check.c for mistakes that these allow,
+ * config_ini.c for the file's format, config_names.c for names of other servers, config_docs.c for
+ * help and documents. Runs in the master, before anything else, and in every mold but the first. */
 #include "config.h"
 
 #include "config_check.h"
@@ -28,7 +28,7 @@ enum origin_kind { ORIGIN_DEFAULT, ORIGIN_ENVIRONMENT, ORIGIN_INI, ORIGIN_ARGV }
 
 struct setting {
     const struct option *option; /* NULL until the name is looked up */
-    char *name;                  /* owned; as it was written but for '_'; NULL where not needed */
+    char *name;                  /* owned; as written, but '_' is '-'; NULL where not needed */
     char *value;                 /* owned */
     enum origin_kind kind;
     unsigned line; /* of the ini file */
@@ -36,7 +36,7 @@ struct setting {
 
 struct reader {
     struct config *config;
-    struct setting *settings; /* owned; as they were met, all of one kind together */
+    struct setting *settings; /* owned; in the order in which they were read, each kind together */
     size_t count;
     enum origin_kind origins[OPTION_COUNT];
     enum config_verb verb;
@@ -58,7 +58,7 @@ const struct config_action_row config_actions[CONFIG_ACTION_COUNT] = {
     [CONFIG_ACTION_HELP] = {"help", 'h', NULL, "Prints this list, and exits."},
 };
 
-/* Defaults that the environment may give: the text before the variable's value. */
+/* Environment variables that give defaults, and the text to put before the variable's value. */
 static const struct {
     size_t option;
     const char *variable;
@@ -154,7 +154,7 @@ static void add_argument(struct reader *r, const struct option *option, const ch
                 (struct setting){.option = option, .value = xstrdup(value), .kind = ORIGIN_ARGV});
 }
 
-/* A copy of the name in its one spelling; the caller owns it. */
+/* A copy of the name in its only spelling; the caller owns it. */
 static char *spell(const char *name, size_t len)
 {
     char *copy = xasprintf("%.*s", (int)len, name);
@@ -212,8 +212,8 @@ static void apply_defaults(struct reader *r)
     }
 }
 
-/* Only where nothing else is set: a variable that is not used cannot be wrong. An empty
- * variable is as none. */
+/* Uses a variable only where nothing else is set: a variable that is not used cannot be wrong. An
+ * empty variable counts as not set. */
 static void apply_environment(struct reader *r)
 {
     for (size_t i = 0; i < ARRAY_LEN(environment_defaults); i++) {
@@ -229,7 +229,7 @@ static void apply_environment(struct reader *r)
     }
 }
 
-/* Takes the lines of the file; only a file that is whole has any. */
+/* Adds the lines of the file. config_ini_read returns only if the whole file can be read. */
 static void read_ini(struct reader *r)
 {
     struct config_ini ini;
@@ -257,12 +257,12 @@ static void read_ini(struct reader *r)
 /* ---------------------------------------------------------------- command line */
 
 struct arguments {
-    char **next;          /* borrowed; NULL ends them */
+    char **next;          /* borrowed; ends with NULL */
     const char *attached; /* the value in the argument itself, or NULL */
 };
 
-/* The value of the option that was just read: in the same argument, or the next one. One that
- * begins with -- is an option, so that a forgotten value is found. */
+/* The value of the option that was just read: in the same argument, or the next one. A next one
+ * that begins with -- is an option, so the value was forgotten. */
 static const char *take_value(struct arguments *a, const char *name, const char *metavar)
 {
     if (a->attached != NULL)
@@ -307,7 +307,7 @@ static void print_version(void)
     puts("myserver " MYSERVER_VERSION " (Python " MYSERVER_PYTHON ")");
 }
 
-/* True when the program is done. */
+/* Returns true when the program has nothing more to do. */
 static bool do_action(struct reader *r, enum config_action action, const char *value)
 {
     switch (action) {
@@ -352,7 +352,7 @@ static bool take_action(struct reader *r, struct arguments *a, enum config_actio
     return do_action(r, action, NULL);
 }
 
-/* Booleans are --name and --no-name, or --name=false. */
+/* A boolean is written --name, --no-name, or --name=false. */
 static void take_option(struct reader *r, struct arguments *a, const struct option *option,
                         bool is_negated)
 {
@@ -420,7 +420,7 @@ static void take_positional(struct reader *r, const char *text)
     add_argument(r, &options_table[OPTION_INDEX_app], text);
 }
 
-/* True when the program is done. */
+/* Returns true when the program has nothing more to do. */
 static bool read_arguments(struct reader *r, char **argv)
 {
     struct arguments a = {.next = argv};
@@ -440,7 +440,7 @@ static bool read_arguments(struct reader *r, char **argv)
 
 /* ---------------------------------------------------------------- checks and output */
 
-/* The setting that item `index` of an option came from; NULL: its default. */
+/* The setting that item `index` of an option comes from; NULL: its default. */
 static const struct setting *setting_of(const struct reader *r, size_t option, size_t index)
 {
     for (size_t i = 0; i < r->count; i++) {
@@ -451,7 +451,7 @@ static const struct setting *setting_of(const struct reader *r, size_t option, s
     return NULL;
 }
 
-/* No two items of the list may be equal up to `end` (a character, or 0 for the whole). */
+/* Refuses two items of the list that are equal up to `end` (a character, or 0 for the whole). */
 static void check_distinct(const struct reader *r, size_t option, const struct config_list *list,
                            char end)
 {
@@ -471,7 +471,7 @@ static void check_distinct(const struct reader *r, size_t option, const struct c
         }
 }
 
-/* What the table cannot say: values that depend on others or on the machine. */
+/* Checks what the table cannot express: values that depend on others or on the machine. */
 static void validate(const struct reader *r)
 {
     const struct config *c = r->config;
@@ -492,7 +492,7 @@ static void validate(const struct reader *r)
     }
 }
 
-/* As a line of an ini file: the value, with $ doubled, and its origin as a comment. */
+/* Prints a line of an ini file: the value, with $ doubled, and its origin as a comment. */
 static void print_item(const char *name, const char *value, const char *origin)
 {
     int column = printf("%s =%s", name, *value == '\0' ? "" : " ");

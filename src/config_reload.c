@@ -1,10 +1,11 @@
 /* config_reload.c: the settings of a new generation. Layer 1.
  *
- * Owns the comparison of what is configured now with what runs. Called in the mold, which is a
- * process of its own: a broken file ends the mold, and the generation before goes on. The master
- * keeps the settings that it was started with.
+ * Owns the comparison of the settings as they are written now with those that run. Called in the
+ * mold, a process of its own: a broken file ends the mold, and the generation before goes on. The
+ * master keeps the settings that it was started with.
  *
- * Never changes what runs, and applies nothing that only a new master could. */
+ * Never changes running settings, and never applies an option that only a new master could
+ * apply. */
 #include "config_reload.h"
 
 #include "buf.h"
