@@ -9,7 +9,7 @@
 
 /* --help: grouped by section, one line each. */
 void config_docs_help(FILE *out);
-/* --options=FORMAT: "md", "man", "ini" or "json". False, with nothing written, for another. */
+/* --options=FORMAT: "md", "man", "ini" or "json". False: another format; nothing was written. */
 MUST_CHECK bool config_docs_write(const char *format, FILE *out);
 
 #endif

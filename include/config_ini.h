@@ -12,7 +12,7 @@ struct config_ini_line {
     char *name;  /* owned; as it was written */
     char *value; /* owned; variables expanded; may be taken (then set it to NULL) */
     unsigned number;
-    bool has_hash; /* a # behind a blank, in the value as it was written */
+    bool has_hash; /* the value, as written, has a # after a blank */
 };
 
 struct config_ini {
@@ -20,9 +20,9 @@ struct config_ini {
     size_t count;
 };
 
-/* Reads the whole file. Whatever is wrong with it as a file (not readable, another section, a
- * line that is no setting or too long, a variable that is not set): die(EXIT_CONFIG). Whether the
- * names exist and the values fit is the caller's. */
+/* Reads the whole file. Anything wrong with the file itself ends the process with die(EXIT_CONFIG):
+ * it is not readable, has another section, a line that is no setting or too long, or a variable
+ * that is not set. Whether the names exist and the values fit, the caller checks. */
 void config_ini_read(struct config_ini *ini, const char *path);
 void config_ini_free(struct config_ini *ini);
 

@@ -1,9 +1,9 @@
-/* config_docs.c: help, sample ini, reference page, manual page and JSON, from the table of
- * options. Layer 1.
+/* config_docs.c: help, sample ini, reference page, manual page and JSON, from the table of options.
+ * Layer 1.
  *
- * Owns the frames of the documents; every line about an option comes from its row. The files
- * in conf/ are what this prints, and a test compares them, so nothing that differs between two
- * machines or two builds may stand in them. Never reads a setting. */
+ * Owns the frames of the documents; every line about an option comes from its row. The files in
+ * conf/ are the output of this, and a test compares them, so the output must not differ between two
+ * machines or two builds. Never reads a setting. */
 #include "config_docs.h"
 
 #include "config.h"
@@ -17,7 +17,8 @@
 
 static const char about[] = "A pre-forking HTTP/1.1 server for one Python WSGI application.";
 
-/* What access.c knows; a test compares them with what it says when it meets another. */
+/* The atoms that access.c knows; a test compares them with the list in its message about an unknown
+ * atom. */
 static const struct {
     const char *atom, *meaning;
 } atoms[] = {
@@ -67,7 +68,7 @@ static bool begins_section(const struct option *option)
     return option == options_table || strcmp(option[-1].section, option->section) != 0;
 }
 
-/* Whether the metavar says it all: the rule of a text is only its length. */
+/* Whether the metavar is enough in the documents: the only other rule for a text is its length. */
 static bool is_plain_text(const struct option *option)
 {
     return option->type == OPTION_STRING || option->type == OPTION_LIST;

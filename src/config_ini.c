@@ -1,8 +1,8 @@
 /* config_ini.c: the ini file as a list of names and values. Layer 1.
  *
  * Owns the file format: one section, NAME = VALUE, comments, ${NAME}. The only file that knows
- * inih, and that keeps its habits away from the others: it cuts long lines and tells of them one
- * line late, joins lines, and says nothing of sections without keys.
+ * inih. It hides what inih does: it cuts long lines and reports them one line late, joins lines,
+ * and does not report sections without keys.
  *
  * Never knows which options exist. */
 #include "config_ini.h"
@@ -24,11 +24,11 @@ struct parse {
     char *line; /* owned by getline(3) */
     size_t line_size;
     unsigned number;  /* of the line, from 1 */
-    char *long_value; /* of the line, where it is too long for inih; owned */
+    char *long_value; /* value of the line, when it is too long for inih; owned */
 };
 
-/* inih tells nobody about a section without keys, and cuts long names. A comment behind it is cut
- * off. */
+/* Checks the section here, because inih does not report a section without keys and cuts long names.
+ * Removes a comment after it. */
 static void check_section(const struct parse *parse, char *text)
 {
     char *rest = text + strlen(CONFIG_INI_SECTION);
@@ -44,8 +44,8 @@ static void check_section(const struct parse *parse, char *text)
     *rest = '\0';
 }
 
-/* The line without what surrounds it. Blanks in front go too, because to inih they make a
- * line the continuation of the one before. */
+/* The line without blanks, and without a byte order mark in the first line. Leading blanks must go,
+ * because inih takes such a line as the continuation of the one before. */
 static char *trim(struct parse *parse, size_t len)
 {
     char *text = parse->line;
@@ -62,7 +62,7 @@ static char *trim(struct parse *parse, size_t len)
     return text;
 }
 
-/* Takes the value of a line that inih would cut; it gets the rest. */
+/* Keeps the value of a line that inih would cut, and leaves inih "NAME =". */
 static void set_aside(struct parse *parse, char *text, size_t longest)
 {
     char *value = strpbrk(text, "=:");
@@ -73,17 +73,17 @@ static void set_aside(struct parse *parse, char *text, size_t longest)
     value += strspn(value, " \t");
     for (char *at = value; *at; at++)
         if (*at == ';' && at > value && isspace((unsigned char)at[-1]))
-            *at = '\0'; /* a comment behind the value, as inih has them */
+            *at = '\0'; /* a comment after the value, by inih's rule */
     size_t len = strlen(value);
     while (len > 0 && isspace((unsigned char)value[len - 1]))
         len--;
     parse->long_value = xasprintf("%.*s", (int)len, value);
-    strcat(text, "="); /* into the room of what was cut off */
+    strcat(text, "="); /* there is room where the value was cut off */
 }
 
-/* inih's reader. Counts lines, which inih does not tell its handler, and keeps from it the value of
- * one that it would cut: it needs room for the newline and the NUL. A comment may be of any length.
- */
+/* Reads a line for inih. Counts the lines, because inih does not tell its handler the number, and
+ * keeps back a value that inih would cut: `room` must also hold the newline and the NUL. A comment
+ * may be of any length. */
 static char *on_ini_read(char *room, int room_bytes, void *stream)
 {
     struct parse *parse = stream;
@@ -135,7 +135,7 @@ static int on_ini_setting(void *user, const char *section, const char *name, con
     return 1;
 }
 
-/* Appends the value of the variable that `text` (behind "${") names. Returns what is behind
+/* Appends the value of the variable whose name begins at `text`, after "${". Returns what follows
  * the '}'. */
 static const char *expand_variable(const char *path, unsigned number, struct buf *out,
                                    const char *text)
@@ -156,7 +156,7 @@ static const char *expand_variable(const char *path, unsigned number, struct buf
     return text + len + 1;
 }
 
-/* Replaces ${NAME} and $$ in the value, once: what a variable holds is taken as it is. */
+/* Replaces ${NAME} and $$ in the value, once: the value of a variable is not expanded again. */
 static void expand(const char *path, struct config_ini_line *line)
 {
     struct buf out = {0};
