@@ -1,4 +1,4 @@
-/* config_check.h: values that fit their type and are a mistake all the same. */
+/* config_check.h: values that fit their type and are still a mistake. */
 #ifndef MYSERVER_CONFIG_CHECK_H
 #define MYSERVER_CONFIG_CHECK_H
 
@@ -6,10 +6,11 @@
 
 #include <stdbool.h>
 
-/* NULL, or what is wrong with `text`, which options_set has taken, and what would be right;
- * the caller owns that text. */
+/* Checks `text`, which options_set has accepted. NULL, or a sentence that says what is wrong and
+ * what would be right, which the caller owns. */
 char *config_check_value(const struct option *option, const char *text);
-/* Whether " #" may stand in a line of the ini file: in others it is a comment that is none. */
+/* Whether " #" may be part of the option's value in the ini file. Elsewhere the user meant a
+ * comment, which it is not. */
 bool config_check_may_have_hash(const struct option *option);
 
 #endif

@@ -1,4 +1,4 @@
-/* config_names.h: names that are not ours, for sentences about errors. */
+/* config_names.h: option names of other servers and misspelled ones, for sentences about errors. */
 #ifndef MYSERVER_CONFIG_NAMES_H
 #define MYSERVER_CONFIG_NAMES_H
 
@@ -6,15 +6,15 @@
 
 #include <stdbool.h>
 
-/* Text from outside for a sentence: no control bytes, 120 bytes at most. Static storage: one
- * at a time. */
+/* Makes text from outside fit for a sentence: no control bytes, 120 bytes at most. Returns static
+ * storage, valid until the next call. */
 const char *config_names_quote(const char *text);
-/* An enum config_action; CONFIG_ACTION_COUNT when there is none of that name. */
+/* The enum config_action of that name; CONFIG_ACTION_COUNT: there is none. */
 size_t config_names_action(const char *name);
-/* Says what the unknown `name` is called here, why there is no such thing, or which name is
- * near. `place` is where it stands. */
+/* Ends the process with a sentence about the unknown `name`: what it is called here, why there is
+ * no such option, or which name is similar. `place` says where it was found. */
 NORETURN void config_names_die_unknown(const char *place, const char *name, bool on_command_line);
-/* The same for a flag of one letter, on the command line. */
+/* The same for an unknown one-letter flag on the command line. */
 NORETURN void config_names_die_flag(char letter);
 
 #endif

@@ -1,7 +1,7 @@
-/* config_check.c: values that fit their type and are a mistake all the same. Layer 1.
+/* config_check.c: values that fit their type and are still a mistake. Layer 1.
  *
- * Owns what users of other servers and of a shell write, and what they meant. Never looks at the
- * machine, never ends the process. */
+ * Owns the values that users of other servers or of a shell write, and what they mean by them.
+ * Never looks at the machine, never ends the process. */
 #include "config_check.h"
 
 #include "config_names.h"
@@ -23,7 +23,8 @@ static bool is_number(const char *text)
     return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
 }
 
-/* A word in front of the headers, as a path would be that has lost its slash. */
+/* The part before the headers is one word without a slash in front, as a path that lacks its slash
+ * is. */
 static bool is_word(const char *request)
 {
     size_t len = strcspn(request, "|");

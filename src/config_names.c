@@ -1,7 +1,7 @@
-/* config_names.c: names that are not ours, and the one that was meant. Layer 1.
+/* config_names.c: option names of other servers, and the name that was probably meant. Layer 1.
  *
- * Owns what uWSGI and gunicorn call things, and the distance between two names. Only for
- * sentences about errors: it makes nothing work that is not spelled as in options.def. */
+ * Owns the names that uWSGI and gunicorn use, and the distance between two names. Only for
+ * sentences about errors: only the names in options.def work. */
 #include "config_names.h"
 
 #include "config.h"
@@ -12,8 +12,8 @@
 
 #define QUOTED_MAX 120
 
-/* uWSGI's and gunicorn's names: ours, or NULL and why there is none. With ours, `note` says
- * what is different. */
+/* Names of uWSGI and gunicorn, with the name here, or NULL and in `note` why there is none. With a
+ * name here, `note` says what is different. */
 static const struct foreign {
     const char *name;
     const char *ours;
@@ -185,7 +185,7 @@ static const struct foreign {
     {"control-socket", "control", NULL},
 };
 
-/* Their short flags, where the two do not mean different things by one. */
+/* Short flags of uWSGI and gunicorn, except those that mean different things in the two. */
 static const struct {
     char flag;
     const char *name;
@@ -224,11 +224,12 @@ static size_t minimum(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* How many letters to insert, delete, replace or swap with their neighbour. */
+/* How many letters must be inserted, deleted, replaced or swapped with their neighbour. */
 static size_t edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 40 };
-    size_t d[LONGEST + 1][LONGEST + 1] = {0}; /* the analyzer does not see that all is written */
+    /* set for the analyzer, which does not see that all is written */
+    size_t d[LONGEST + 1][LONGEST + 1] = {0};
     size_t a_len = strlen(a), b_len = strlen(b);
 
     if (a_len > LONGEST || b_len > LONGEST)
@@ -251,7 +252,8 @@ static size_t edit_distance(const char *a, const char *b)
 static const char *nearest_name(const char *name, bool with_actions)
 {
     const char *nearest = NULL;
-    size_t nearest_distance = 2 + strlen(name) / 4; /* more letters wrong is another word */
+    /* with more wrong letters it is another word */
+    size_t nearest_distance = 2 + strlen(name) / 4;
 
     for (size_t i = 0; i < OPTION_COUNT + (with_actions ? CONFIG_ACTION_COUNT : 0); i++) {
         const char *candidate =
