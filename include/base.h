@@ -1,5 +1,5 @@
-/* base.h: what every file may use: fatal errors, memory that never fails without ending the
- * process, clocks, and attributes of functions. */
+/* base.h: what every file may use: fatal errors, memory allocation that ends the process when it
+ * fails, clocks, and attributes of functions. */
 #ifndef MYSERVER_BASE_H
 #define MYSERVER_BASE_H
 

@@ -1,5 +1,4 @@
-/* codes.h: moves code objects that are written to when they run onto few pages. Layer 3; GIL
- * held. */
+/* codes.h: gives code objects that change when they run pages of their own. Layer 3; GIL held. */
 #ifndef MYSERVER_CODES_H
 #define MYSERVER_CODES_H
 

@@ -17,8 +17,8 @@ MUST_CHECK bool inbox_give(struct conn *c, int write_fd);
  * `promotion`. Leader. */
 void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion);
 /* In the master: moves the connections in the inbox `from`, which no worker reads, to the inbox
- * `to`, and updates `taken` and `given` of the two slots. A connection that does not fit into `to`
- * goes back into `from`; then it stops. Promotions are dropped. */
+ * `to`, and updates `taken` and `given` of the two slots. Stops at a connection that does not fit
+ * into `to` and puts it back into `from`. Promotions are dropped. */
 void inbox_forward(const struct worker_inbox *from, struct board_worker *from_slot,
                    const struct worker_inbox *to, struct board_worker *to_slot);
 

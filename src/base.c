@@ -1,4 +1,4 @@
-/* base.c: fatal errors, memory that never fails without ending the process, clocks.
+/* base.c: fatal errors, memory allocation that ends the process when it fails, clocks.
  *
  * Owns nothing but the function that reports the last sentence. Never logs by itself: it is below
  * the log, and the reason why the process ends must get out even when nothing else works. */

@@ -1,11 +1,11 @@
-/* codes.c: moves code objects that are written to when they run next to each other.
+/* codes.c: gives code objects that change when they run pages of their own.
  *
- * Owns: the pages that it moves them to, and the table of checksums. CPython keeps its inline
- * caches in the code objects. Where an instruction does not become specialized, or not for long, a
- * counter in its cache is written each time it runs; before 3.12 each call also writes the
- * reference count of the code. Such objects lie scattered, one or two on a page, and every worker
- * copies each of these pages. They are found by comparison: they are those that one more round of a
- * long warm-up still changes.
+ * Owns: these pages, and the table of checksums. CPython keeps its inline caches in the code
+ * objects. Where an instruction does not become specialized, or not for long, a counter in its
+ * cache is written each time it runs; before 3.12 each call also writes the reference count of the
+ * code. Such objects lie scattered, one or two on a page, and every worker copies each of these
+ * pages. They are found by comparison: they are those that one more round of a long warm-up still
+ * changes.
  *
  * A code object is moved by making a copy, byte for byte, that takes its place in the functions and
  * in the constants of other code. Neither the original nor the copy is ever freed, so the objects

@@ -383,7 +383,8 @@ void http_reset(struct http *h)
     begin_request(h);
 }
 
-/* Bounds the whole buffer while a body comes, to a power of two like the sizes of buf_reserve(). */
+/* How much room to read into while a body comes. Keeps the whole buffer within BODY_BUFFER_BYTES, a
+ * power of two like the sizes of buf_reserve(). */
 static size_t body_room(const struct http *h)
 {
     uint64_t left = h->chunked ? UINT64_MAX : h->content_length - h->body.length;
