@@ -149,7 +149,7 @@ bool book_is_outdated(const struct book *b, const struct slot *s);
 struct book_tally book_count(const struct book *b);
 /* The server stops, and no mold and no worker is left. */
 bool book_is_over(const struct book *b);
-/* A worker or mold of ours has this pid. */
+/* A worker or mold in the book has this pid. */
 bool book_knows(const struct book *b, pid_t pid);
 /* Counts a failure and sets when the next try may start: at once, then after 0.1 s, 0.2 s, ... 10
  * s. */

@@ -70,7 +70,7 @@ void book_end_control(struct book *b)
 {
     if (b->control_pid == 0)
         return;
-    kill(b->control_pid, SIGKILL); /* the wait is short: SIGKILL cannot be delayed */
+    kill(b->control_pid, SIGKILL); /* SIGKILL ends it at once, so the wait is short */
     waitpid(b->control_pid, NULL, 0);
     b->control_pid = 0;
 }

@@ -23,8 +23,8 @@ static bool is_number(const char *text)
     return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
 }
 
-/* The part before the headers is one word without a slash in front, as a path that lacks its slash
- * is. */
+/* Whether the part before the headers is one word that does not begin with '/': probably a path
+ * that lacks its slash. */
 static bool is_word(const char *request)
 {
     size_t len = strcspn(request, "|");

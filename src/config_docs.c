@@ -235,7 +235,8 @@ static void write_md(FILE *out)
 
 /* ---------------------------------------------------------------- manual page */
 
-/* roff: a plain - is a hyphen, a backslash an escape, and a dot in front a request. */
+/* roff: a plain - is a hyphen, a backslash begins an escape, and a dot at the start of a line a
+ * request. */
 static void write_roff(FILE *out, const char *text)
 {
     if (*text == '.' || *text == '\'')

@@ -140,7 +140,7 @@ void conn_set_peer(struct conn *c, const struct sockaddr *peer)
     const void *address = NULL;
     c->origin.peer_trusted = !peer || forwarded_trusts(&c->shared->trust, peer);
     snprintf(c->origin.peer, sizeof(c->origin.peer),
-             "127.0.0.1"); /* unix sockets: REMOTE_ADDR is never empty (features §2) */
+             "127.0.0.1"); /* a unix socket has no address; REMOTE_ADDR is never empty */
     if (peer && peer->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)peer;
         address = &in->sin_addr;

@@ -487,8 +487,8 @@ static void on_wake(int number)
     (void)number;
 }
 
-/* A signal to the whole group ends the master, and its end ends this process, which so is the
- * last. */
+/* A signal to the whole group ends the master, and the end of the master ends this process, last of
+ * all. */
 static void ignore_signals(void)
 {
     static const int ignored[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE};

@@ -57,7 +57,7 @@ static void begin_stop(struct book *b)
         atomic_store(&b->board->last_call, true);
         listen_begin_close(&b->listeners);
     }
-    /* A client that connects from now on would not be answered: the kernel refuses it. */
+    /* Nobody would answer a client that connects from now on: closing lets the kernel refuse it. */
     listen_close(&b->listeners, true);
 }
 
