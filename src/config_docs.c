@@ -24,15 +24,15 @@ static const struct {
 } atoms[] = {
     {"%(h)s", "the client's address"},
     {"%(l)s", "-"},
-    {"%(u)s", "the name of a user of Basic authentication"},
+    {"%(u)s", "the user name of Basic authentication"},
     {"%(t)s", "when the request began, as [day/month/year:hour:minute:second zone]"},
     {"%(r)s", "the request line"},
-    {"%(m)s", "its method"},
-    {"%(U)s", "its path"},
-    {"%(q)s", "its query"},
-    {"%(H)s", "its protocol"},
-    {"%(s)s", "the status; 499 when the client did not wait for one"},
-    {"%(b)s", "the bytes of the body that was sent, - for none"},
+    {"%(m)s", "the method of the request"},
+    {"%(U)s", "the path of the request"},
+    {"%(q)s", "the query of the request"},
+    {"%(H)s", "the protocol of the request"},
+    {"%(s)s", "the status; 499 when the client left before there was one"},
+    {"%(b)s", "how many bytes of the body were sent, - for none"},
     {"%(B)s", "the same, 0 for none"},
     {"%(f)s", "the Referer"},
     {"%(a)s", "the User-Agent"},
@@ -49,18 +49,18 @@ static const struct {
 static const struct {
     const char *names, *meaning;
 } signals[] = {
-    {"TERM", "Stops when the running requests are done, at most graceful-timeout."},
+    {"TERM", "Finishes the running requests, for at most graceful-timeout, then stops."},
     {"INT, QUIT, a second TERM", "Stops at once."},
     {"HUP",
-     "Loads settings and application anew beside the old ones, then replaces the workers one "
-     "by one; if that fails, the old go on."},
+     "Loads the settings and the application again beside the old ones, then replaces the workers "
+     "one by one; if loading fails, the old ones go on."},
     {"USR2",
-     "Starts the program anew beside itself, with the same sockets and all new settings, and "
-     "leaves when the new one serves; TERM to the new one before that calls it off."},
+     "Starts the program again beside itself, with the same sockets and all new settings, and "
+     "leaves when the new master serves; TERM to the new master before that cancels the upgrade."},
     {"WINCH", "Stops the workers and keeps the sockets: clients wait until HUP or TTIN."},
-    {"USR1", "Opens the log files again, for all processes."},
+    {"USR1", "Reopens the log files, for all processes."},
     {"TTIN, TTOU",
-     "One worker more, one less, until a reload finds another number in the settings."},
+     "One worker more, one worker less, until a reload finds another number in the settings."},
 };
 
 static bool begins_section(const struct option *option)
@@ -110,7 +110,7 @@ void config_docs_help(FILE *out)
           "\n"
           "The command line wins over the ini file, where options stand below [myserver] as\n"
           "NAME = VALUE. Times: 30, 1.5, 500ms, 2m, 1h. Sizes: 8190, 64k, 1m, 2g.\n"
-          "What takes no value is --NAME or --no-NAME, and true or false in the file.\n"
+          "An option without a value is --NAME or --no-NAME, and true or false in the file.\n"
           "\nGeneral\n",
           out);
     for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++) {
@@ -131,10 +131,11 @@ static void write_ini(FILE *out)
 {
     fputs("# Settings of myserver: myserver FILE.ini, or myserver -c FILE.ini\n"
           "#\n"
-          "# Every option is here with its default, or with the form of its value where it has\n"
-          "# none. Take the ; away to set it. A comment has ; or # at the start of its line, or ;\n"
-          "# behind a blank. ${NAME} is the value of that environment variable, $$ a $. Options\n"
-          "# that may be repeated have a line for each value. The command line wins.\n"
+          "# Every option is here with its default or, if it has none, with the form of its\n"
+          "# value. Remove the ; in front of an option to set it. A comment begins with ; or #\n"
+          "# at the start of a line, or with ; after a blank. ${NAME} is the value of that\n"
+          "# environment variable, $$ is a $. An option that may be repeated has one line for\n"
+          "# each value. The command line wins over this file.\n"
           "\n"
           "[myserver]\n",
           out);
@@ -193,20 +194,20 @@ static void write_md(FILE *out)
           "\n"
           "An option has one name: `--keep-alive 30` on the command line is `keep-alive = 30`\n"
           "below `[myserver]` in the ini file. The command line wins over the ini file, the ini\n"
-          "file over the environment variables named below, and they over the default. Lists\n"
-          "are replaced as a whole. An option that is true or false is `--reload` or\n"
+          "file over the environment variables named below, and these over the defaults. A list\n"
+          "is replaced as a whole. An option that is true or false is `--reload` or\n"
           "`--no-reload` on the command line, and `reload = true` in the ini file.\n"
           "\n"
           "A reload (HUP) reads the ini file again and applies the options marked reload. Those\n"
           "marked restart need a restart or an upgrade (USR2); the log names them when a reload\n"
           "finds them changed.\n"
           "\n"
-          "Whatever is not understood ends the program with status 2 and a sentence that\n"
-          "says where it stands and what would be right: unknown names, values out of range,\n"
-          "an option given twice that cannot be repeated.\n"
+          "A mistake (an unknown name, a value out of range, an option given twice that cannot\n"
+          "be repeated) ends the program with status 2 and a sentence that says where the\n"
+          "mistake is and what would be right.\n"
           "\n"
-          "In the ini file `${NAME}` is the value of that environment variable, and `$$` a `$`.\n"
-          "A comment has `;` or `#` at the start of its line, or `;` behind a blank.\n",
+          "In the ini file `${NAME}` is the value of that environment variable, and `$$` is `$`.\n"
+          "A comment begins with `;` or `#` at the start of a line, or with `;` after a blank.\n",
           out);
     fputs("\n## Command line only\n\n| Option | What it does |\n|---|---|\n", out);
     for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++) {
@@ -306,16 +307,17 @@ static void write_man_frame_end(FILE *out)
     for (size_t i = 0; i < ARRAY_LEN(atoms); i++)
         write_man_term(out, atoms[i].atom, atoms[i].meaning);
     fputs(".SH INI FILE\n"
-          "Options stand below the line [myserver] as NAME = VALUE. Those that may be repeated\n"
-          "have a line for each value. ${NAME} is the value of that environment variable, $$ a\n"
-          "dollar sign. A comment has ; or # at the start of its line, or ; behind a blank.\n"
+          "Options stand below the line [myserver] as NAME = VALUE. An option that may be\n"
+          "repeated has one line for each value. ${NAME} is the value of that environment\n"
+          "variable, $$ is a dollar sign. A comment begins with ; or # at the start of a line, or\n"
+          "with ; after a blank.\n"
           ".SH SIGNALS\nTo the master:\n",
           out);
     for (size_t i = 0; i < ARRAY_LEN(signals); i++)
         write_man_term(out, signals[i].names, signals[i].meaning);
     fputs(".SH EXIT STATUS\n"
-          ".TP\n0\nIt was told to stop.\n"
-          ".TP\n1\nThe system refused something that it needs.\n"
+          ".TP\n0\nThe server was told to stop.\n"
+          ".TP\n1\nThe system refused something that the server needs.\n"
           ".TP\n2\nA setting is wrong; the sentence on standard error says which.\n"
           ".TP\n3\nThe application could not be loaded.\n",
           out);
@@ -331,7 +333,7 @@ static void write_man(FILE *out)
           ".SH DESCRIPTION\n",
           out);
     fprintf(out, "%s\n", about);
-    fputs("The command line wins over the ini file, and both win over defaults.\n"
+    fputs("The command line wins over the ini file, and both win over the defaults.\n"
           "An option without a value is switched off by \\-\\-no\\-\\fINAME\\fR, and is true or\n"
           "false in the ini file. A reload (HUP) reads that file again and applies all options\n"
           "but those that need a restart or an upgrade (USR2).\n"
