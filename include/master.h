@@ -1,5 +1,5 @@
-/* master.h: starts, replaces and ends the other processes. No Python, no event loop; it
- * touches nothing that a child could corrupt, and survives every crash of the others. */
+/* master.h: starts, replaces and ends the other processes. No Python, no event loop; it trusts
+ * nothing that a child could have corrupted, and survives every crash of the others. */
 #ifndef MYSERVER_MASTER_H
 #define MYSERVER_MASTER_H
 

@@ -1,11 +1,11 @@
-/* pool.h: the threads of a worker, and who of them owns the loop.
+/* pool.h: the threads of a worker, and which of them leads, that is owns the loop.
  *
- * Leader and followers: one thread at a time leads, that is runs the loop, reads and parses; a
- * request is run by the thread that read it, so no hand-off is in the way of a request. While it
- * runs, the loop is nobody's, until another thread takes it over: at once where requests mostly
- * wait, after a patience where they compute. A standby thread without Python sees to that, and
- * leads itself when all threads are busy (timeouts, slow clients and stop signals go on being
- * served; nothing is dispatched). Free threads are used last-in first-out. */
+ * Leader and followers: the leader runs the loop, reads and parses. It also runs the request that
+ * it has read, so no request waits for a hand-off between threads. While it does, nobody leads,
+ * until another thread takes over: at once where requests mostly wait, after a delay where they
+ * compute. The standby, a thread without Python, makes that happen; when all threads are busy it
+ * leads itself: bodies, timeouts, slow clients and stop signals go on, but no request is started.
+ * Free threads are used last-in first-out. */
 #ifndef MYSERVER_POOL_H
 #define MYSERVER_POOL_H
 
@@ -32,11 +32,11 @@ struct pool_thread {
     /* Under pool->lock. */
     struct pool_thread *next_idle;
     TAILQ_ENTRY(pool_thread) running; /* in pool->runners while it runs a request */
-    uint64_t started_ns;              /* that request */
+    uint64_t started_ns;              /* when that request started */
     pthread_cond_t wake;
     bool called;    /* woken on purpose: there is work, or `appointed`, or the pool stops */
-    bool appointed; /* leads already, by the waker's doing */
-    struct policy_meter meter; /* this thread's */
+    bool appointed; /* the waker has made this thread the leader already */
+    struct policy_meter meter; /* this thread's own; not under the lock */
     uint64_t last_run_ns;      /* how long its last request ran */
 };
 
@@ -53,52 +53,55 @@ struct pool {
     bool led, led_by_standby;
     _Atomic bool stopping; /* set under the lock */
     uint64_t unled_since_ns;
-    uint64_t looked_ns; /* leader: when the loop last ran */
+    uint64_t looked_ns; /* leader: when ev_run last returned */
     struct policy policy;
     pthread_t standby;
-    int alarm_fd;                /* the standby sleeps until it rings */
-    bool alarm_set;              /* since it rang last */
+    int alarm_fd;                /* timerfd: the standby sleeps until it expires */
+    bool alarm_set;              /* it will ring */
     struct conn_queue ready;     /* whole requests that wait for a thread */
     struct conn_queue returned;  /* connections that threads give back to the loop */
-    struct pool_runners runners; /* latest first */
-    unsigned running;            /* their number */
+    struct pool_runners runners; /* threads that run a request; the one that began last is first */
+    unsigned running;            /* number of `runners` */
     struct _object **garbage;    /* references to drop at the next hold of the GIL */
     _Atomic size_t garbage_count;
     size_t garbage_room;
 
     /* Set by the worker between pool_init and pool_serve. */
     ev_async *bell; /* wakes the leader out of its sleep */
-    /* Accepts the connection that set `newcomer`; NULL: it has gone, or may not come in. */
+    /* Accepts one connection from the listener that `newcomer` names; NULL: none is there any more,
+     * or none may be accepted now. */
     struct conn *(*accept)(void *context);
-    void *newcomer;    /* its context: who waits in the kernel; NULL: nobody. Leader. */
-    bool newcomer_ran; /* and not one of those that are here: their turn. Leader. */
+    void *newcomer; /* argument for `accept`: a client waits in the kernel; NULL: none. Leader. */
+    bool newcomer_ran; /* the last request was a new client's: now one from `readable`. Leader. */
 };
 
-/* No thread is started yet. Borrows all; `slots` are the threads' on the board. */
+/* Starts no thread yet. Borrows all arguments; `slots`: the threads' lines on the board. */
 void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worker *board,
                struct board_thread *slots, unsigned threads);
-/* Serves, on the calling thread (thread 0, the interpreter's main thread, GIL held) and on the
- * others it starts, until pool_stop; then those have ended and the caller holds the GIL again. */
+/* Serves until pool_stop, on the calling thread (thread 0, the interpreter's main thread, GIL held)
+ * and on the threads it starts. They have ended when it returns, with the GIL held again. */
 void pool_serve(struct pool *pool);
-/* Frees it, after pool_serve. GIL held. */
+/* Frees what the pool owns, after pool_serve. GIL held. */
 void pool_fini(struct pool *pool);
-/* Lets pool_serve return when the running requests are done. From the leader only. */
+/* Lets pool_serve return when the running requests are done. Leader. */
 void pool_stop(struct pool *pool);
 
 /* A thread gives a connection back to the loop; wakes the leader if it sleeps. Any thread. */
 void pool_return(struct pool *pool, struct conn *conn);
-/* The calling thread, whose request ends, leads next, and resumes at once what it returns: nobody
- * leads, and no other request is running or waits. A thread that runs a request. */
+/* True when the calling thread, whose request ends, will be the next leader: nobody leads, and no
+ * other request is running or waits. It then resumes at once what it has returned. */
 bool pool_leads_next(struct pool *pool);
-/* The leader takes what was returned; NULL when nothing was. */
+/* Takes the connection that was returned first; NULL when there is none. Leader. */
 struct conn *pool_take_returned(struct pool *pool);
-/* A whole request that the leader cannot run itself. */
+/* Queues a whole request that the standby, as leader, has read and cannot run. */
 void pool_queue_ready(struct pool *pool, struct conn *conn);
-/* When all threads have been given up, those are answered 503: nobody else will. Leader. */
+/* Answers the requests in `ready` with 503 when the watch has given up all threads: none of them
+ * would run these. Leader. */
 void pool_refuse_behind_stuck(struct pool *pool);
-/* Keeps a Python reference until some thread holds the GIL anyway. Takes `object`. */
+/* Keeps a Python reference until some thread holds the GIL anyway, and drops it then. Takes
+ * `object`. Any thread, GIL not needed. */
 void pool_discard(struct pool *pool, struct _object *object);
-/* Drops what was discarded; GIL held. */
+/* Drops what pool_discard keeps. GIL held. */
 void pool_drop_garbage(struct pool *pool);
 /* More than `stuck` requests are running, or some wait for a thread. */
 bool pool_is_busy(struct pool *pool, unsigned stuck);

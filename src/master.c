@@ -1,12 +1,11 @@
 /* master.c: starts, replaces and ends the mold and the workers.
  *
- * Owns the listening sockets, the board, the inboxes, the lifeline, and the book of who is
- * alive, for what, and until when (book.h).
+ * Owns the listening sockets, the board, the inboxes, the lifeline, and the book: state and
+ * deadline of every worker and mold (book.h).
  *
  * One round of the loop: wait for a signal, the bell or the next deadline; write into the book
- * what happened (event.c); then settle: compare the book with what should be, and take the
- * steps that are due. Nothing else orders or drains workers, so that crashes, reloads and
- * changes of their number all go the same way.
+ * what happened (event.c); then settle() compares the book with what should be, and takes the
+ * steps that are due: the same ones after crashes, at reloads and when TTIN or TTOU came.
  *
  * Never runs Python, never reads a request, never waits for a child. */
 #include "master.h"
@@ -43,11 +42,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LATE_MS 5000 /* no load delays our loop so long: we were suspended */
+#define LATE_MS 5000 /* no load delays the loop by so much: the master was suspended */
 
 /* ---- the steps that are due ---- */
 
-/* In a new child: what must end with the master. */
+/* In a new child: closes what only the master may hold; the pipes among it tell of its death. */
 static void close_own(const struct book *b)
 {
     const int fds[] = {b->signal_fd, b->lifeline_fds[1], b->pidfile.fd, b->upgrade.heard_fd,
@@ -61,7 +60,7 @@ static void close_own(const struct book *b)
             close(b->molds[i].order_fd);
 }
 
-/* Who looks for the reason of a failed reload looks into the log. */
+/* For die() in a mold: the reason of a failed reload must be in the log. */
 static void log_last_words(const char *sentence)
 {
     log_error("%s", sentence);
@@ -73,7 +72,7 @@ static NORETURN void become_mold(const struct book *b, uint32_t generation, int 
     close_own(b);
     listen_close(&control.http, false);
     listen_close(&control.stats, false);
-    static struct config fresh; /* for life: the workers have it too */
+    static struct config fresh; /* static: the workers forked from this mold use it */
     log_set_process("mold");
     die_through(log_last_words);
     if (b->reread) {
@@ -100,7 +99,8 @@ static void on_mold_not_forked(struct book *b)
     notify_reloaded();
 }
 
-/* Who develops wants to see the page that fails. */
+/* See board_begin_mold. Not with the option `reload`: a developer wants to see a page that fails.
+ */
 static bool must_answer(const struct book *b)
 {
     return (b->reloading || !b->served) && !b->config->reload;
@@ -136,13 +136,13 @@ static void start_mold(struct book *b)
 
 static void settle_molds(struct book *b)
 {
-    /* One that is still a worker has requests: it is waited for. */
+    /* A mold in MOLD_DRAINING is still a worker with running requests, and is not killed. */
     if (b->reload_wanted && book_other_mold(b)->state == MOLD_LOADING) {
-        /* It may have read the code before the last change. */
+        /* It may have read the code from before the last change: another one is started. */
         book_end_mold(book_other_mold(b), SIGKILL, BOOK_NEVER);
         b->reloading = false;
     }
-    /* A trial that may end by going back needs the other place for the mold to go back to. */
+    /* A trial keeps the other place for the mold before, to go back to if it fails. */
     bool busy = book_other_mold(b)->state != MOLD_NONE || b->trial;
     if (busy)
         return;
@@ -186,8 +186,8 @@ static void settle_control(struct book *b)
     }
 }
 
-/* When HUP has ended a pause, no worker may start with the code from before it. The exception is a
- * generation on trial: the next mold cannot load before that trial has ended. */
+/* When HUP has ended a pause, no worker may start with the code from before the HUP. Exception:
+ * a generation on trial, because the next mold cannot load before the trial has ended. */
 static bool waits_for_code(struct book *b)
 {
     return b->resumes_anew && !b->trial &&
@@ -199,12 +199,12 @@ static bool may_order(struct book *b, const struct book_tally *t)
     if (book_current_mold(b)->state != MOLD_READY || now_ms() < b->orders.not_before_ms ||
         waits_for_code(b))
         return false;
-    /* While it is not known that workers can start at all, one tries. */
+    /* While it is not known that workers can start at all, only one starts at a time. */
     if (t->starting > 0 && (b->trial || b->orders.failures > 0))
         return false;
     if (t->active < b->wanted)
         return true;
-    /* Those that drain, for as long as their clients want, must not fail a trial. */
+    /* The first worker of a trial does not wait for draining ones: the trial could time out. */
     bool is_first = b->trial && t->fresh == 0;
     return t->fresh < b->wanted && (t->alive <= b->wanted || is_first);
 }
@@ -219,7 +219,7 @@ static bool order_worker(struct book *b)
         atomic_store(&b->board->worker[i].pid, 0);
         struct mold_order order = {.slot = i};
         if (write(mold->order_fd, &order, sizeof order) != (ssize_t)sizeof order)
-            return false; /* EPIPE: it is dead, SIGCHLD is on its way */
+            return false; /* EPIPE: the mold is dead, and SIGCHLD will tell */
         *s = (struct slot){.state = SLOT_ORDERED,
                            .generation = mold->generation,
                            .deadline_ms = now_ms() + b->config->startup_timeout_ms};
@@ -229,7 +229,8 @@ static bool order_worker(struct book *b)
     return false;
 }
 
-/* Whether it goes before the other: an outdated one, and of those who has been so for longest. */
+/* Whether `s` is to drain before `other`: outdated workers first, of these the older generation,
+ * then who retired earlier. True when neither is outdated. */
 static bool goes_before(const struct book *b, const struct slot *s, const struct slot *other)
 {
     if (!book_is_outdated(b, s) || !book_is_outdated(b, other))
@@ -238,7 +239,7 @@ static bool goes_before(const struct book *b, const struct slot *s, const struct
                                               : s->retired_ms < other->retired_ms;
 }
 
-/* The one to do without: an outdated one, else that with the highest number. */
+/* The serving worker to drain next: an outdated one, else the one with the highest number. */
 static struct slot *pick_superfluous(struct book *b)
 {
     struct slot *pick = NULL;
@@ -253,7 +254,7 @@ static struct slot *pick_superfluous(struct book *b)
 static void drain_superfluous(struct book *b)
 {
     struct slot *s = pick_superfluous(b);
-    assert(s); /* more serve than are wanted */
+    assert(s); /* the caller has seen that more serve than are wanted */
     if (s->retire != BOARD_RETIRE_REFORK || !refork_begin(b, s))
         book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
 }
@@ -267,7 +268,7 @@ static void settle_workers(struct book *b)
         drain_superfluous(b);
     for (unsigned i = 0; i < b->board->workers && !b->trial; i++)
         if (b->slots[i].state == SLOT_STARTING && book_is_older(b, &b->slots[i]))
-            (void)!book_call_off_slot(b, &b->slots[i]); /* else it is drained when we know it */
+            (void)!book_call_off_slot(b, &b->slots[i]); /* false: it serves; it drains later */
     if (b->replacing && !b->trial && t.older == 0) {
         log_info("reloaded: all workers are of generation %u", b->generation);
         b->replacing = false;
@@ -276,7 +277,7 @@ static void settle_workers(struct book *b)
     }
 }
 
-/* The last line of a good start: what is served where. */
+/* Logged once, when all workers serve for the first time. */
 static void say_ready(struct book *b)
 {
     const struct config *c = b->config;
@@ -287,13 +288,13 @@ static void say_ready(struct book *b)
     b->said_ready = true;
 }
 
-/* A successor takes over when it can do all that its predecessor does. */
+/* When a worker serves; in an upgrade when all do, for then the predecessor leaves. */
 static void settle_announcement(struct book *b)
 {
     struct book_tally t = book_count(b);
     if (b->served && !b->announced && (b->upgrade.predecessor == 0 || t.serving >= b->wanted)) {
         b->announced = true;
-        pidfile_write(&b->pidfile); /* before the other master looks whether it is still its own */
+        pidfile_write(&b->pidfile); /* first: the predecessor removes a file that has its own pid */
         upgrade_take_over(b);
         notify_send("READY=1");
     }
@@ -318,9 +319,9 @@ static void settle_stop(struct book *b)
     }
 }
 
-/* Connections that were given to a worker that has gone since. When the server stops, all workers
- * read their inboxes last of all; one that is given even later, by a sibling that was preempted
- * between its look at the board and its send, is closed with the server, its request unread. */
+/* Moves connections given to a worker that is gone to one that serves. Not when the server stops:
+ * then each worker reads its inbox right before it ends. What comes even later, from a sibling that
+ * was preempted between its look at the board and its send, is closed unread with the server. */
 static void settle_inboxes(struct book *b)
 {
     unsigned heir = 0, workers = b->board->workers;
@@ -346,7 +347,7 @@ static void settle(struct book *b)
     settle_workers(b);
     settle_inboxes(b);
     settle_announcement(b);
-    settle_control(b); /* which an announcement may begin: the old master's has left */
+    settle_control(b); /* after settle_announcement: a successor starts it when it has taken over */
 }
 
 /* ---- the loop ---- */
@@ -386,7 +387,7 @@ static void on_signal(struct book *b, const struct signalfd_siginfo *info)
         upgrade_begin(b);
         break;
     case SIGWINCH:
-        /* By kill(2). The kernel itself sends it when the size of a terminal changes. */
+        /* Only from kill(2): the kernel itself sends it when the size of a terminal changes. */
         if (info->ssi_code <= 0)
             wanted_pause(b);
         break;
@@ -399,8 +400,8 @@ static void on_signal(struct book *b, const struct signalfd_siginfo *info)
     }
 }
 
-/* What came together comes by number, not in its order: a pause goes first, so that what ends one
- * is not undone by it. */
+/* signalfd gives pending signals by number, not in the order in which they were sent. SIGWINCH (the
+ * pause) is handled first, so that it does not undo a HUP or TTIN that is to end the pause. */
 static void take_signals(struct book *b)
 {
     struct signalfd_siginfo infos[16];
@@ -430,7 +431,7 @@ static void wait_for_news(struct book *b)
     uint64_t wait_ms = due > start ? due - start : 0;
     struct timespec timeout = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000 * NS_PER_MS)};
     ppoll(fds, ARRAY_LEN(fds), due == BOOK_NEVER ? NULL : &timeout, NULL);
-    /* Since the last wait: we may have been stopped on our way here. */
+    /* From the end of the last wait: the master may have been stopped outside of ppoll too. */
     uint64_t now = now_ms(), passed_ms = now - (b->looked_ms ? b->looked_ms : start);
     if (due != BOOK_NEVER && passed_ms > wait_ms + LATE_MS) {
         log_warning("stopped or suspended for some of the last %.1f s: all deadlines are put off",
@@ -475,7 +476,7 @@ static void open_sockets(struct book *b)
         listen_open(&b->listeners, "bind", &c->bind, c->backlog, c->socket_mode);
 }
 
-/* Slots for TTIN to fill, and one over for replacing. */
+/* As many slots as TTIN may fill, and one more for a replacement. */
 static void make_slots(struct book *b)
 {
     unsigned asked = b->config->workers;
@@ -487,7 +488,7 @@ static void make_slots(struct book *b)
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         b->molds[i] = (struct mold){.order_fd = -1, .deadline_ms = BOOK_NEVER};
     b->wanted = b->configured = asked;
-    atomic_store(&b->board->molds[0].workers, asked); /* as if it were of a generation before */
+    atomic_store(&b->board->molds[0].workers, asked); /* the first mold copies "generation 0" */
     if (b->upgrade.root_answered)
         atomic_store(&b->board->molds[0].root, BOARD_ROOT_ANSWERED);
     atomic_store(&b->board->master_pid, getpid());
@@ -511,7 +512,7 @@ static void take_over_signals(struct book *b)
 static void open_logs(const struct config *c)
 {
     log_set_json(strcmp(c->log_format, "json") == 0);
-    bool is_given = c->user && geteuid() == 0; /* who gets it may have made links there */
+    bool is_given = c->user && geteuid() == 0; /* `user` may have put links there */
     char *wrong =
         c->access_logfile ? logfile_open(LOGFILE_ACCESS, c->access_logfile, !is_given) : NULL;
     if (wrong)
@@ -521,7 +522,7 @@ static void open_logs(const struct config *c)
         die(EXIT_CONFIG, "error-logfile: %s", wrong);
 }
 
-/* When all is open that may need them. */
+/* After everything is open that may need root's rights. */
 static void drop_privileges(struct book *b)
 {
     const struct config *c = b->config;
@@ -568,7 +569,7 @@ static void master_init(struct book *b, const struct config *c)
 
 static void close_control(struct book *b)
 {
-    book_end_control(b); /* it answers to the last */
+    book_end_control(b); /* last of all: health checks are answered until the workers have ended */
     listen_close(&b->control.http, true);
     listen_close(&b->control.stats, true);
 }

@@ -1,8 +1,8 @@
-/* policy.c: when another thread takes over the loop of a worker.
+/* policy.c: decides when another thread of a worker becomes the leader.
  *
  * Owns: what was learned of the requests. Decides from CPU time, not from wall time alone: on a
  * machine with more work than cores a request that computes takes long without waiting, and taking
- * it for one that waits would add the contention that this file is here to avoid. Never blocks. */
+ * it for one that waits would add the contention that this file is to avoid. Never blocks. */
 #include "policy.h"
 #include "gil.h"
 
@@ -12,21 +12,22 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Running time between two measurements of a thread, which cost about 5 us each. */
+/* Time in requests between two measurements of a thread; each costs about 5 us. */
 #define MEASURE_EVERY_NS (5 * NS_PER_MS)
 #define HAND_ON_PERMILLE 500
-/* Of what was learned before, beside a new sample. */
+/* The highest weight of what was learned before, against a new sample. */
 #define SAMPLES_KEPT     7
-/* A free thread would compete for the interpreter: it waits until the running requests have
- * computed twice what they usually do, so that a page never triggers it and a long computation
- * soon does. */
+/* A free thread would compete for the interpreter. So it leads only when the running requests have
+ * computed for twice their usual CPU time, bounded by these two: a usual page never gets there, and
+ * a long computation soon does. */
 #define COMPUTED_MIN_NS  (10 * NS_PER_MS)
 #define COMPUTED_MAX_NS  (200 * NS_PER_MS)
-/* Requests that compute a tenth of their time would get there in seconds, and all clients wait. */
+/* The longest time without a leader: requests that compute for a tenth of their time would reach
+ * the bounds above only after seconds, and all clients would wait meanwhile. */
 #define UNLED_MAX_NS     (400 * NS_PER_MS)
-/* The interpreter looks idle for this long: whoever runs is waiting for something. */
+/* When hardly any CPU time was used for so long, the running requests wait for something. */
 #define IDLE_NS          (5 * NS_PER_MS)
-/* No thread is free: the standby only looks after clients, which costs two hand-offs. */
+/* Bounds for policy_standby_ns; when the standby leads, that costs two hand-offs. */
 #define STANDBY_SOON_NS  (NS_PER_MS / 2)
 #define STANDBY_MIN_NS   (2 * NS_PER_MS)
 #define STANDBY_MAX_NS   (10 * NS_PER_MS)
@@ -38,8 +39,8 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-/* What the calling thread has computed in its life; and `*wanted_ns`, what it wanted to: on a CPU,
- * ready but without one, or waiting for the interpreter. */
+/* The CPU time of the calling thread since it began. `*wanted_ns`: the time in which it ran or
+ * wanted to: on a CPU, ready without a CPU, or waiting for the GIL. */
 static uint64_t read_thread(uint64_t *wanted_ns)
 {
     char text[64] = "";
@@ -50,7 +51,7 @@ static uint64_t read_thread(uint64_t *wanted_ns)
         text[len > 0 ? len : 0] = '\0';
         close(fd);
     }
-    if (sscanf(text, "%llu %llu", &cpu_ns, &delay_ns) != 2) /* a kernel without it */
+    if (sscanf(text, "%llu %llu", &cpu_ns, &delay_ns) != 2) /* a kernel without schedstat */
         cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     *wanted_ns = cpu_ns + delay_ns + gil_waited_ns();
     return cpu_ns;
@@ -83,7 +84,7 @@ bool policy_measure(struct policy_meter *meter, uint64_t run_ns, struct policy_s
     return true;
 }
 
-/* The mean of the first samples, so that the first says already what requests do; then smoothed. */
+/* The mean of the first samples, so that the first one counts in full; then a moving average. */
 void policy_learn(struct policy *policy, const struct policy_sample *sample)
 {
     unsigned kept = policy->samples;
@@ -111,7 +112,7 @@ bool policy_sees_waiting(pid_t tid)
     ssize_t len = read(fd, text, sizeof(text) - 1);
     close(fd);
     text[len > 0 ? len : 0] = '\0';
-    const char *name_end = strrchr(text, ')'); /* proc(5): the state is next */
+    const char *name_end = strrchr(text, ')'); /* proc(5): the state follows the name */
     return name_end && strncmp(name_end, ") S", 3) == 0;
 }
 
@@ -138,7 +139,7 @@ bool policy_is_young(const struct policy *policy, uint64_t ran_ns)
     return ran_ns < clamp(4 * policy->run_ns, COMPUTED_MIN_NS, COMPUTED_MAX_NS);
 }
 
-/* A thread is free, and may take the loop where it does not cost the others. */
+/* Whether a free thread may lead now, although it may then compete with the running requests. */
 static bool may_compete(struct policy *policy, uint64_t now_ns, unsigned running)
 {
     uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
@@ -149,7 +150,7 @@ static bool may_compete(struct policy *policy, uint64_t now_ns, unsigned running
         return true;
     if (elapsed_ns < IDLE_NS)
         return false;
-    /* Requests that were seen to wait, or hardly any CPU at all. */
+    /* Idle: below 1/4 of a CPU where requests are known to wait, else below 1/16. */
     return computed_ns < elapsed_ns / (policy->wait_permille > 0 ? 4 : 16);
 }
 

@@ -1,11 +1,10 @@
-/* pool.c: the threads of a worker, and who of them owns the loop.
+/* pool.c: the threads of a worker, and which of them leads, that is owns the loop.
  *
  * Owns: the threads, the standby, the queues between them. All of it is under one lock, held for a
- * few instructions; for 5 us where a thread would rest, or nothing was learned yet, because what
- * the kernel says of a thread (policy_sees_waiting) decides together with what the lock guards.
- * Requests and the loop run without it. A hand-off between threads costs 10-15 us, so none is in
- * the way of a request: the thread that reads a request runs it, and who takes the loop over is
- * decided beside it. */
+ * few instructions, or for 5 us where the kernel is asked what a thread does (policy_sees_waiting),
+ * because that decides together with what the lock guards. Requests and the loop run without the
+ * lock. A hand-off between threads costs 10-15 us, so no request waits for one: the thread that
+ * reads a request runs it, and the next leader is chosen while the request runs. */
 #include "pool.h"
 #include "answer.h"
 #include "balance.h"
@@ -22,15 +21,18 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The standby looks so long after a thread has left the loop, and so often while nobody leads. */
+/* So long after the leader has left the loop the standby looks, and again and again after the same
+ * time while nobody leads. */
 #define STANDBY_LOOK_NS (2 * NS_PER_MS)
-/* For so long requests may be taken without a look at what else has come: those that are here
- * already, pipelined or parked, would keep all others out, and new clients out longest. */
+/* A leader that finds the last ev_run older than this runs the loop before it takes a request:
+ * requests that are here already, pipelined or parked, would else keep all others out, and new
+ * clients longest. */
 #define LOOK_EVERY_NS   (NS_PER_MS / 5)
 
 /* --- who leads (under the lock) ------------------------------------------------------------- */
 
-/* How many requests the worker could take right now, for the siblings that have too many. */
+/* Publishes how many requests this worker could start right now; siblings that have too many give
+ * it connections by that number. */
 static void publish_free(struct pool *pool)
 {
     bool leading = pool->led && !pool->led_by_standby;
@@ -74,16 +76,16 @@ static void set_alarm(struct pool *pool, uint64_t ns)
     pool->alarm_set = true;
 }
 
-/* Nanoseconds, for the standby. */
+/* After how many ns the standby shall look. */
 static uint64_t look_after(const struct pool *pool)
 {
     uint64_t overdue_ns = pool->idle ? STANDBY_LOOK_NS : policy_standby_ns(&pool->policy);
     return overdue_ns < STANDBY_LOOK_NS ? overdue_ns : STANDBY_LOOK_NS;
 }
 
-/* A thread leaves the loop to run a request. The alarm is left to ring where the loop is soon led
- * again: setting it once for all requests of 2 ms, and waking the standby for nothing, costs less
- * than a call for each, and where requests are rare it is one wake for each. */
+/* The leader leaves the loop to run a request. Whoever leads next does not stop the alarm: one
+ * timerfd_settime and one needless wake of the standby in 2 ms cost less than a system call for
+ * each request; where requests are rare, it is one wake for each. */
 static void leave_loop(struct pool *pool)
 {
     pool->led = false;
@@ -98,9 +100,9 @@ static void wake_loop(struct pool *pool)
     ev_async_send(pool->shared->loop, pool->bell);
 }
 
-/* Another request computes and has not done so for long: going on beside it would only split the
- * interpreter between the two. Whoever runs it leads next; if it is a long one, the standby sees to
- * it. */
+/* True when another thread runs a request that computes and has not done so for long: a second
+ * request would only share the interpreter with it. The calling thread parks, and the thread that
+ * runs the request leads next; if that takes long, the standby appoints another leader. */
 static bool should_rest(const struct pool *pool)
 {
     const struct pool_thread *latest = TAILQ_FIRST(&pool->runners);
@@ -118,8 +120,8 @@ static void resume_returned(struct pool *pool)
         conn_resume(c);
 }
 
-/* Before it may sleep, the siblings hear the truth: what was given to this worker, or came to it,
- * and needed no thread after all, leaves as many free as before. */
+/* Runs the loop once. Before the loop may sleep, the number of free threads is published again:
+ * siblings have reduced it for connections that then needed no thread. */
 static void run_loop(struct pool *pool, int how)
 {
     pthread_mutex_lock(&pool->lock);
@@ -132,8 +134,8 @@ static void run_loop(struct pool *pool, int how)
     balance_level(pool->shared->balance, service_ns);
 }
 
-/* A request that runs may keep the interpreter for long, and drops the garbage when it begins: the
- * leader must not wait for it. */
+/* Only when no request runs: a running one may hold the GIL for long, and the leader must not wait
+ * for that. The next request drops the garbage when it begins. */
 static bool has_garbage_to_drop(struct pool *pool)
 {
     if (atomic_load_explicit(&pool->garbage_count, memory_order_relaxed) == 0)
@@ -144,8 +146,10 @@ static bool has_garbage_to_drop(struct pool *pool)
     return quiet;
 }
 
-/* Accepts who waits, and reads at once: who is accepted and not read yet would be lost with this
- * worker, and answered late, while a sibling might be free. NULL: nothing to run yet. */
+/* Accepts one client that waits in the kernel and reads its request at once: a connection that is
+ * accepted and not read would be lost if this worker died, and would wait here even if a sibling
+ * were free. NULL: there is nothing to run yet. New clients and connections in `readable` take
+ * turns (newcomer_ran). */
 static struct conn *meet_newcomer(struct pool *pool)
 {
     void *context = pool->newcomer;
@@ -157,7 +161,7 @@ static struct conn *meet_newcomer(struct pool *pool)
     return pool->newcomer_ran ? c : NULL;
 }
 
-/* Of those that are here, the first whose request is whole. */
+/* Reads from the connections in `readable` until one has a whole request, which is returned. */
 static struct conn *read_next(struct pool *pool)
 {
     struct conn *c;
@@ -170,13 +174,13 @@ static struct conn *read_next(struct pool *pool)
 }
 
 /* Runs the loop until there is a request for the calling thread (returned), or the pool stops
- * (NULL). The leader; lock not held. */
+ * (NULL). Leader; lock not held. */
 static struct conn *lead(struct pool *pool, struct pool_thread *thread)
 {
     struct conn_shared *shared = pool->shared;
     struct conn *c;
     conn_unpark_all(shared);
-    resume_returned(pool); /* pool_leads_next has promised it */
+    resume_returned(pool); /* before the loop runs, as pool_leads_next promises */
     if (now_ns() - pool->looked_ns > LOOK_EVERY_NS)
         run_loop(pool, EVRUN_NOWAIT);
     for (;;) {
@@ -194,8 +198,8 @@ static struct conn *lead(struct pool *pool, struct pool_thread *thread)
     }
 }
 
-/* The standby's way of leading: no thread is free, so nothing is accepted and no new request is
- * read; bodies, timeouts, slow readers and signals go on. Until a thread is free. */
+/* What the standby does as leader, until a thread is free or the pool stops: it accepts nothing and
+ * begins to read no request; bodies, timeouts, slow readers and signals go on. */
 static void lead_as_standby(struct pool *pool)
 {
     struct conn_shared *shared = pool->shared;
@@ -227,7 +231,7 @@ static void park(struct pool *pool, struct pool_thread *thread)
     thread->called = false;
     publish_free(pool);
     if (pool->led_by_standby)
-        wake_loop(pool); /* it waits for exactly this */
+        wake_loop(pool); /* lead_as_standby returns when a thread is free */
     while (!thread->called)
         pthread_cond_wait(&thread->wake, &pool->lock);
 }
@@ -308,7 +312,7 @@ static void take_over(struct pool *pool)
     lead_as_standby(pool);
     pthread_mutex_lock(&pool->lock);
     pool->led = pool->led_by_standby = false;
-    pool->looked_ns = 0; /* it has accepted nobody: the next leader looks who wants to come in */
+    pool->looked_ns = 0; /* the standby has accepted nobody: the next leader runs the loop first */
     pool->unled_since_ns = now_ns();
     (void)appoint(pool);
     publish_free(pool);
@@ -321,7 +325,8 @@ static void await_alarm(struct pool *pool)
         continue;
 }
 
-/* Whoever is seen to wait before anything was learned is taken at his word. */
+/* Before the policy has any sample, a request that is seen to wait at this moment is taken for one
+ * that mostly waits. */
 static bool is_overdue(struct pool *pool)
 {
     const struct pool_thread *latest = TAILQ_FIRST(&pool->runners);
@@ -467,7 +472,7 @@ struct conn *pool_take_returned(struct pool *pool)
     return take_first(pool, &pool->returned);
 }
 
-/* The worker would be killed with them when its drain has lasted too long. */
+/* Without this they would wait until the master kills the draining worker. */
 void pool_refuse_behind_stuck(struct pool *pool)
 {
     struct conn *c;
@@ -484,7 +489,8 @@ void pool_queue_ready(struct pool *pool, struct conn *conn)
 {
     pthread_mutex_lock(&pool->lock);
     TAILQ_INSERT_TAIL(&pool->ready, conn, link);
-    /* One that has parked meanwhile would be made the leader, who does not look there. */
+    /* A thread that has parked meanwhile is called now: take_over would appoint it, and a leader
+     * does not look into `ready`. */
     struct pool_thread *thread = pop_idle(pool);
     if (thread)
         call_thread(thread, false);
@@ -514,7 +520,8 @@ void pool_discard(struct pool *pool, struct _object *object)
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* One at a time: dropping a reference may run Python, which may want the lock's other users. */
+/* One at a time and without the lock: dropping a reference may run Python code, and give the GIL to
+ * a thread that wants the lock. */
 void pool_drop_garbage(struct pool *pool)
 {
     while (atomic_load_explicit(&pool->garbage_count, memory_order_relaxed) > 0) {
