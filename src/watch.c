@@ -1,9 +1,9 @@
-/* watch.c: the thread of a worker that looks after requests which take too long.
+/* watch.c: the watch, a thread of each worker that acts on requests which take too long.
  *
- * Owns: the deadlines' consequences: report, 504, interruption, giving up. Reads the board and
- * /proc; wants the interpreter only through errands, threads of their own that may wait for it as
- * long as it takes. Touches a connection only to answer on it, while its thread is held back by
- * `lock`. Never runs a request, never ends one. */
+ * Owns: what follows from a missed deadline: report, 504, interruption, giving up. Reads the board
+ * and /proc. Never waits for the GIL itself: an errand, a thread started for it, does. Touches a
+ * connection only to answer on it, and holds `lock` meanwhile, for which the thread of the request
+ * waits in watch_end. Never runs a request, never ends one. */
 #include "watch.h"
 #include "board.h"
 #include "config.h"
@@ -27,13 +27,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_NS         NS_PER_S          /* from look to look, if nothing is due before */
-#define LATE_NS         NS_PER_S          /* no load delays a look so long: we were stopped */
+#define LOOK_NS         NS_PER_S          /* between two looks, if no deadline is earlier */
+#define LATE_NS         NS_PER_S          /* no load delays a look so long: it was stopped */
 #define BACK_NS         NS_PER_S          /* for an interrupted request to come back */
-#define GIL_PATIENCE_NS (200 * NS_PER_MS) /* forty switch intervals: longer, C code holds it */
+#define GIL_PATIENCE_NS (200 * NS_PER_MS) /* 40 switch intervals; after that C code holds it */
 
-/* Who answers, the low bits of a turn's state. The thread goes NONE, OPEN, SENDING, NONE; the
- * watch may only turn OPEN into ANSWERED. */
+/* Who answers: the two low bits of watch_turn.state. The thread goes from NONE to OPEN, SENDING and
+ * back to NONE; the watch may only change OPEN to ANSWERED. */
 enum turn_state { TURN_NONE, TURN_OPEN, TURN_SENDING, TURN_ANSWERED };
 #define TURN_STATE(word)        ((enum turn_state)((word)&3))
 #define TURN_NUMBER(word)       ((word) >> 2)
@@ -49,7 +49,7 @@ static struct {
     _Atomic bool dump_wanted, stopping;
     _Atomic uint64_t loop_seen_ns, leave_by_ns;
     pthread_mutex_t lock;    /* held while a connection is used that belongs to a thread */
-    struct sigaction before; /* what SIGUSR2 did */
+    struct sigaction before; /* of SIGUSR2, before watch_start */
 } watch;
 
 /* --- the thread's side ---------------------------------------------------------------------- */
@@ -86,7 +86,7 @@ bool watch_end(struct pool_thread *thread)
     atomic_store_explicit(&thread->slot->deadline_ns, 0, memory_order_relaxed);
     if (TURN_STATE(before) != TURN_ANSWERED)
         return true;
-    pthread_mutex_lock(&watch.lock); /* it may still be at it */
+    pthread_mutex_lock(&watch.lock); /* waits until the watch is done with the connection */
     pthread_mutex_unlock(&watch.lock);
     return false;
 }
@@ -126,13 +126,14 @@ unsigned watch_given_up(void)
 
 enum errand_stage {
     ERRAND_SENT,
-    ERRAND_DUMPING, /* one of the two is at it, or has been */
+    ERRAND_DUMPING, /* the errand's thread or the watch dumps the stacks, or has done so */
     ERRAND_DONE,
 };
 
-/* Dumps the stacks and interrupts threads, as soon as the GIL is to be had. */
+/* What a thread of its own does as soon as it gets the GIL: it dumps the stacks and interrupts
+ * threads. */
 struct errand {
-    _Atomic int holders; /* who leaves last frees it */
+    _Atomic int holders; /* the watch and the errand's thread; the last to leave frees it */
     _Atomic int stage;   /* enum errand_stage */
     sem_t done;
     struct buf stacks;
@@ -196,7 +197,9 @@ static bool wait_semaphore(sem_t *semaphore, uint64_t due_ns)
     return !failed;
 }
 
-/* Afterwards the stacks are there, unless no thread can be started. */
+/* Starts the errand's thread and waits for it. Afterwards e->stacks is filled, unless no thread
+ * could be started. When the GIL is not free within GIL_PATIENCE_NS, the watch dumps the stacks
+ * itself, and the interruption follows whenever the errand gets the GIL. */
 static void errand_send(struct errand *e)
 {
     pthread_t thread;
@@ -211,7 +214,7 @@ static void errand_send(struct errand *e)
         return;
     }
     (void)wait_semaphore(&e->done, now_ns() + GIL_PATIENCE_NS);
-    /* C code holds the GIL: no stack of Python moves. */
+    /* C code holds the GIL, so no Python stack changes while it is read. */
     if (may_dump(e)) {
         python_dump_stacks(&e->stacks);
         return;
@@ -233,7 +236,8 @@ static void append_thread_name(struct buf *out, const char *header)
     buf_printf(out, "thread 0x%lx of the application, most recent call first:\n", ident);
 }
 
-/* What faulthandler wrote, with our names for our threads, without threads that run no Python. */
+/* Appends what faulthandler wrote, with the names of the server's threads, and without threads that
+ * run no Python. */
 static void append_stacks(struct buf *out, struct buf *stacks)
 {
     char *rest, *header = NULL;
@@ -271,8 +275,8 @@ struct expiry {
     struct pool_thread *thread;
     uint64_t number;
     bool answered;
-    int awaited_fd; /* what its thread waits for; -1: nothing we know */
-    struct buf what, kernel;
+    int awaited_fd;          /* what its thread waits for; -1: not known */
+    struct buf what, kernel; /* text: the request; what the kernel says of its thread */
 };
 
 static void report(struct expiry *x, struct buf *stacks)
@@ -292,7 +296,7 @@ static void report(struct expiry *x, struct buf *stacks)
 
 /* --- interruption --------------------------------------------------------------------------- */
 
-/* The descriptor that a thread waits for; -1: none, or more than one. */
+/* The descriptor that the thread's current system call waits for; -1: none, or more than one. */
 static int read_awaited_fd(pid_t tid)
 {
     struct report_syscall call;
@@ -314,7 +318,7 @@ static int read_awaited_fd(pid_t tid)
     case SYS_poll:
 #endif
     case SYS_ppoll:
-        /* Not by the pointer: the thread may be back, and its stack gone. */
+        /* Not through the pointer: the call may have returned, and its stack be unmapped. */
         if (call.args[1] != 1 ||
             process_vm_readv(getpid(), &here, 1, &there, 1, 0) != (ssize_t)sizeof(polled))
             return -1;
@@ -324,7 +328,7 @@ static int read_awaited_fd(pid_t tid)
     }
 }
 
-/* A connection of the application: no file, no client's socket, nothing that listens. */
+/* True for a connection of the application: no file, not the client's socket, no listener. */
 static bool may_shut(const struct expiry *x, int fd)
 {
     struct stat status;
@@ -335,9 +339,9 @@ static bool may_shut(const struct expiry *x, int fd)
            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens;
 }
 
-/* A thread that waits for a socket does not see the exception: end the waiting. It is looked at
- * again right before, so that it still is the waiting from the report: of the same request, for the
- * next one may use the same socket. */
+/* A thread that waits for a socket does not see the exception, so the socket is shut down to end
+ * the wait. Right before, it is checked again that the thread runs the same request and waits for
+ * the same descriptor: the next request may use the same socket. */
 static void shut_awaited(const struct expiry *x)
 {
     pid_t tid = atomic_load(&x->thread->slot->tid);
@@ -350,7 +354,7 @@ static void shut_awaited(const struct expiry *x)
 
 /* --- deadlines ------------------------------------------------------------------------------ */
 
-/* Unless its thread has come back meanwhile: then false. */
+/* Answers 504, if the thread has not begun to answer. False: its request has ended meanwhile. */
 static bool answer(struct expiry *x)
 {
     struct watch_turn *turn = &x->thread->turn;
@@ -411,7 +415,7 @@ static bool look_at(struct pool_thread *thread, uint64_t now, struct expiry *x)
     return expire(x, deadline_ns);
 }
 
-/* Clients first: a report may take a while. */
+/* After all these requests were answered, since a report may take a while: report, interrupt. */
 static void follow_up(struct expiry *expired, unsigned count)
 {
     struct errand *e = errand_new(count);
@@ -448,7 +452,8 @@ static void look(uint64_t now, struct expiry *expired)
         follow_up(expired, count);
 }
 
-/* We were stopped or suspended, and what runs was too: it gets that time back. */
+/* The process was stopped, or the machine suspended, and so were the requests: they get that time
+ * back. */
 static void put_off(uint64_t by_ns)
 {
     for (unsigned i = 0; i < watch.pool->count; i++) {
@@ -462,7 +467,8 @@ static void put_off(uint64_t by_ns)
         atomic_store(&watch.leave_by_ns, leave_by_ns + by_ns);
 }
 
-/* A request that begins while we sleep is not due before the next look. */
+/* When to look next: no later than `timeout` from now, so that no request that begins meanwhile is
+ * due before. Also puts off the worker's deadline on the board, by when its loop was seen last. */
 static uint64_t next_look(uint64_t now)
 {
     uint64_t limit_ns = watch.config->timeout_ms * NS_PER_MS;
@@ -495,7 +501,7 @@ static void keep_watch(struct expiry *expired)
         (void)wait_semaphore(&watch.wake, next);
         uint64_t now = now_ns();
         if (now > next + LATE_NS) {
-            put_off(now - before); /* it is not known when in that time we were stopped */
+            put_off(now - before); /* all of it: when the stop began is not known */
             continue;
         }
         if (atomic_exchange(&watch.dump_wanted, false))
@@ -528,7 +534,7 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
 {
     struct sigaction dump = {.sa_handler = on_dump_signal, .sa_flags = SA_RESTART};
     sigset_t all, before;
-    memset(&watch, 0, sizeof(watch)); /* a mold that was a worker has left its own */
+    memset(&watch, 0, sizeof(watch)); /* left over from a mold that was a worker */
     watch.pool = pool;
     watch.config = config;
     watch.board = board;
@@ -538,7 +544,7 @@ void watch_start(struct pool *pool, const struct config *config, struct board *b
     pthread_mutex_init(&watch.lock, NULL);
     sigaction(SIGUSR2, &dump, &watch.before);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* no signal of the application runs there */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of the application runs on it */
     int error = pthread_create(&watch.thread, NULL, watch_main, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {
@@ -552,7 +558,7 @@ void watch_stop(void)
     atomic_store(&watch.stopping, true);
     sem_post(&watch.wake);
     pthread_join(watch.thread, NULL);
-    sigaction(SIGUSR2, &watch.before, NULL); /* a mold is told to dump as all are, and has none */
+    sigaction(SIGUSR2, &watch.before, NULL); /* a mold gets SIGUSR2 too, and ignores it */
     sem_destroy(&watch.wake);
     pthread_mutex_destroy(&watch.lock);
     atomic_store(&watch.board->worker[watch.slot].deadline_ns, 0);

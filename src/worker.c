@@ -1,9 +1,9 @@
 /* worker.c: the process that serves.
  *
  * Owns: the loop and what is on it besides connections (listeners, signals, the tick, the inbox,
- * the lifeline), and how the process ends. Accepts one connection per wake and only when a thread
- * is free: the kernel's queue is then the one queue of all workers. Never parses, never runs
- * Python but to stop it. */
+ * the lifeline), and how the process ends. Accepts one connection at a time and only when a thread
+ * is free: so new connections wait in the kernel's queue, which all workers share. Never parses,
+ * never runs Python but to stop it. */
 #include "worker.h"
 #include "age.h"
 #include "backlog.h"
@@ -34,8 +34,8 @@
 
 #define TICK_S              0.2
 #define ACCEPT_PAUSE_S      0.2   /* after the descriptors ran out */
-#define FULL_QUIET_MS       10000 /* between two warnings about one flood */
-/* Of all bodies together, but always four of the largest that may be in memory. */
+#define FULL_QUIET_MS       10000 /* no second warning, until it was not full for so long */
+/* What all request bodies of a worker may have in memory; at least four times body-buffer. */
 #define BODIES_MEMORY_BYTES (64 * 1024 * 1024)
 
 struct acceptor {
@@ -50,16 +50,16 @@ static struct {
     struct balance balance;
     struct acceptor *acceptors; /* [listeners] */
     ev_signal on_term, on_quit;
-    struct sigaction heard; /* libev's handler of both */
-    bool said_undone;
+    struct sigaction heard; /* libev's handler, for both signals */
+    bool said_undone;       /* keep_signals has logged its warning */
     ev_async bell;
     ev_timer tick, accept_pause, last_call;
     ev_io inbox, lifeline;
     ev_prepare before_sleep;
     bool accepting;
-    bool turned_away;         /* by the standby: a thread that leads again accepts at once */
+    bool turned_away;         /* the standby leads and does not accept; the next leader does */
     bool listening;           /* the listeners are open */
-    unsigned latest_listener; /* that was accepted from */
+    unsigned latest_listener; /* index of the one that was accepted from last */
     struct worker_promotion promotion;
     uint64_t full_quiet_until_ms;
     struct age age;
@@ -100,7 +100,7 @@ static void on_before_sleep(struct ev_loop *loop, ev_prepare *watcher, int event
 static void on_accept_error(int error)
 {
     if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
-        return; /* the client gave up, or a sibling was first */
+        return; /* the client has gone, or a sibling was first */
     uint64_t now = now_ms();
     if (now >= worker.full_quiet_until_ms)
         log_warning("no connection is accepted for a moment: %s%s", strerror(error),
@@ -111,8 +111,8 @@ static void on_accept_error(int error)
     ev_timer_start(worker.shared.loop, &worker.accept_pause);
 }
 
-/* No connection can be closed for a new one, which waits in the kernel for a sibling, or the
- * next tick. */
+/* The limit of connections is reached, and none of them is idle and could be closed. A new one
+ * waits in the kernel for a sibling, or for the next tick of this worker. */
 static void on_full(void)
 {
     uint64_t now = now_ms();
@@ -126,7 +126,8 @@ static void on_full(void)
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
 }
 
-/* The application has closed a standard stream: what is printed there would go to a client. */
+/* When the application has closed a standard stream, a client's socket may get its number, and what
+ * is printed would go to the client. Returns the descriptor that takes its place. */
 static int move_up(int fd)
 {
     int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -136,7 +137,7 @@ static int move_up(int fd)
     return moved;
 }
 
-/* Queued as readable. NULL: nobody waits, or the descriptors ran out. */
+/* Accepts one connection, which is in `readable` then. NULL: none was there, or accept4 failed. */
 static struct conn *accept_one(const struct acceptor *acceptor)
 {
     const struct listener *listener = &worker.seed->listeners->items[acceptor->listener];
@@ -166,7 +167,7 @@ static struct conn *accept_newcomer(void *acceptor)
     return NULL;
 }
 
-/* Of several listening sockets with clients in their queues each gets its turn. */
+/* How many listeners come before this one, counted round from the one after latest_listener. */
 static size_t turns_until(const struct acceptor *acceptor)
 {
     size_t count = worker.seed->listeners->count;
@@ -178,7 +179,7 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
     (void)loop;
     (void)events;
     if (worker.pool.led_by_standby) {
-        set_accepting(false); /* no thread is free: the siblings, or later */
+        set_accepting(false); /* no thread is free: a sibling accepts, or this one later */
         worker.turned_away = true;
         return;
     }
@@ -199,11 +200,11 @@ static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     (void)events;
-    if (!worker.pool.stopping) /* else the master moves them */
+    if (!worker.pool.stopping) /* else the master moves what is in there (inbox_forward) */
         inbox_adopt_all(&worker.shared, watcher->fd, &worker.promotion);
 }
 
-/* Now, not when the loop comes to it. */
+/* At once, not when the loop gets to it. */
 static void read_inbox(void)
 {
     inbox_adopt_all(&worker.shared, worker.seed->inboxes[worker.seed->slot].read_fd,
@@ -218,8 +219,9 @@ static void set_title(const char *state)
                       worker.seed->config->app, state);
 }
 
-/* The open socket lives on in the others: closed alone, it would stay in our epoll, and libev make
- * itself a new one whose number inbox.c does not know. A mold keeps it for its workers. */
+/* The listening socket stays open in the other processes, so close() alone would not take it out of
+ * the epoll set, and libev would then replace its epoll descriptor, whose number inbox.c needs. A
+ * worker that becomes a mold keeps the socket for its workers. */
 static void close_listeners(void)
 {
     set_accepting(false);
@@ -233,7 +235,8 @@ static void close_listeners(void)
     worker.listening = false;
 }
 
-/* The whole server stops: no listener may outlive its siblings here. */
+/* When the whole server stops, no mold is needed, and this process closes the listeners that it
+ * kept for one: a socket that stays open would go on taking connections. */
 static void forgo_promotion(void)
 {
     if (worker.promotion.generation == 0 || !atomic_load(&worker.seed->board->stopping))
@@ -249,7 +252,7 @@ static void stop_when_drained(void)
     forgo_promotion();
     if (!worker.shared.draining || worker.listening || worker.pool.stopping)
         return;
-    read_inbox(); /* what others gave before they knew */
+    read_inbox(); /* siblings may have given connections before they saw the drain */
     unsigned stuck = watch_given_up();
     if (worker.shared.count > stuck || pool_is_busy(&worker.pool, stuck))
         return;
@@ -261,8 +264,9 @@ static void stop_when_drained(void)
     _exit(EXIT_OK);
 }
 
-/* Who is in the kernel's queues now would be answered by nobody else. Asked before, because who
- * comes into a queue between the two would be lost. */
+/* At the stop of the server: accepts all that is in the kernel's queues, since nobody else will
+ * answer it, until no handshake is under way; then closes the listeners. backlog_has_handshakes is
+ * asked first: a connection that became complete after the last accept4 would be lost. */
 static void on_last_call(struct ev_loop *loop, ev_timer *watcher, int events)
 {
     (void)events;
@@ -278,12 +282,12 @@ static void on_last_call(struct ev_loop *loop, ev_timer *watcher, int events)
     stop_when_drained();
 }
 
-/* `last`: no other worker will accept any more. */
+/* `last`: no other worker will accept any more, so this one goes on accepting for the last call. */
 static void begin_drain(const char *why, bool last)
 {
     if (worker.shared.draining)
         return;
-    read_inbox(); /* a promotion comes before the signal to drain */
+    read_inbox(); /* the master sends a promotion before the signal to drain */
     log_info("draining: %s", why);
     worker.shared.draining = true;
     atomic_store(&worker.shared.last_requests, true);
@@ -325,8 +329,8 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     stop_when_drained();
 }
 
-/* An application that handles them itself, as some libraries do at the first request, would make
- * this worker deaf to its master. */
+/* Restores the handlers of SIGTERM and SIGQUIT when the application has set its own, as some
+ * libraries do at the first request: the master could not stop this worker any more. */
 static void keep_signals(void)
 {
     static const int numbers[] = {SIGTERM, SIGQUIT};
@@ -335,7 +339,7 @@ static void keep_signals(void)
         if (sigaction(numbers[i], NULL, &now) < 0 || now.sa_handler == worker.heard.sa_handler)
             continue;
         (void)sigaction(numbers[i], &worker.heard, NULL);
-        if (!worker.said_undone) /* it may do so with each request */
+        if (!worker.said_undone) /* once: the application may do it in each request */
             log_warning("the application has handled %s, by which the master stops this worker: "
                         "that is undone",
                         numbers[i] == SIGTERM ? "SIGTERM" : "SIGQUIT");
@@ -350,7 +354,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     (void)loop;
     (void)watcher;
     (void)events;
-    logfile_follow(); /* for what the application prints */
+    logfile_follow(); /* so that what the application prints goes to the reopened files too */
     log_say_left_out();
     watch_note_loop();
     keep_signals();
@@ -369,11 +373,11 @@ static void on_bell(struct ev_loop *loop, ev_async *watcher, int events)
 {
     (void)loop;
     (void)watcher;
-    (void)events; /* being awake is all: the leader looks at its queues */
+    (void)events; /* nothing to do: ev_run returns, and the leader looks at its queues */
 }
 
-/* libev keeps its epoll descriptor to itself, and inbox.c needs it: it is the one that appears
- * with the loop. */
+/* inbox.c needs libev's epoll descriptor, and libev has no call for it: it is the first epoll
+ * descriptor with a number above `after`, since open_loop has just created it. */
 static int next_epoll_fd(int after)
 {
     char path[64], target[64];
@@ -391,7 +395,7 @@ static int next_epoll_fd(int after)
 
 static void open_loop(void)
 {
-    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC); /* the next descriptor to be given out */
+    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC); /* the lowest number that is free */
     close(lowest);
     worker.shared.loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     worker.shared.epoll_fd = next_epoll_fd(lowest - 1);
@@ -500,7 +504,7 @@ static NORETURN void leave(void)
     _exit(EXIT_OK);
 }
 
-/* Takes apart what worker_main has built: a mold has none of it. */
+/* Frees what worker_main has built, for a worker that becomes a mold. */
 static void take_apart(void)
 {
     ev_signal_stop(worker.shared.loop, &worker.on_term);
@@ -519,7 +523,7 @@ static void take_apart(void)
 struct worker_promotion worker_main(const struct worker_seed *seed)
 {
     struct board_worker *board = &seed->board->worker[seed->slot];
-    memset(&worker, 0, sizeof(worker)); /* a promoted worker's workers find what it has left */
+    memset(&worker, 0, sizeof(worker)); /* left over from a mold that was a worker */
     worker.seed = seed;
     set_shared(seed->config);
     open_loop();
@@ -533,7 +537,7 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
     set_connection_limit();
     uint32_t starting = BOARD_WORKER_STARTING;
     if (!atomic_compare_exchange_strong(&board->state, &starting, BOARD_WORKER_SERVING))
-        _exit(EXIT_OK); /* called off */
+        _exit(EXIT_OK); /* the master has called this worker off (book_call_off_slot) */
     board_ring(seed->board);
     set_title("serving");
 
