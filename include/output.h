@@ -16,13 +16,13 @@ enum output_result {
     OUTPUT_GONE,    /* the client has gone, or the file failed; nothing is kept */
 };
 
-/* What is not sent yet goes out in this order. A struct from output_init is empty. */
+/* What is not sent yet goes out in this order: `bytes`, tail, file. Empty after output_init. */
 struct output {
     struct buf bytes;  /* copied */
-    size_t bytes_sent; /* of them */
+    size_t bytes_sent; /* of `bytes` */
     const char *tail;  /* borrowed: the caller keeps it alive until the output is empty */
     size_t tail_len;
-    size_t borrowed_bytes; /* of all that is kept alive for the tail, its sent part included */
+    size_t borrowed_bytes; /* size of the whole object that is kept alive for the tail */
     int file_fd;           /* owned; -1: none */
     uint64_t file_offset, file_bytes;
     uint64_t total_bytes;    /* given to the kernel since output_reset */
@@ -44,32 +44,34 @@ static inline size_t output_pending(const struct output *o)
 {
     return o->bytes.len - o->bytes_sent + o->tail_len;
 }
-/* What it takes to keep them. */
+/* Bytes of memory that are held for what is pending. */
 static inline size_t output_memory(const struct output *o)
 {
     return o->bytes.cap + o->borrowed_bytes;
 }
-/* Sends what the socket takes of what is still here, then of `pieces`, and leaves those that it did
- * not take: after OUTPUT_BLOCKED they are output_copy's, output_borrow's or the caller's next. */
+/* Sends what is kept here, then `pieces`, until the socket takes no more, and advances `*pieces`
+ * and `*count` past what was sent. After OUTPUT_BLOCKED the caller gives the rest to output_copy or
+ * output_borrow, or tries again later. */
 MUST_CHECK enum output_result output_try(struct output *o, int fd, struct iovec **pieces,
                                          unsigned *count);
 void output_copy(struct output *o, const struct iovec *pieces, unsigned count);
-/* `piece` is the end of `whole_bytes` that lie together. Nothing may be sent after it. */
+/* Keeps a pointer to `piece`, the end of an object of `whole_bytes`. Nothing may be added until it
+ * is sent, or output_own has copied it. */
 void output_borrow(struct output *o, struct iovec piece, size_t whole_bytes);
-/* Keeps a copy of what was borrowed. */
+/* Replaces what was borrowed by a copy. */
 void output_own(struct output *o);
 /* Sends `piece`; what the socket does not take is copied. */
 MUST_CHECK enum output_result output_send(struct output *o, int fd, struct iovec piece);
-/* Sends `head`, then `bytes` from `offset` of `file_fd`, which it takes. */
+/* Sends `head`, then `bytes` bytes of `file_fd` from `offset`. Takes `file_fd`. */
 MUST_CHECK enum output_result output_send_file(struct output *o, int fd, struct iovec head,
                                                int file_fd, uint64_t offset, uint64_t bytes);
-/* Goes on with what is here. */
+/* Goes on sending what is kept here. */
 MUST_CHECK enum output_result output_flush(struct output *o, int fd);
 /* Bytes that the kernel has and the client has not taken yet; 0 where that is not known. */
 unsigned output_untaken(int fd);
-/* Whether it has taken what may be expected in `ms` since there were `*untaken`, which is brought
- * up to date. A socket is writable again only when a third of its buffer is free, which may be a
- * MB: too late to judge a slow client by. */
+/* Whether the client has taken what even a slow one takes in `ms`, in which there were `*untaken`
+ * bytes at the begin; sets `*untaken` to the current number. Writability of the socket would tell
+ * too late: it needs a third of the buffer to be free, which may be a MB. */
 MUST_CHECK bool output_is_taken(int fd, unsigned *untaken, uint64_t ms);
 
 #endif

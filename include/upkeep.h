@@ -27,10 +27,10 @@ struct upkeep {
     uint64_t sources;            /* digest of the .py files */
 };
 
-/* From the working directory of the settings. */
+/* Notes how the files are now. Relative paths are those of the current directory. */
 void upkeep_init(struct upkeep *u, const struct config *c);
 void upkeep_fini(struct upkeep *u);
-/* Does what is due. Cheap when nothing is. */
+/* Looks, if a look is due; cheap when none is. */
 void upkeep_look(struct book *b);
 
 #endif

@@ -14,15 +14,15 @@
 #include <unistd.h>
 
 #define KEPT_BYTES        (16 * 1024)
-/* A bad line takes so much; who takes less only holds a thread, or memory. */
+/* Even a bad line is this fast; a client that takes less is treated as one that takes nothing. */
 #define TAKEN_BYTES_PER_S 4096
-/* A reader that is as fast as we are would hold its thread, or the loop, for as long as there is
- * something to send: after so many system calls, or so much of a file, others get a turn. */
+/* A client that reads as fast as the server sends would hold the thread, or the loop, until all is
+ * sent: after so many system calls, or so many bytes of a file, others get a turn. */
 #define SENDS_MAX         4
 #define FILE_TURN_BYTES   (4 * 1024 * 1024)
 #define FILE_STEP_BYTES   (1024 * 1024)
-/* Pieces that are joined: copying so few bytes costs less than telling the kernel where they lie
- * (60 ns of the 1.2 us that a hello over loopback spends in send). */
+/* Up to so many bytes, pieces are copied together: that costs less than an iovec for each (60 ns
+ * of the 1.2 us that a short answer over loopback spends in send). */
 #define JOINED_BYTES      2048
 
 void output_init(struct output *o, _Atomic unsigned *files)
@@ -56,7 +56,7 @@ void output_fini(struct output *o)
     buf_fini(&o->bytes);
 }
 
-/* Nothing can be sent any more: what is here is worth nothing. */
+/* Nothing can be sent any more: drops what is kept here, but for the count. */
 static enum output_result gone(struct output *o)
 {
     uint64_t total = o->total_bytes;
@@ -65,7 +65,8 @@ static enum output_result gone(struct output *o)
     return OUTPUT_GONE;
 }
 
-/* sendfile(2) says of both ends what is wrong with them: ask the client's. */
+/* An error of sendfile(2) may be of the file or of the client's socket: poll(2) on the socket tells
+ * which. `sent` 0: the file has become shorter. */
 static enum output_result file_failed(struct output *o, int fd, ssize_t sent)
 {
     int error = sent == 0 ? ENODATA : errno;
@@ -99,7 +100,7 @@ static ssize_t send_once(int fd, struct iovec *pieces, unsigned count, int flags
     return send(fd, joined, len, flags);
 }
 
-/* Sends pieces until the socket is full, or for long enough; advances them. */
+/* Sends pieces until the socket is full or SENDS_MAX is reached; advances them. */
 static enum output_result send_pieces(struct output *o, int fd, struct iovec **pieces,
                                       unsigned *count, int flags)
 {
@@ -193,8 +194,9 @@ enum output_result output_try(struct output *o, int fd, struct iovec **pieces, u
 
 void output_copy(struct output *o, const struct iovec *pieces, unsigned count)
 {
-    /* A client that is always a little behind never empties this: what it has must go, or a long
-     * stream would be kept whole. Only when that is half, so that bytes are moved once. */
+    /* With a client that is always a little behind, the buffer never gets empty: what was sent is
+     * removed here, or a long stream would be kept whole. Only when it is more than half of the
+     * bytes, so that each of them is moved about once. */
     if (o->bytes_sent > o->bytes.len / 2) {
         buf_consume(&o->bytes, o->bytes_sent);
         o->bytes_sent = 0;

@@ -1,11 +1,11 @@
 /* upgrade.c: USR2. The master starts its program again, by the name it was started with, from the
  * directory it was started in; the sockets go along (inherit.h). The new master loads its
- * application and starts its workers while the old ones serve. When all of them do, it says so over
- * a pipe, and only then does the old master drain and leave. If the new one ends before, the old
- * goes on as if nothing had been.
+ * application and starts its workers while the old ones serve. When all new workers serve, the new
+ * master writes a byte into a pipe, and only then the old master drains and leaves. If the new one
+ * ends before that, the old one goes on serving.
  *
- * Owns the pipe between the two and what the environment says of it. Never ends a worker itself,
- * and never kills a predecessor: the predecessor leaves. Master only. */
+ * Owns the pipe between the two masters and the environment variable that names it. Never ends a
+ * worker itself, never kills a predecessor: the predecessor leaves. Master only. */
 #include "upgrade.h"
 
 #include "board.h"
@@ -62,7 +62,7 @@ static NORETURN void become_successor(const struct book *b, pid_t predecessor, i
     process_start_again();
 }
 
-/* Why there can be no upgrade; NULL: there can. */
+/* Why there can be no upgrade now; NULL: nothing prevents it. */
 static const char *find_obstacle(const struct book *b)
 {
     if (b->upgrade.successor > 0 || b->upgrade.predecessor > 0)
@@ -115,7 +115,7 @@ void upgrade_hear(struct book *b)
     close(u->heard_fd);
     u->heard_fd = -1;
     if (got == 0)
-        return; /* it has ended; SIGCHLD says how */
+        return; /* EOF: the successor has ended; upgrade_on_exit logs how */
     log_info("upgraded: the new master (pid %d) serves; this one leaves", u->successor);
     notify_send("MAINPID=%d\nSTATUS=upgraded", u->successor);
     u->left = true;
@@ -134,17 +134,17 @@ bool upgrade_on_exit(struct book *b, pid_t pid, int status, const char *why)
     if (pid != u->successor)
         return false;
     if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK)
-        upgrade_hear(b); /* it served, was told to stop, and has removed sockets and files */
+        upgrade_hear(b); /* it may have taken over, been stopped, and removed sockets and files */
     u->successor = 0;
     if (u->left) {
         log_error("the new master (pid %d) has ended: %s", pid, why);
         return true;
     }
     log_error("upgrade failed: the new master (pid %d) has ended: %s; this one goes on", pid, why);
-    if (u->heard_fd >= 0) /* it may have announced itself just before */
+    if (u->heard_fd >= 0) /* a byte that is still in there no longer counts */
         close(u->heard_fd);
     u->heard_fd = -1;
-    b->pidfile.written = false; /* it may have */
+    b->pidfile.written = false; /* the new master may have written its own pid */
     return true;
 }
 
@@ -158,7 +158,7 @@ void upgrade_take_over(struct book *b)
     listen_set_shared(&b->control.stats, false);
     inherit_remove_rest();
     ssize_t told = write(u->tell_fd, "1", 1);
-    (void)told; /* EPIPE: it has gone already */
+    (void)told; /* EPIPE: the predecessor has gone already */
     close(u->tell_fd);
     u->tell_fd = -1;
     log_info("upgraded: taking the place of master %d", u->predecessor);

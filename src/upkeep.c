@@ -1,8 +1,8 @@
-/* upkeep.c: once a second, as far as the settings ask for it, the master looks around.
+/* upkeep.c: what the master looks at once a second, where the settings ask for it.
  *
- * Owns what the files looked like at the last look. Looks at the files themselves: notifications
- * of the kernel do not come for network file systems and mounts of containers, and miss a link
- * that is switched. A thousand source files cost about 3 ms, and only in development.
+ * Owns the state of the files at the last look. Uses stat(2): the kernel's notifications do not
+ * come for network file systems and mounts of containers, and miss a symbolic link that is changed.
+ * A thousand source files cost about 3 ms, and only in development.
  *
  * Never reads a file, never starts or ends a process: it notes in the book that a reload is
  * wanted, or that a worker is to be replaced. Runs in the master only. */
@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define LOOK_MS         1000
-#define MEMORY_EVERY    5 /* looks: the kernel walks through all pages of the worker */
+#define MEMORY_EVERY    5 /* looks; for each, the kernel walks all pages of the worker */
 #define SOURCE_MOST     100000
 #define HASH_START      14695981039346656037ull
 #define HASH_MULTIPLIER 1099511628211ull
@@ -76,7 +76,7 @@ static uint64_t digest_of(const FTSENT *entry)
     return mix(hash, &file->st_ino, sizeof file->st_ino);
 }
 
-/* Directories that hold other people's code, or none. */
+/* Directories that are not looked into: hidden ones, caches, node_modules, virtualenvs. */
 static bool is_skipped(const FTSENT *entry)
 {
     char marker[4096];
@@ -95,7 +95,7 @@ static bool is_source(const FTSENT *entry)
     return len > 3 && strcmp(entry->fts_name + len - 3, ".py") == 0;
 }
 
-/* A sum: the order of a directory means nothing. */
+/* A sum over all files, so that the order in which a directory lists them does not matter. */
 static uint64_t digest_sources(const struct config *c)
 {
     char here[] = ".";
@@ -132,7 +132,8 @@ static void look_at_sources(struct book *b)
 
 /* ---- memory ---- */
 
-/* One sample may catch the worker in the middle of a large request: it takes two. */
+/* Retires the worker when two samples in a row are above the limit: one alone may have been taken
+ * in the middle of a large request. */
 static void look_at_memory(struct book *b, struct slot *s)
 {
     uint64_t limit = atomic_load(&book_shown(b, s)->max_memory_bytes);
