@@ -1,5 +1,6 @@
-/* wsgi.h: one call of the application: start, next, finish (PEP 3333). The seam to the
- * connection: the connection pulls, the application never pushes.
+/* wsgi.h: one call of the application: start, next, finish (PEP 3333). The connection asks for
+ * each piece of the body; only what the application gives to write() comes by itself, through
+ * struct wsgi_client.
  *
  * Layer 3. GIL held for everything here, on the thread that runs the request. No Python
  * exception leaves: it is logged here, once. */
@@ -22,13 +23,13 @@ enum wsgi_result {
     WSGI_EMPTY,  /* the next piece has no bytes: nothing to send */
     WSGI_FILE,   /* (from wsgi_start only) the whole body is `file` */
     WSGI_END,    /* the body is whole */
-    WSGI_FAILED, /* logged; 500 if nothing was sent, else abort the connection */
+    WSGI_FAILED, /* logged; the caller answers 500 if nothing was sent, else aborts */
 };
 
 /* What the application may want of its connection while it runs. */
 struct wsgi_client {
-    /* Where write() of start_response puts its bytes. Returns false when the client has gone; the
-     * application is not told (PEP 3333 has no word for it). */
+    /* Sends the bytes of write(). Returns false when the client has gone; the application is not
+     * told, as PEP 3333 defines no way. */
     bool (*send)(void *context, const char *data, size_t len);
     /* myserver.set_timeout: the request may run for this long from now; 0: for ever. NULL where
      * nothing limits it. */
@@ -39,26 +40,26 @@ struct wsgi_client {
 };
 
 struct wsgi_file {
-    int fd; /* owned by the taker */
+    int fd; /* the caller that got WSGI_FILE owns it */
     uint64_t offset, bytes;
 };
 
 /* Embedded in whatever holds a request; zeroed at first, reused for the next. */
 struct wsgi_call {
-    /* The piece at hand. */
+    /* The current piece of the body. */
     const char *data;
     size_t len;
     struct wsgi_file file;
     int64_t known_bytes; /* length of the whole body when the result tells it, else -1 */
-    bool head_sent;      /* set by the connection when the head's bytes are on their way */
+    bool head_sent;      /* set by the connection when it begins to send the head */
     unsigned exceptions; /* uncaught ones of this call */
 
-    /* Private to wsgi.c. References it owns. */
+    /* Private to wsgi.c. The references are owned. */
     bool ended;                /* start_response and write() raise */
     struct response *response; /* borrowed */
     const struct environ_facts *facts;
     struct wsgi_client client;
-    unsigned long thread; /* Python's name of the one that runs the request */
+    unsigned long thread; /* Python's identifier of the thread that runs the request */
     struct _object *environ, *input, *result, *iterator, *chunk;
     struct _object *start_response, *writer; /* kept for the next call */
     ssize_t index;                           /* next item of a list or tuple */
@@ -74,13 +75,13 @@ MUST_CHECK int wsgi_init(const struct config *config, const struct listeners *li
 MUST_CHECK enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *facts,
                                        struct response *response, const struct wsgi_client *client);
 MUST_CHECK enum wsgi_result wsgi_next(struct wsgi_call *call);
-/* close() of the iterable, exactly once; drops all references of the request, except the
- * piece at hand when `keep` is given: then *keep takes the reference that keeps `data` alive
- * (NULL if none is needed). */
+/* Calls close() of the iterable, exactly once, and drops all references of the request. With
+ * `keep`, *keep takes the reference that keeps `data` of the current piece alive (NULL: there is
+ * none). */
 void wsgi_finish(struct wsgi_call *call, struct _object **keep);
 /* Drops a reference that wsgi_finish handed out. */
 void wsgi_drop(struct _object **kept);
-/* Drops what is kept between calls. */
+/* Drops the references that are kept between calls. */
 void wsgi_fini(struct wsgi_call *call);
 
 #endif

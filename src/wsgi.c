@@ -24,8 +24,8 @@ static PyObject *empty_input; /* shared by all requests without a body: it has n
 static PyObject *name_close;
 static _Thread_local struct wsgi_call *running; /* the call of this thread */
 
-/* start_response and write(): two callables bound to the call they serve. When the application
- * keeps one beyond its request, the call forgets it and it raises. */
+/* start_response and write(): two callables bound to their call. One that the application keeps
+ * beyond its request is unbound (unbind), and raises when it is called. */
 struct bound {
     PyObject_HEAD vectorcallfunc vectorcall;
     struct wsgi_call *call; /* borrowed; NULL: its request has ended */
@@ -56,7 +56,7 @@ static struct wsgi_call *active_call(PyObject *self)
     return call;
 }
 
-/* Latin-1 bytes of a str in place; false with an exception set. */
+/* Gives the Latin-1 bytes of a str, without a copy; false with an exception set. */
 static bool text_of(PyObject *object, const char *what, const char **text, size_t *len)
 {
     if (!PyUnicode_Check(object)) {
@@ -125,7 +125,7 @@ static void raise_again(PyObject *exc_info)
         PyErr_SetString(PyExc_TypeError, "exc_info has no exception");
 }
 
-/* Whether a (further) call may set the head. */
+/* Whether this call of start_response may set the head; false with an exception set. */
 static bool may_set_head(struct wsgi_call *call, PyObject *exc_info)
 {
     if (exc_info == Py_None) {
@@ -161,7 +161,8 @@ static PyObject *start_response_call(PyObject *self, PyObject *const *args, size
     if (!may_set_head(call, count + named == 3 ? args[2] : Py_None))
         return NULL;
     if (set_head(call->response, args[0], args[1]) < 0) {
-        /* The repr() in the error may have let others run: has the answer begun, or ended? */
+        /* repr() for the error text may have let other threads run, and one of them may have sent
+         * the head, or the request may have ended: then the response stays as it is. */
         if (((struct bound *)self)->call == call && !call->head_sent)
             response_reset(call->response);
         return NULL;
@@ -175,7 +176,7 @@ static PyObject *writer_call(PyObject *self, PyObject *const *args, size_t flags
     struct wsgi_call *call = active_call(self);
     if (!call)
         return NULL;
-    /* Sending gives the interpreter up, and the request's thread would send beside it. */
+    /* Sending may release the GIL, and the request's own thread could send at the same time. */
     if (PyThread_get_thread_ident() != call->thread) {
         PyErr_SetString(PyExc_RuntimeError, "write() was called on another thread");
         return NULL;
@@ -326,7 +327,8 @@ static enum wsgi_result failed(struct wsgi_call *call, const char *what)
     return WSGI_FAILED;
 }
 
-/* What the result tells before its first piece. */
+/* Checks the application's return value: a file, a known length, or an iterable; then asks for the
+ * first piece. */
 static enum wsgi_result look_at_result(struct wsgi_call *call)
 {
     PyObject *result = call->result;
@@ -430,7 +432,7 @@ static void close_result(struct wsgi_call *call)
 
 void wsgi_finish(struct wsgi_call *call, PyObject **keep)
 {
-    call->ended = true; /* nothing may follow the end of the body, not even from its close() */
+    call->ended = true; /* before close(), in which write() would come after the end of the body */
     close_result(call);
     if (keep) {
         *keep = call->chunk;

@@ -111,11 +111,11 @@ static long long ask_number(PyObject *file, const char *method)
     return number;
 }
 
-/* How deep a file may be: Django's File, tempfile's wrapper, BufferedReader, FileIO. */
+/* How many objects to look through: Django's File, tempfile's wrapper, BufferedReader, FileIO. */
 #define FILE_DEPTH_MAX 5
 
-/* Its read() is a file's own (tempfile wraps that once), and no method of a class that changes what
- * was read, such as one that deciphers. */
+/* Whether read() is the C method of a file (tempfile wraps that once), and not a Python method,
+ * which may change what was read, such as one that decrypts. */
 static bool reads_plainly(PyObject *file)
 {
     PyObject *read = PyObject_GetAttrString(file, "read");
@@ -127,7 +127,7 @@ static bool reads_plainly(PyObject *file)
     return is_plain;
 }
 
-/* What was written to it and lies in its buffer still. */
+/* Flushes what was written to the file and is still in its buffer. */
 static bool flush(PyObject *file)
 {
     PyObject *done = PyObject_CallMethod(file, "flush", NULL);
@@ -168,7 +168,7 @@ bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes
         !S_ISREG(st.st_mode))
         return false;
     long long position = ask_number(file, "tell");
-    if (position < 0 || position >= st.st_size) /* those of /proc have no size and yet bytes */
+    if (position < 0 || position >= st.st_size) /* files of /proc have contents, but size 0 */
         return false;
     *fd = fcntl((int)theirs, F_DUPFD_CLOEXEC, 3);
     *offset = (uint64_t)position;

@@ -29,13 +29,14 @@ static bool is_attached(struct input *self)
     return false;
 }
 
-/* Checked again where Python code may have run meanwhile: another thread ends the request. */
+/* Bytes that are not read yet. 0 when detached: between is_attached and here Python code may run,
+ * and the request end on another thread. */
 static size_t left(const struct input *self)
 {
     return self->body ? (size_t)(self->body->length - self->position) : 0;
 }
 
-/* io semantics: None and negative mean everything. */
+/* As in the io module: None and negative numbers mean everything. */
 static bool parse_size(PyObject *const *args, Py_ssize_t count, Py_ssize_t *size)
 {
     *size = -1;
