@@ -4,15 +4,15 @@
 
 #include "worker.h"
 
-/* What the master writes to the mold's order pipe. EOF: leave. */
+/* What the master writes to the mold's order pipe; at EOF the mold leaves. */
 struct mold_order {
     uint32_t slot;
 };
 
 /* Runs the mold in a process just forked from the master; never returns. Loads the
  * application, sets molds[generation % 2].state and rings, then forks a worker per order:
- * double fork, so that the worker becomes the master's child; the worker's pid stands in
- * its slot before the order is done. `seed->slot` is ignored. Exit status EXIT_APP when the
+ * double fork, so that the worker becomes the master's child. The worker's pid is in its slot
+ * before the next order is read. `seed->slot` is ignored. Exit status EXIT_APP when the
  * application cannot be loaded. */
 NORETURN void mold_main(const struct worker_seed *seed, int order_fd);
 

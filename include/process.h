@@ -6,29 +6,30 @@
 
 #include <signal.h>
 
-/* Must be called first in main(): remembers where argv and the environment lie, and moves
- * the environment away, so that titles may use their room. */
+/* Must be called first in main(): remembers where argv and the environment lie, and copies them
+ * to the heap, so that titles may use their room. */
 void process_init(int argc, char **argv);
 /* The command line that the program was started with; borrowed, as long as the process lives. */
 char **process_arguments(int *argc);
-/* Back to the directory of the start, by its name as the shell knew it: where that is a symbolic
- * link to the current release, it may lead elsewhere now. Failure: one sentence, exit status 2. */
+/* Changes to the directory of the start, by the name that the shell had for it: a symbolic link to
+ * the current release may lead elsewhere now. Failure: one sentence, exit status 2. */
 void process_go_home(void);
-/* Becomes the program that the first argument names now, with the same arguments. Failure: one
- * sentence, exit status 2. */
+/* Executes the program that argv[0] names now, with the same arguments. Failure: one sentence, exit
+ * status 2. */
 NORETURN void process_start_again(void);
 /* What ps shows: "myserver: worker 3 [app.wsgi] serving". Cut to the room there is. Also
  * sets the thread name (comm, 15 bytes) of the main thread. */
 PRINTF_LIKE(1, 2) void process_set_title(const char *format, ...);
-/* Master only: orphans below us become our children; huge pages off for us and all that we
- * fork (they turn one written byte into 2 MB of private memory). */
+/* Master only: makes it the subreaper, so that orphans below it become its children, and switches
+ * huge pages off for it and all that it forks (they turn one written byte into 2 MB of private
+ * memory). */
 void process_become_master(void);
 /* Blocks `signals` and remembers the mask from before. */
 void process_block_signals(const sigset_t *signals);
-/* In a new child: default actions and the mask from before process_block_signals; SIGPIPE
- * ignored; SIGINT and SIGUSR2 handled by doing nothing (a terminal's ^C reaches the whole group,
- * and the master decides; a worker that starts has no stacks to show yet), so that exec'd children
- * get the default back. */
+/* In a new child: ignored signals get their default action, and the mask is the one from before
+ * process_block_signals. SIGPIPE is ignored. SIGINT and SIGUSR2 do nothing: a terminal's ^C reaches
+ * the whole group, and the master decides; a worker that starts has no stacks to show yet. They
+ * have a handler instead of SIG_IGN, so that programs that are executed get the default back. */
 void process_restore_signals(void);
 
 #endif

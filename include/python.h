@@ -21,33 +21,33 @@ void python_start(const struct config *config);
  * log. GIL held. */
 MUST_CHECK struct _object *python_load(const struct config *config);
 /* Waits for non-daemon threads and runs atexit hooks, however long they take: the master's
- * graceful-timeout bounds it. Then the caller
- * _exits. GIL held. */
+ * graceful-timeout is the limit. The caller calls _exit afterwards. GIL held. */
 void python_stop(void);
 
-/* The Host for warm-up requests that name none. GIL held. */
+/* Writes to `out` the Host for warm-up requests that have none. GIL held. */
 void python_default_host(char *out, size_t size);
-/* The application is loaded, and connections that are opened from now on are the warm-up's: they
- * must be closed before the fork. GIL held. */
+/* To be called when the application is loaded: connections that are opened from now on are the
+ * warm-up's, and must be closed before the fork. GIL held. */
 void python_begin_warmup(void);
-/* Before the last round of the warm-up, where python_prepare_fork will move the code that this
- * round changes: notes what code there is. Closes connections first, so that the round opens them
- * again as each worker will. GIL held. */
+/* To be called before the last round of the warm-up. Closes connections, so that the round opens
+ * them again as each worker will, and notes the state of the code objects: python_prepare_fork
+ * moves those that the round changes. GIL held. */
 void python_before_last_round(const struct config *config);
-/* In a trial of the warm-up, in a process that is thrown away: false when none is left open, else
- * their peers are in `out`. GIL held. */
+/* For the trial of the warm-up, in a process that is thrown away: whether the request has left
+ * connections open that workers would share; their peers are in `out` then. GIL held. */
 MUST_CHECK bool python_warmup_left(char *out, size_t size);
-/* In the mold, when the application is loaded and warmed: prefork hooks, connections closed, what
- * will not survive a fork named in the log, all objects out of the collector's sight and, with
- * `immortal`, without reference counts. Or in a worker
- * that has drained and is to be a mold (`has_served`): then other threads than the caller are an
- * error. Returns 0, or -1 after the traceback went to the log. GIL held. */
+/* Prepares the process to fork workers, when the application is loaded and warmed up: runs prefork
+ * hooks, closes connections, logs what will not survive a fork, freezes all objects for the
+ * collector and, with `immortal`, their reference counts. `has_served`: the process is a worker
+ * that has drained and becomes the mold; then threads besides the caller are an error. Returns 0,
+ * or -1 after the traceback went to the log. GIL held. */
 MUST_CHECK int python_prepare_fork(const struct config *config, bool has_served);
-/* In a worker: collector on, stacks can be dumped, postfork hooks. 0 or -1 as above. GIL held. */
+/* In a worker, before it serves: readies python_dump_stacks, switches the collector on and runs
+ * postfork hooks. 0 or -1 as above. GIL held. */
 MUST_CHECK int python_begin_worker(void);
-/* Logs modules that were imported since the fork, naming the request that caused it: it belongs
- * into prewarm, if it is a GET or HEAD that was answered 2xx; others are named at debug level.
- * Cheap when there are none. GIL held. */
+/* Logs modules that were imported since the last call or the fork, with the request that caused it:
+ * with the advice to add it to prewarm if it is a GET or HEAD that was answered 2xx, else at debug
+ * level. Cheap when there are none. GIL held. */
 void python_report_imports(const char *method, const char *path, unsigned status);
 
 /* Around fork(), GIL held (PyOS_BeforeFork and its two ends). */
@@ -59,14 +59,14 @@ void python_after_fork_child(void);
  * connections) survive between requests. */
 struct python_thread {
     struct _ts *state;
-    uint64_t request; /* what it runs, 0 for none; under the GIL */
-    bool interrupted; /* python_interrupt came; under the GIL */
+    uint64_t request; /* number of the request that it runs, 0: none; under the GIL */
+    bool interrupted; /* python_interrupt was called for that request; under the GIL */
 };
-/* The main thread's state is taken over from python_start: releases the GIL. */
+/* For the main thread, whose state python_start has made: stores it and releases the GIL. */
 void python_thread_adopt(struct python_thread *thread);
-/* Any other thread: called on that thread, GIL not held before or after. */
+/* For any other thread: called on that thread, GIL not held before or after. */
 void python_thread_init(struct python_thread *thread, const char *name);
-/* Drops the state; on that thread, GIL not held before or after. */
+/* Frees the state; on that thread, GIL not held before or after. */
 void python_thread_fini(struct python_thread *thread);
 void python_acquire(struct python_thread *thread);
 void python_release(struct python_thread *thread);
@@ -79,8 +79,9 @@ void python_end_request(struct python_thread *thread);
 void python_interrupt(struct python_thread *thread, uint64_t request);
 /* Calls `function` with the GIL held, on a thread that is no python_thread; waits for the GIL. */
 void python_visit(void (*function)(void *), void *context);
-/* Appends the stacks of all Python threads as faulthandler writes them. Needs no GIL; but where
- * others might run Python meanwhile, their stacks are only safe to read with it. One at a time. */
+/* Appends the stacks of all Python threads as faulthandler writes them. Works without the GIL, but
+ * is safe only while no other thread runs Python: with the GIL, or while C code holds it. One call
+ * at a time. */
 void python_dump_stacks(struct buf *out);
 
 /* Logs the exception that is set, with its traceback, as one record whose first line is the

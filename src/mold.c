@@ -3,7 +3,7 @@
  * Owns the interpreter until a fork hands a copy of it to a worker, and its end of the order
  * pipe. One order is one double fork: the mold forks a middle process, the middle forks the
  * worker and exits, so that the worker becomes the child of the master, the nearest
- * subreaper. A slot's pid is claimed once: 0 means ordered, -1 that the order was given up.
+ * subreaper. A slot's pid is claimed once: 0 means ordered, -1 that no worker will come.
  *
  * A worker that was promoted (refork-after) comes back here when it has drained, and is a mold from
  * then on.
@@ -31,24 +31,28 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The application was warmed up while workers served: what it asked of the server they answered. */
+/* Workers served while this mold warmed the application up, and could answer requests that the
+ * application made to the server itself. */
 static bool was_served;
 
-/* Signals are masked over the fork, so that none ends the worker before its slot is claimed. */
+/* What fork_worker hands down to the worker. Signals are blocked over the forks, so that none ends
+ * the worker before it has claimed its slot. */
 struct fork_job {
     struct worker_seed seed; /* the worker's */
-    int order_fd;
-    sigset_t mask; /* of the mold */
+    int order_fd;            /* the mold's, for the worker to close */
+    sigset_t mask;           /* of the mold, to be restored */
 };
 
-/* False when the slot belongs to another process, or the master has given the order up. */
+/* Claims the slot for `pid`, or with -1 for nobody. False: it is claimed for another process, or
+ * the master has given the order up. */
 static bool claim_slot(struct board_worker *slot, int32_t pid)
 {
     int32_t found = 0;
     return atomic_compare_exchange_strong(&slot->pid, &found, pid) || found == pid;
 }
 
-/* A process that the application has forked, and that went on as if it were this one. */
+/* Ends a process that the application has forked, and that has come back from the application as if
+ * it were this one. */
 static void leave_if_copy(void)
 {
     if (!forks_is_copy())
@@ -79,14 +83,15 @@ static _Atomic uint32_t *known_root(const struct worker_seed *seed)
     return &seed->board->molds[seed->generation % 2].root;
 }
 
-/* A page that asks the server itself has an answer only while somebody serves. */
+/* False: a page that sends requests to the server itself could block, since no worker serves now,
+ * while some did when the mold warmed up. */
 static bool may_warm_up(const struct worker_seed *seed)
 {
     return !was_served || board_is_served(seed->board);
 }
 
-/* The worker's copy of the application, or its own without preload; one request to itself, so that
- * no user pays for the first page faults. */
+/* Readies the application in the worker: the copy of the mold's, or without preload one of its own;
+ * then one round of warm-up, so that no user's request waits for the first page faults. */
 static void begin_application(const struct worker_seed *seed)
 {
     if (seed->config->preload)
@@ -116,7 +121,7 @@ static NORETURN void become_worker(const struct fork_job *job)
     atomic_store(&slot->state, BOARD_WORKER_STARTING);
     log_set_process("worker %u", seed->slot + 1);
     process_set_title("myserver: worker %u [%s] starting", seed->slot + 1, seed->config->app);
-    process_restore_signals(); /* what the application starts from here on inherits the mask */
+    process_restore_signals(); /* before the application runs: its children inherit the mask */
     begin_application(seed);
     struct worker_promotion promotion = worker_main(seed);
     become_mold(seed, &promotion);
@@ -130,15 +135,15 @@ static NORETURN void run_middle(const struct fork_job *job)
         become_worker(job);
     if (pid < 0)
         log_error("cannot fork worker %u: %s", job->seed.slot + 1, strerror(errno));
-    claim_slot(slot, pid); /* if it fails, the worker finds the same and leaves */
+    claim_slot(slot, pid); /* if the order was given up, the worker sees it too and leaves */
     _exit(EXIT_OK);
 }
 
-/* True when it ended by itself, so that the slot is claimed. */
+/* True when the middle process ended by exit, so that it has claimed the slot. */
 static bool wait_for_middle(pid_t middle)
 {
     int status = 0;
-    /* ECHILD: the application ignores SIGCHLD, the kernel has reaped. */
+    /* ECHILD: the application ignores SIGCHLD, and the kernel has reaped the process. */
     while (waitpid(middle, &status, 0) < 0 && errno == EINTR)
         continue;
     return WIFEXITED(status);
@@ -158,7 +163,8 @@ static void fork_worker(struct fork_job *job)
         run_middle(job);
     if (middle < 0)
         log_error("cannot fork for worker %u: %s", slot + 1, strerror(errno));
-    /* Only then: a worker that lived short may be buried by now, and the slot ordered again. */
+    /* Not after a normal exit: a short-lived worker may have been reaped by now, and its slot
+     * ordered again. */
     if (middle < 0 || !wait_for_middle(middle))
         claim_slot(&job->seed.board->worker[slot], -1);
     if (has_python)
@@ -183,8 +189,8 @@ static void announce(const struct worker_seed *seed, enum board_mold_state state
     board_ring(seed->board);
 }
 
-/* While the application loads nobody reads the order pipe, which tells of the master's death
- * later on. */
+/* While the application loads, nobody reads the order pipe, whose EOF tells of the master's death
+ * later: until then the kernel kills the mold when the master ends. */
 static void leave_with_master(const struct worker_seed *seed)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -192,7 +198,7 @@ static void leave_with_master(const struct worker_seed *seed)
         _exit(EXIT_OK);
 }
 
-/* The application is there, and workers may share it. */
+/* Loads the application, for the workers to share, unless each worker loads its own. */
 static int fill_mold(const struct worker_seed *seed)
 {
     if (!seed->config->preload)
@@ -203,7 +209,7 @@ static int fill_mold(const struct worker_seed *seed)
     return python_prepare_fork(seed->config, false);
 }
 
-/* Until the master wants no more. */
+/* Forks a worker per order, until the master closes the pipe. */
 static NORETURN void take_orders(const struct worker_seed *seed, int order_fd)
 {
     struct fork_job job = {.seed = *seed, .order_fd = order_fd};
@@ -217,7 +223,8 @@ static NORETURN void take_orders(const struct worker_seed *seed, int order_fd)
     _exit(EXIT_OK);
 }
 
-/* The other way into this file: the master takes the end of the process for the worker's. */
+/* A worker becomes the mold. Until the mold is announced as ready, the master has this process in
+ * the book as a draining worker, and takes its end for the worker's. */
 static NORETURN void become_mold(const struct worker_seed *worker,
                                  const struct worker_promotion *promotion)
 {

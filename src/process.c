@@ -5,8 +5,8 @@
  * that titles of any length up to `title_bytes` fit. Also owns the signal mask that the
  * server was started with.
  *
- * Never forks, never decides what a signal means. Mutable state at file scope: the title's
- * room and the first mask, both set once by the master before it forks. */
+ * Never forks, never decides what a signal means. The state at file scope is set once, by the
+ * master before it forks. */
 #include "process.h"
 
 #include <errno.h>
@@ -27,12 +27,13 @@ static size_t title_bytes;
 static sigset_t first_mask;
 static char **first_arguments; /* [first_count + 1], for life */
 static int first_count;
-/* For life: libc forgets what leaves environ. Never read, but leak checkers find it. */
+/* Never read: it keeps a pointer to the strings that setenv removes from environ, for leak
+ * checkers. */
 static char **first_environment __attribute__((used));
-static char *home;
-static char *executable; /* what runs now, where its name is not a path */
+static char *home;       /* the directory of the start */
+static char *executable; /* path of the running program: if first_arguments[0] is not found */
 
-/* The end of the strings of `list` that lie one behind the other from `end` on. */
+/* The end of those strings of `list` that lie in memory one behind the other from `end` on. */
 static char *contiguous_end(char **list, char *end)
 {
     for (; *list != NULL && *list == end; list++)
@@ -49,7 +50,7 @@ static char **copy_strings(char **list, size_t count)
     return copy;
 }
 
-/* NULL when the directory is gone. */
+/* The current directory, by the name in $PWD if that is the same one; NULL when it is gone. */
 static char *find_home(void)
 {
     struct stat here, named;
@@ -107,7 +108,7 @@ void process_start_again(void)
     die(EXIT_CONFIG, "cannot start %s: %s", first_arguments[0], strerror(errno));
 }
 
-/* "myserver:worker": the 15 bytes that fit say more without the blank. */
+/* "myserver:worker": only 15 bytes fit, so the blank is left out. */
 static void set_comm(const char *text)
 {
     if (getpid() != gettid())
@@ -159,7 +160,7 @@ static void do_nothing(int number)
 
 void process_restore_signals(void)
 {
-    /* Only what is ignored goes back: handlers are not ours, they belong to sanitizers. */
+    /* Only ignored signals get the default back: handlers that are set belong to sanitizers. */
     for (int number = 1; number < NSIG; number++) {
         struct sigaction now;
         if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN)

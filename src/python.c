@@ -27,16 +27,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* faulthandler's handler of it writes the stacks. The C library takes the first real-time signals,
- * and applications begin to count behind those. */
+/* faulthandler's handler for this signal writes the stacks. Not SIGRTMIN itself, since applications
+ * use the real-time signals from there on. */
 #define STACKS_SIGNAL (SIGRTMIN + 11)
 
 static PyObject *boot;           /* the module myserver.boot */
-static PyObject *sockets_loaded; /* the same, when the application was loaded */
-static PyObject *sockets_before; /* list of descriptors, from before the application */
+static PyObject *sockets_loaded; /* list of open sockets, after the application was loaded */
+static PyObject *sockets_before; /* the same, before that */
 static Py_ssize_t modules_known; /* length of sys.modules when last looked at */
 static PyObject *timeout_type;   /* myserver.RequestTimeout */
-static int stacks_fd = -1;       /* what STACKS_SIGNAL writes to, in memory */
+static int stacks_fd = -1;       /* memfd that the handler of STACKS_SIGNAL writes to */
 
 /* Calls boot.<method>(...); new reference or NULL with an exception set. */
 static PyObject *call_boot(const char *method, const char *format, ...)
@@ -100,7 +100,7 @@ static void check_virtualenv(const char *directory)
             PY_MINOR_VERSION, major, minor);
 }
 
-/* Python itself would say much, and not that. */
+/* Python's own message for this case is long and does not name the cause. */
 static void check_may_run(const char *program)
 {
     if (access(program, X_OK) != 0 && errno == EACCES)
@@ -165,7 +165,7 @@ static void package_directory(char *out, size_t size)
         program);
 }
 
-/* Appended, so that a project may have a module of any name but ours. */
+/* The directory goes to the end of sys.path, so that it hides no module of the project. */
 static void import_boot(void)
 {
     char directory[PATH_MAX + 64], resolved[PATH_MAX];
@@ -211,7 +211,7 @@ static void prepare_path(const struct config *config)
     Py_XDECREF(done);
 }
 
-/* Before Python starts: it copies the environment into os.environ then. */
+/* Called before Python starts, which then copies the environment into os.environ. */
 static void set_environment(const struct config *config)
 {
     for (size_t i = 0; i < config->env.count; i++) {
@@ -224,9 +224,9 @@ static void set_environment(const struct config *config)
     }
 }
 
-/* glibc gives each thread an arena, where the same objects leave other holes: with 4 threads a
- * worker had 11.6 instead of 9.0 MB of its own. Whoever holds the interpreter allocates alone
- * anyway. */
+/* With glibc's arena for each thread, the same objects leave holes in each of them: with 4 threads
+ * a worker had 11.6 instead of 9.0 MB of its own. One arena costs no time where threads allocate
+ * under the GIL, one at a time. */
 static void keep_one_arena(void)
 {
     if (!getenv("MALLOC_ARENA_MAX"))
@@ -315,9 +315,10 @@ int python_prepare_fork(const struct config *config, bool has_served)
     Py_DECREF(warnings);
     size_t moved = config->immortal ? codes_gather() : 0;
     size_t made = config->immortal ? immortal_make_all() : 0;
-    /* The cache of methods counts references to names. Workers replace all of it sooner or later,
-     * and would then write to names that only the start has used: before 3.12 to all, later to
-     * those that nobody else has any more, made by getattr(thing, "as_" + vendor). */
+    /* The method cache holds references to names. Workers replace its entries sooner or later, and
+     * would then write to the reference counts of names that only the start has used, on pages that
+     * they share: before 3.12 of all names, later of those that nothing else refers to any more,
+     * made by getattr(thing, "as_" + vendor). */
     (void)PyType_ClearCache();
     PyObject *done = call_boot("freeze", "()");
     if (!done)
@@ -332,7 +333,7 @@ int python_prepare_fork(const struct config *config, bool has_served)
 int python_begin_worker(void)
 {
     if (stacks_fd >= 0)
-        close(stacks_fd); /* of the worker that has become our mold */
+        close(stacks_fd); /* left over from a mold that was a worker */
     stacks_fd = memfd_create("stacks", MFD_CLOEXEC);
     Py_XSETREF(timeout_type, call_boot("watch", "(ii)", stacks_fd, STACKS_SIGNAL));
     PyObject *done = timeout_type ? call_boot("after_fork", "()") : NULL;
@@ -343,7 +344,7 @@ int python_begin_worker(void)
     return done ? 0 : -1;
 }
 
-/* A form that was posted must not be posted at every start, and an error warms little. */
+/* Not a POST, which must not be repeated at every start, nor an error, which loads little code. */
 static bool is_worth_prewarming(const char *method, unsigned status)
 {
     return status / 100 == 2 && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0);
@@ -435,7 +436,7 @@ void python_begin_request(struct python_thread *thread, uint64_t request)
 void python_end_request(struct python_thread *thread)
 {
     thread->request = 0;
-    if (thread->interrupted) /* too late for it; the next request must not get the exception */
+    if (thread->interrupted) /* if it is still pending, the next request must not get it */
         PyThreadState_SetAsyncExc(thread->state->thread_id, NULL);
     thread->interrupted = false;
 }
