@@ -1,9 +1,10 @@
 /* refork.h: a worker becomes the mold of the next generation (refork-after). What its requests have
- * loaded, cached and specialized, the workers after it share.
+ * loaded, cached and specialized, the next workers share.
  *
- * The worker asks, on the board; it is replaced like one that has answered max-requests. When it is
- * to drain it gets the pipe for its orders, and drained, it prepares its heap and is a mold. From
- * there on everything is as in a reload: a trial, then the other workers are replaced. */
+ * The worker asks for it on the board, and is replaced like one that has answered max-requests.
+ * With the signal to drain it gets the pipe for its orders. When it has drained, it prepares its
+ * heap and is a mold. From then on it is as in a reload: a trial, then the other workers are
+ * replaced. */
 #ifndef MYSERVER_REFORK_H
 #define MYSERVER_REFORK_H
 
@@ -16,15 +17,16 @@ struct book;
 struct mold;
 struct slot;
 
-/* Nothing else is going on, and no worker of this generation has been found unfit. */
+/* Whether the worker of `s` may be chosen: it is of the current generation, no refork of which has
+ * failed, no other worker is chosen, and no reload, trial, pause or stop is under way. */
 bool refork_may_begin(struct book *b, const struct slot *s);
-/* Drains it to become the mold. False when something has come between, or it cannot be told, which
- * the log says: it is one to be replaced as by max-requests then. */
+/* Drains the worker, to become the mold. False when something else is under way now, or the worker
+ * cannot be told, which is logged: the caller then drains it as at max-requests. */
 MUST_CHECK bool refork_begin(struct book *b, struct slot *s);
-/* It is a worker no more: its slot is free, and the trial of a reload begins. False: nobody wants
- * workers now, and it leaves. */
+/* The worker has become the mold: frees its slot; the caller begins a trial as in a reload. False:
+ * the server is paused, and the mold leaves. */
 MUST_CHECK bool refork_adopt(struct book *b, struct mold *mold);
-/* A process has ended: if it was to be a mold, none of its generation will be. */
+/* A process has ended. If it was to become the mold, no other worker of its generation will. */
 void refork_on_exit(struct book *b, pid_t pid);
 
 #endif

@@ -9,15 +9,15 @@
 
 struct book;
 
-/* WINCH: no workers, but the sockets stay, and who connects waits in the kernel's queue. */
+/* WINCH: no workers; the sockets stay open, and new clients wait in the kernel's queue. */
 void wanted_pause(struct book *b);
-/* As many as before the pause; false where there was none. */
+/* Ends a pause: as many workers as before it. False: there was no pause. */
 bool wanted_resume(struct book *b);
-/* The current mold's settings count: another number than that of the generation before is from now
- * on the one that is wanted, whatever TTIN and TTOU had made of it. What no setting can be is
- * ignored. */
+/* A new mold is current: if its setting of `workers` is another than that of the generation before,
+ * it is wanted from now on, whatever TTIN and TTOU had changed. A number that no setting can have
+ * is ignored. */
 void wanted_configure(struct book *b);
-/* TTIN and TTOU: one more (`by` 1) or one less (-1). In a pause TTIN ends it and adds none. */
+/* TTIN and TTOU: one more (`by` 1) or one less (-1). In a pause, TTIN only ends the pause. */
 void wanted_change(struct book *b, int by);
 
 #endif

@@ -1,8 +1,9 @@
 /* refork.c: a worker becomes the mold of the next generation.
  *
  * Owns no state: the book is master.c's. Between refork_begin and refork_adopt one process has two
- * entries in the book, a slot that drains and a mold in MOLD_DRAINING; what happens to it meanwhile
- * happens to the slot, and the mold is forgotten. Runs in the master only. */
+ * entries in the book, a slot in SLOT_DRAINING and a mold in MOLD_DRAINING. If it ends or is killed
+ * meanwhile, that counts as the end of the worker, and the mold entry is cleared. Runs in the
+ * master only. */
 #include "refork.h"
 
 #include "board.h"
@@ -39,15 +40,15 @@ bool refork_may_begin(struct book *b, const struct slot *s)
            !one_is_chosen(b);
 }
 
-/* It is drained all the same, in the place of one more that serves already; the next that has
- * answered enough asks again. */
+/* The worker is drained all the same, since its replacement serves already. The next worker that
+ * reaches refork-after asks again. */
 static void say_why_not(const struct book *b, const struct slot *s, int error)
 {
     log_warning("no refork: worker %u (pid %d) cannot be told: %s; it is replaced%s",
                 book_number(b, s), s->pid, strerror(error), descriptors_advice(error));
 }
 
-/* The end of the pipe for its orders that is ours; -1: errno says why it cannot be told. */
+/* Sends the worker the pipe for its orders. Returns the master's end; -1: errno says why not. */
 static int promote(struct book *b, const struct slot *s, uint32_t generation)
 {
     int order_fds[2];
@@ -72,7 +73,7 @@ bool refork_begin(struct book *b, struct slot *s)
     if (order_fd < 0) {
         if (is_quiet(b))
             say_why_not(b, s, errno);
-        s->retire = BOARD_RETIRE_REQUESTS; /* it is counted as what it is then */
+        s->retire = BOARD_RETIRE_REQUESTS; /* its end is not counted as a refork */
         return false;
     }
     log_info("refork: worker %u (pid %d) drains to become the mold", book_number(b, s), s->pid);
@@ -83,7 +84,7 @@ bool refork_begin(struct book *b, struct slot *s)
 
 bool refork_adopt(struct book *b, struct mold *mold)
 {
-    if (b->wanted == 0) { /* paused meanwhile: no worker would end the trial */
+    if (b->wanted == 0) { /* paused meanwhile: no worker would serve and end the trial */
         book_clear_mold(mold);
         return false;
     }

@@ -1,7 +1,6 @@
 /* wanted.c: how many workers there should be, as the operator says by signals and settings.
  *
- * Owns book.wanted. Starts and ends nobody: master.c brings about what is wanted. Runs in the
- * master only. */
+ * Owns book.wanted. Never starts or ends a worker: master.c does that. Runs in the master only. */
 #include "wanted.h"
 #include "board.h"
 #include "book.h"
@@ -22,7 +21,7 @@ bool wanted_resume(struct book *b)
     if (b->wanted > 0)
         return false;
     b->wanted = b->wanted_before_pause;
-    if (b->trial) /* which had no time while nobody was wanted */
+    if (b->trial) /* its time did not run while no worker was wanted */
         book_current_mold(b)->deadline_ms = now_ms() + b->config->startup_timeout_ms;
     log_info("resuming with %u worker%s", b->wanted, b->wanted == 1 ? "" : "s");
     return true;
@@ -30,7 +29,7 @@ bool wanted_resume(struct book *b)
 
 static unsigned most(const struct book *b)
 {
-    return b->board->workers - 1; /* one is for replacing */
+    return b->board->workers - 1; /* one slot is for a replacement */
 }
 
 static void set(unsigned *number, unsigned workers)

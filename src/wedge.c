@@ -1,11 +1,11 @@
-/* wedge.c: workers that cannot help themselves.
+/* wedge.c: kills workers that are stopped or hang.
  *
- * A worker's own watch meets the deadlines of its requests, and puts one for the whole worker off
- * as long as the loop turns (watch.h). Deadlines that stay in the past mean that the worker is
- * stopped, or that its loop hangs. What can be said of it then comes from the board and /proc.
+ * A worker's own watch acts on missed deadlines of requests, and puts off the deadline of the whole
+ * worker as long as the loop turns (watch.h). A deadline that stays in the past means that the
+ * worker is stopped, or that its loop hangs. The report about it comes from the board and /proc.
  *
- * Owns nothing. Judges only by time in which the master itself looked, so that a suspended machine
- * kills nobody. Runs in the master only. */
+ * Owns nothing. Counts only time in which the master itself ran, so that no worker is killed
+ * because the machine was suspended. Runs in the master only. */
 #include "wedge.h"
 
 #include "board.h"
@@ -16,8 +16,8 @@
 
 #include <signal.h>
 
-#define WATCH_MS 1000 /* a watch is never later than this, or it puts off what it has missed */
-#define GRACE_MS 4000 /* from the first sight of a missed deadline */
+#define WATCH_MS 1000 /* a watch that runs is never later; see LATE_NS in watch.c */
+#define GRACE_MS 4000 /* after the master first sees a missed deadline */
 
 static uint64_t first_deadline_ms(const struct book *b, const struct slot *s)
 {
