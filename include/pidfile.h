@@ -7,22 +7,22 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* path NULL: there is none. */
+/* `path` NULL: no pid file is wanted. */
 struct pidfile {
     char *path; /* absolute; owned */
     int fd;     /* its lock lives as long as the master */
     bool locked, written;
 };
 
-/* Opens `path`, or makes it, empty; `path` may be NULL. A file that a running master holds is
- * refused, unless `upgrading`, and so is a link; any other is stale and used again. It shall belong
- * to uid and gid.
- * Failure: one sentence, exit status 2. */
+/* Opens or creates `path`, and empties it; `path` may be NULL. A link is refused, and a file that a
+ * running master has locked, unless `upgrading`; any other file is stale and used again. Gives the
+ * file to uid and gid. Failure: one sentence, exit status 2. */
 void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid);
-/* Our pid is in it from now on. After an upgrade the lock may still be the other master's for a
- * moment: call it again and again. */
+/* Writes the pid of this process, once. After an upgrade the predecessor may hold the lock for a
+ * moment, so this is to be called again and again: each call tries to get it. */
 void pidfile_write(struct pidfile *p);
-/* Removes the file, or empties it where we may not; not when another master has written into it. */
+/* Removes the file, or empties it if it may not be removed. Does neither when another master has
+ * written its pid into it. */
 void pidfile_close(struct pidfile *p);
 
 #endif

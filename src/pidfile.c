@@ -1,11 +1,11 @@
-/* pidfile.c: opened with the rights of the start, written when the server is ready, removed at its
- * end.
+/* pidfile.c: the pid file: opened with the rights of the start, written when the server is ready,
+ * removed at its end.
  *
- * Owns the file and its lock. What tells a stale file from one in use is the lock, which ends with
- * the process: a number may belong to anybody after a crash. Children close the descriptor, or they
- * would hold the lock too.
+ * Owns the file and its lock. The lock, which ends with the process, tells whether the file is in
+ * use: the pid in it may belong to any process after a crash. Children close the descriptor, or
+ * they would hold the lock too.
  *
- * Believes a number in the file only when it asks whether that is still its own. Master only. */
+ * Never uses the pid in the file, but to see whether it is still the own one. Master only. */
 #include "pidfile.h"
 
 #include "log.h"
@@ -27,7 +27,8 @@ static char *absolute(const char *path)
     return result;
 }
 
-/* We empty it and give it away: somebody may have made a link to another file. */
+/* The file is emptied and changes its owner, so it must not be a link that somebody has made to
+ * another file. */
 static void refuse_foreign(int fd, const char *path)
 {
     struct stat file;
@@ -78,7 +79,7 @@ void pidfile_write(struct pidfile *p)
         log_warning("pid: cannot write %s: %s", p->path, strerror(errno));
 }
 
-/* Somebody may have put another file there. */
+/* Whether the path still leads to the file that was opened. */
 static bool is_ours(const struct pidfile *p)
 {
     struct stat there, ours;
@@ -86,7 +87,7 @@ static bool is_ours(const struct pidfile *p)
            there.st_ino == ours.st_ino;
 }
 
-/* A successor has written it before it announced itself. */
+/* Whether another pid is in the file: a successor writes its own before it takes over. */
 static bool says_another(const struct pidfile *p)
 {
     char text[16] = "";

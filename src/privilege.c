@@ -1,8 +1,8 @@
 /* privilege.c: becomes another user, for good.
  *
- * Owns the order of the system calls: groups first, then the group, the user last, because each
- * step takes away the right to the one before; then a look whether it is true. The master does it
- * after it has opened what needs rights, so that no process of the server keeps them.
+ * Owns the order of the system calls: supplementary groups, group, user, because after each step
+ * the one before is not allowed any more; then the result is checked. The master does it after it
+ * has opened what needs root's rights, so that no process of the server keeps them.
  *
  * Never goes back, never leaves a supplementary group of root. Runs in the master, before the first
  * fork. */
@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A number need not be in the database: in many containers it is not. */
+/* A number need not be in the user database: in many containers it is not. */
 static bool parse_id(const char *text, unsigned *id)
 {
     size_t digits = strspn(text, "0123456789");
@@ -41,7 +41,7 @@ static void find_user(struct privilege *p, const char *user, bool group_is_given
     const struct passwd *entry = numeric ? getpwuid(p->uid) : getpwnam(user);
     if (entry == NULL && !numeric)
         die(EXIT_CONFIG, "user: there is no user \"%s\"; write a name or a number", user);
-    /* It would keep ours, which is root's. */
+    /* Without an entry the process would keep its group, which is root's. */
     if (entry == NULL && !group_is_given && p->uid != geteuid())
         die(EXIT_CONFIG,
             "user: %s has no entry in the user database, so its group is unknown; "
@@ -77,8 +77,8 @@ void privilege_init(struct privilege *p, const struct config *c)
             p->uid != geteuid() ? "user" : "group");
 }
 
-/* By descriptor, not by path: whoever may write in the directory may put a link there at any time.
- * NULL, or why not. */
+/* Changes the owner of a unix socket, by descriptor and not by path: whoever may write in the
+ * directory may put a link there at any time. Returns NULL, or why it is not done. */
 static const char *give_socket(const struct privilege *p, const struct listener *l)
 {
     struct stat file;
@@ -127,7 +127,7 @@ void privilege_drop(const struct privilege *p)
     if (setresuid(p->uid, p->uid, p->uid) != 0)
         die_of("user: cannot become it");
     assert(geteuid() == p->uid && getuid() == p->uid && getegid() == p->gid);
-    /* Without it /proc/PID of the workers is root's now: max-worker-memory, the state of a stuck
-     * thread and core dumps would be out of our reach. */
+    /* Without this, root owns /proc/PID of the workers now: the master could not read it for
+     * max-worker-memory and for the state of a stuck thread, and there would be no core dumps. */
     prctl(PR_SET_DUMPABLE, 1);
 }
