@@ -1,5 +1,5 @@
 /* log.h: the error log. One record is one write(2), so that records of several processes never
- * mix; where it goes is the business of logfile.h, stderr until that is told.
+ * mix. logfile.h decides where it goes; until logfile_open, that is stderr.
  *
  *     2026-11-20 14:03:07.123 [info] worker 3 (4711): text of one line
  *
@@ -16,8 +16,8 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_CRITICAL };
 
-/* What stands before the pid in every record ("master", "mold", "worker 3").
- * Copied. Inherited over fork, so each process names itself after it. */
+/* What stands before the pid in every record ("master", "mold", "worker 3"). Copied. Inherited
+ * over fork, so each process sets its own name after the fork. */
 PRINTF_LIKE(1, 2) void log_set_process(const char *format, ...);
 /* Records below `level` are dropped. Default LOG_INFO. */
 void log_set_level(enum log_level level);
@@ -40,9 +40,9 @@ void log_block(enum log_level level, const char *text, size_t len, const char *f
 #define log_error(...)    log_write(LOG_ERROR, __VA_ARGS__)
 #define log_critical(...) log_write(LOG_CRITICAL, __VA_ARGS__)
 
-/* The same about what a client does, which it may do thousands of times a second: 20 of them in a
- * second of this process are written. How many others there were is said with the next one, or by
- * log_say_left_out, which is for a timer. */
+/* As log_write, for what clients do, which may happen thousands of times a second: each process
+ * writes 20 such records in a second. How many were left out is logged with the next record about
+ * a client in another second, or by log_say_left_out, which is for a timer. */
 PRINTF_LIKE(2, 3) void log_client(enum log_level level, const char *format, ...);
 void log_say_left_out(void);
 

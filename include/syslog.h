@@ -1,5 +1,5 @@
-/* syslog.h: lines as datagrams to a syslog daemon (the system's <syslog.h> speaks to the local one
- * only, and holds the caller up for as long as that one likes). */
+/* syslog.h: lines as datagrams to a syslog daemon (the system's <syslog.h> reaches only the local
+ * one, and blocks the caller for as long as that does not read). */
 #ifndef MYSERVER_SYSLOG_H
 #define MYSERVER_SYSLOG_H
 
@@ -14,10 +14,10 @@ struct syslog {
     socklen_t address_len;
 };
 
-/* `where`: "unix:PATH", "HOST:PORT", or nothing for unix:/dev/log. Looks at the word only. NULL, or
- * a sentence that the caller owns. */
+/* Checks the form of `where`: "unix:PATH", "HOST:PORT", or "" for unix:/dev/log. Returns NULL, or a
+ * sentence that the caller owns. */
 MUST_CHECK char *syslog_check(const char *where);
-/* The same, and makes the socket. A daemon that is not there yet is no error. */
+/* The same, resolves HOST and makes the socket. That no daemon is there yet is no error. */
 MUST_CHECK char *syslog_open(struct syslog *s, const char *where);
 /* Sends each line with its head: false when one was not taken, errno says why. `patient`: waits up
  * to 0.1 s for room. Any thread. */

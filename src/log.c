@@ -1,9 +1,9 @@
 /* log.c: records of the error log: time, level, process and one line of text, or the same as JSON.
  *
  * Owns the name of this process, the level and the format, set when a process starts and read by
- * all of its threads, and how much was said about clients in this second. Never waits for a lock,
- * never calls Python, never lets bytes from outside end a line or move a terminal's cursor. What a
- * log cannot take is lost, and said once. */
+ * all of its threads, and how many records about clients were written in this second. Never waits
+ * for a lock, never calls Python, never lets bytes from outside end a line or move a terminal's
+ * cursor. A record that a log does not take is lost; that records are lost is logged once. */
 #include "log.h"
 
 #include "logfile.h"
@@ -19,7 +19,7 @@
 
 /* Stack room for a formatted text; longer ones cost an allocation. */
 #define LOG_TEXT_BYTES 1024
-/* In a second: more would fill a disk, and say nothing new. */
+/* Records about clients per second: more would fill a disk and tell nothing new. */
 #define CLIENT_RECORDS 20
 
 static char process_name[32] = "myserver";
@@ -73,7 +73,7 @@ size_t log_utf8_length(const char *text, size_t len)
     for (size_t i = 1; i < length; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
-    /* U+2028..202E end a line or turn its direction, where a reader knows them. */
+    /* U+2028..202E end a line or change its direction in programs that obey them. */
     if (s[0] == 0xe2 && s[1] == 0x80 && s[2] >= 0xa8 && s[2] <= 0xae)
         return 0;
     /* RFC 3629 section 4: no overlong form, no surrogate, nothing above U+10FFFF. C2 80..9F are
@@ -125,7 +125,8 @@ void log_escape(struct buf *out, const char *text, size_t len)
     escape(out, text, len, true);
 }
 
-/* RFC 8259 7. What is no UTF-8 becomes U+FFFD, because a strict reader refuses the line else. */
+/* RFC 8259 7. A byte that is not UTF-8 becomes U+FFFD, because a strict reader would refuse the
+ * whole line. */
 void log_escape_json(struct buf *out, const char *text, size_t len)
 {
     for (size_t i = 0; i < len;) {
@@ -203,7 +204,7 @@ static void write_record(enum log_level level, const struct buf *record)
     case LOGFILE_WRITTEN:
     case LOGFILE_LOST:
     case LOGFILE_STILL_LOST:
-        break; /* there is no other place to say it */
+        break; /* a lost record of the error log can be reported nowhere else */
     case LOGFILE_BACK:
         log_warning("%" PRIu64 " records of this process are missing above", lost);
         break;
@@ -248,11 +249,11 @@ void log_write(enum log_level level, const char *format, ...)
 /* ---- records about clients ---- */
 
 static struct {
-    _Atomic uint64_t second; /* to which the others belong */
+    _Atomic uint64_t second; /* the second that the other two count for */
     atomic_uint written, left_out;
 } clients;
 
-/* One of the threads sees a new second first. */
+/* Begins a new second, on the first thread that sees it. */
 static void turn_second(void)
 {
     uint64_t now = now_ms() / 1000;

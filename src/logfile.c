@@ -1,10 +1,11 @@
 /* logfile.c: the descriptors behind the logs. Layer 0.
  *
  * Owns the two logs: their descriptors (1 and 2 for an error log in a file), how many lines each
- * lost, and the socket pair in which the master leaves what it opened last. That socket always
- * holds one message, which everybody may look at and only the master replaces: MSG_PEEK hands out
- * descriptors again and again (unix(7)). Nothing queues up, a process that was stopped or is forked
- * later finds the newest, and a worker without the right to open files still gets them.
+ * lost, and the socket pair in which the master leaves the files it opened last. After the first
+ * reopening that socket always holds one message, which only the master replaces. The other
+ * processes look at it with MSG_PEEK, which gives them the descriptors each time (unix(7)). So
+ * nothing queues up, a process that was stopped or is forked later finds the newest files, and a
+ * worker needs no right to open them.
  *
  * Never blocks for long, never formats, never says anything itself: a line that cannot be written
  * is lost and counted. */
@@ -24,16 +25,16 @@
 
 struct target {
     int fd;
-    const char *path; /* of a file, else NULL */
+    const char *path; /* NULL: it is no file */
     bool is_syslog;
     struct syslog syslog;
-    _Atomic uint64_t lost; /* since the last line that was written; of this process */
+    _Atomic uint64_t lost; /* lines of this process, since the last one that was written */
 };
 
-/* What lies in the socket, with a descriptor for every bit. */
+/* The message in the socket; it carries a descriptor for every bit of `logs`. */
 struct message {
-    uint32_t opening;
-    uint32_t logs; /* bit of enum logfile */
+    uint32_t opening; /* the how-many-th reopening it is from */
+    uint32_t logs;    /* bit n: enum logfile n */
 };
 
 union control {
@@ -45,14 +46,14 @@ static struct target targets[LOGFILE_COUNT] = {
     [LOGFILE_ERROR] = {.fd = STDERR_FILENO},
     [LOGFILE_ACCESS] = {.fd = STDOUT_FILENO},
 };
-static int share_fds[2] = {-1, -1}; /* to look, to put */
+static int share_fds[2] = {-1, -1}; /* the end to read, the end to write */
 static _Atomic uint32_t no_opening;
-static _Atomic uint32_t *shared_opening = &no_opening;
-static _Atomic uint32_t own_opening;
+static _Atomic uint32_t *shared_opening = &no_opening; /* the master's count of reopenings */
+static _Atomic uint32_t own_opening;                   /* the one this process has taken over */
 
 /* ---- files ---- */
 
-/* dup3 that is not interrupted; the error log's are to survive exec, as any stderr. */
+/* dup2 or dup3, repeated when interrupted. `flags` 0: the copy survives exec, as stderr does. */
 static int duplicate(int fd, int onto, int flags)
 {
     int result;
@@ -64,7 +65,7 @@ static int duplicate(int fd, int onto, int flags)
 
 static const char *why(int error)
 {
-    if (error == ENOENT || error == ENOTDIR) /* the file itself would be made */
+    if (error == ENOENT || error == ENOTDIR) /* not the file: O_CREAT would make it */
         return "its directory does not exist; make it, or let the service manager do that "
                "(LogsDirectory)";
     if (error == ENXIO)
@@ -72,7 +73,7 @@ static const char *why(int error)
     return strerror(error);
 }
 
-/* Puts `fd`, which it takes, in place of what the log is written to. */
+/* Makes the log go to `fd`, under the descriptor number that it had. Takes `fd`. */
 static bool replace(enum logfile log, int fd)
 {
     bool done;
@@ -90,7 +91,7 @@ static int open_file(const char *path, bool follow_links)
     struct stat file;
     bool is_device = strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0;
     int extra = follow_links || is_device ? 0 : O_NOFOLLOW;
-    /* O_NONBLOCK: not to wait for somebody to read a pipe. */
+    /* O_NONBLOCK: do not wait until a process opens a pipe for reading. */
     int fd =
         open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | extra, 0640);
     if (fd >= 0 && extra && (fstat(fd, &file) != 0 || file.st_nlink > 1)) {
@@ -127,7 +128,7 @@ static char *begin_syslog(enum logfile log, const char *address)
     return wrong;
 }
 
-/* Behind "syslog:"; NULL when it is none. */
+/* What follows "syslog:"; NULL when `where` does not begin so. */
 static const char *syslog_address(const char *where)
 {
     size_t len = strlen(SYSLOG_WORD);
@@ -136,7 +137,7 @@ static const char *syslog_address(const char *where)
 
 /* ---- one set of files for all processes ---- */
 
-/* False: errno says why. */
+/* Puts the current files into the socket, and removes the message before. False: see errno. */
 static bool put_message(uint32_t opening)
 {
     static bool has_one;
@@ -162,8 +163,8 @@ static bool put_message(uint32_t opening)
     memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
     if (sendmsg(share_fds[1], &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         return false;
-    /* Only now goes the one before: somebody may be looking. Without room for descriptors, the
-     * kernel drops those. */
+    /* The message before is removed only now, so that the socket is never empty for a process that
+     * looks. recv without room for descriptors makes the kernel close those of the message. */
     if (has_one && recv(share_fds[0], &message, sizeof message, MSG_DONTWAIT) < 0)
         return false;
     has_one = true;
@@ -184,7 +185,7 @@ char *logfile_reopen(void)
     for (unsigned log = 0; log < LOGFILE_COUNT; log++) {
         if (!targets[log].path)
             continue;
-        int fd = open_file(targets[log].path, true); /* the privileges are gone, or were kept */
+        int fd = open_file(targets[log].path, true); /* as the user that the log was given to */
         if (fd < 0 || !replace((enum logfile)log, fd))
             buf_printf(&wrong, "%scannot open %s: %s", wrong.len ? "; " : "", targets[log].path,
                        why(errno));
@@ -199,7 +200,8 @@ char *logfile_reopen(void)
     return sentence;
 }
 
-/* Other threads may do the same at the same time, with the same result. */
+/* Replaces the descriptors of this process by those of the message. Other threads may do the same
+ * at the same time, with the same result. */
 static void take_over(void)
 {
     struct message message;
@@ -212,7 +214,7 @@ static void take_over(void)
     ssize_t got = recvmsg(share_fds[0], &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     struct cmsghdr *rights = got == (ssize_t)sizeof message ? CMSG_FIRSTHDR(&header) : NULL;
     if (!rights || rights->cmsg_type != SCM_RIGHTS)
-        return; /* no descriptor is free: with the next line */
+        return; /* no descriptor is free: tried again with the next line */
     unsigned count = (unsigned)((rights->cmsg_len - CMSG_LEN(0)) / sizeof(int));
     bool whole = !(header.msg_flags & MSG_CTRUNC);
     int fds[LOGFILE_COUNT];
@@ -245,7 +247,7 @@ static int check_directory_of(const char *path)
     return error;
 }
 
-/* Makes nothing: a check by root must not leave a file that the server cannot write to. */
+/* Creates no file: a check by root would leave one that the server cannot write to. */
 static int check_file(const char *path)
 {
     int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -267,7 +269,7 @@ char *logfile_check(const char *where)
     return error ? xasprintf("cannot open %s: %s", where, why(error)) : NULL;
 }
 
-/* An error log in a file would take it. */
+/* Gives an access log on stdout a descriptor of its own: an error log in a file takes 1 and 2. */
 static void keep_stream(enum logfile log)
 {
     int fd = log == LOGFILE_ACCESS ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
@@ -329,12 +331,12 @@ enum logfile_result logfile_write(enum logfile log, unsigned severity, const cha
 {
     struct target *target = &targets[log];
     logfile_follow();
-    /* Who did not take the last line gets no chance to hold this request up too. */
+    /* A syslog that did not take the last line is not waited for again. */
     bool patient = atomic_load_explicit(&target->lost, memory_order_relaxed) == 0;
     bool written = target->is_syslog ? syslog_send(&target->syslog, severity, lines, len, patient)
                                      : write_all(target->fd, lines, len);
     if (!written && target->is_syslog && log == LOGFILE_ERROR)
-        (void)write_all(STDERR_FILENO, lines, len); /* better there than nowhere */
+        (void)write_all(STDERR_FILENO, lines, len); /* the next best place */
     if (!written)
         return atomic_fetch_add(&target->lost, 1) == 0 ? LOGFILE_LOST : LOGFILE_STILL_LOST;
     if (LIKELY(patient))

@@ -1,7 +1,7 @@
 /* notify.c: one datagram per message to the socket that the service manager has named.
  *
- * Owns that socket and the last status. Knows the protocol, not when something is to be said: the
- * master and event.c do. Mutable state at file scope: one manager, one master.
+ * Owns that socket and the last status. Knows the protocol; the callers in the master know when to
+ * send what. The state is at file scope, since there is one manager and one master.
  *
  * Never waits for the manager. Master only. */
 #include "notify.h"
@@ -26,7 +26,7 @@ static uint64_t watchdog_ms;
 static bool reloading;
 static char last_status[MESSAGE_MAX];
 
-/* A path, or with @ a name in the kernel's abstract space. */
+/* `name`: a path, or with @ in front a name in the kernel's abstract namespace. */
 static void open_socket(const char *name)
 {
     size_t len = name == NULL ? 0 : strlen(name);

@@ -1,8 +1,8 @@
 /* syslog.c: lines as datagrams to a syslog daemon, here or on another machine. Layer 0.
  *
- * Owns the form of a line's head and the address it goes to. The socket is not connected: a daemon
- * that is restarted is found again by the next datagram. Never waits longer than SYSLOG_PATIENCE_US
- * for a daemon, never retries: what it does not take is lost. */
+ * Owns the form of a line's head and the address it goes to. The socket is not connected: the next
+ * datagram finds a daemon that was restarted. Never waits longer than SYSLOG_PATIENCE_US for a
+ * daemon, never retries: a line that it does not take is lost. */
 #include "syslog.h"
 
 #include <errno.h>
@@ -59,8 +59,8 @@ static char *locate(struct syslog *s, const char *address, bool only_look)
     return NULL;
 }
 
-/* What stands before the text. Locally as libc writes it (RFC 3164 4.1 without the host), else
- * RFC 5424 6. */
+/* What stands before the text of a line. For a unix socket as libc writes it (RFC 3164 4.1 without
+ * the host), else as in RFC 5424 6. */
 static int syslog_head(const struct syslog *s, unsigned severity, char *head, size_t room)
 {
     struct timespec now;
