@@ -1,5 +1,5 @@
 /* options.h: the table of options as data, and the types of their values: text to member of
- * struct config and back. Knows nothing of where a value comes from; that is config.h. */
+ * struct config and back. Does not know where a value comes from; config.h does. */
 #ifndef MYSERVER_OPTIONS_H
 #define MYSERVER_OPTIONS_H
 
@@ -56,15 +56,16 @@ extern const struct option options_table[OPTION_COUNT];
 /* NULL when there is none of that name. */
 const struct option *options_find(const char *name);
 bool options_is_list(const struct option *option);
-/* What a right value is, as the end of "write ...". The caller owns the text. */
+/* What a valid value is, to follow "write ". The caller owns the text. */
 char *options_rule(const struct option *option);
 
 /* Sets the member from `text`; lists grow by one. Returns NULL, or with nothing changed what is
- * wrong ("is no whole number"); the caller owns that text. */
+ * wrong ("is not a whole number"); the caller owns that text. */
 MUST_CHECK char *options_set(struct config *c, const struct option *option, const char *text);
-/* Frees what the member owns: NULL, empty list, or 0 (CONFIG_UNSET without a default). */
+/* Frees what the member owns. It is then NULL, an empty list, or 0 (CONFIG_UNSET without a
+ * default). */
 void options_clear(struct config *c, const struct option *option);
-/* How many texts the value has: 0 when not set, 1 unless it is a list. */
+/* How many texts the value has: 0 when it is not set, else 1, or for a list the number of items. */
 size_t options_item_count(const struct config *c, const struct option *option);
 /* The text that options_set would read as item `index`. The caller owns it. */
 char *options_item(const struct config *c, const struct option *option, size_t index);

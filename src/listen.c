@@ -34,8 +34,8 @@ struct open_context {
     mode_t unix_mode;
 };
 
-/* Where somebody still has the address, or the interface is not up yet, no setting is wrong: trying
- * again later may help. */
+/* When the address is still in use, the interface not up yet, or a resource short, no setting is
+ * wrong, and a later start may succeed: EXIT_CRASH. */
 static enum exit_status status_of(int error)
 {
     bool may_pass = error == EADDRINUSE || error == EADDRNOTAVAIL || error == EMFILE ||
@@ -43,7 +43,7 @@ static enum exit_status status_of(int error)
     return may_pass ? EXIT_CRASH : EXIT_CONFIG;
 }
 
-/* Ends the program, with nothing left on disk of those that this option has opened. */
+/* Ends the program, after removing the unix sockets that this option has made. */
 static NORETURN PRINTF_LIKE(3, 4) void refuse_with(const struct open_context *context,
                                                    enum exit_status status, const char *format, ...)
 {
@@ -67,7 +67,7 @@ static struct listener *add(struct open_context *context, int fd, int family)
 {
     struct listeners *all = context->all;
     int on = 1;
-    if (family != AF_UNIX) /* accepted sockets inherit it, without a system call for each */
+    if (family != AF_UNIX) /* accepted sockets inherit it: no system call for each of them */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     all->items = xrealloc(all->items, (all->count + 1) * sizeof *all->items);
     struct listener *l = &all->items[all->count++];
@@ -82,7 +82,7 @@ static void start(const struct open_context *context, int fd)
         refuse_address(context, errno);
 }
 
-/* Address and port of a TCP socket in numbers: port 0 has become a real one. */
+/* Stores address and port of a TCP socket as numbers; for port 0, the one that the kernel chose. */
 static void name_tcp(const struct open_context *context, struct listener *l)
 {
     struct sockaddr_storage address;
@@ -99,8 +99,9 @@ static void name_tcp(const struct open_context *context, struct listener *l)
 
 /* ---- host:port ---- */
 
-/* Requests only: a worker that accepted before the request is there would hold it, unread, while
- * it runs another one that came meanwhile. Who sends nothing is handed over after a second. */
+/* The kernel queues a connection only when its request is there. Otherwise a worker could accept
+ * it, run another request that comes first, and leave this one unread meanwhile. A client that
+ * sends nothing is queued after a second. Not for the control process's sockets. */
 static void defer_accept(const struct open_context *context, int fd)
 {
     int defer_s = 1;
@@ -121,8 +122,8 @@ static int try_tcp(struct open_context *context, const struct addrinfo *address)
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
-    /* Without it a restart fails while connections of the last run are in TIME_WAIT. With
-     * IPV6_V6ONLY [::]:80 and 0.0.0.0:80 can stand beside each other. */
+    /* Without SO_REUSEADDR a restart fails while connections of the last run are in TIME_WAIT. With
+     * IPV6_V6ONLY, [::]:80 and 0.0.0.0:80 can be open together. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
         (address->ai_family == AF_INET6 &&
          setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) ||
@@ -139,8 +140,8 @@ static int try_tcp(struct open_context *context, const struct addrinfo *address)
     return 0;
 }
 
-/* All addresses that a name has; one that this machine lacks (localhost as ::1 where IPv6 is
- * off) is left out as long as another remains. */
+/* Opens all addresses of a name. One that this machine does not have (::1 for localhost where IPv6
+ * is off) is left out, if another remains. */
 static void open_addresses(struct open_context *context, const struct addrinfo *addresses)
 {
     int missing = 0;
@@ -207,7 +208,8 @@ static void open_tcp(struct open_context *context)
 
 /* ---- unix:path ---- */
 
-/* Removes what a server that is gone has left. Whoever accepts, or has a full queue, is alive. */
+/* Removes the socket file of a server that is gone. If connect succeeds, or the queue is full
+ * (EAGAIN), that server is alive. */
 static void remove_stale(const struct open_context *context, const struct sockaddr_un *address)
 {
     struct stat file;
@@ -244,7 +246,7 @@ static NORETURN void refuse_path(const struct open_context *context, const char 
 static int bind_unix(const struct open_context *context, const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    /* bind(2) makes the file with 0777 & ~umask: right from its first moment. */
+    /* bind(2) creates the file with mode 0777 & ~umask, so it never has another mode. */
     mode_t old_umask = umask(0777 & ~context->unix_mode);
     int error = fd < 0 || bind(fd, (const struct sockaddr *)address, sizeof *address) ? errno : 0;
     umask(old_umask);
@@ -262,8 +264,9 @@ static void check_path(const struct open_context *context, const char *path)
         refuse(context, "the path of %s is longer than %zu bytes", context->bind, room);
 }
 
-/* The working directory may be another one when the socket is removed. Its own name is not looked
- * at: whoever may write in the directory may put a link there. Owned by the caller. */
+/* An absolute path, since the working directory may be another one when the socket is removed. Only
+ * the directory is resolved: its last part could be a link that somebody puts there. Owned by the
+ * caller. */
 static char *resolve_directory(const struct open_context *context, const char *path)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
@@ -323,7 +326,7 @@ static int parse_fd(const struct open_context *context, const char *digits)
     return fd;
 }
 
-/* A listening socket that somebody else has opened. */
+/* Takes over a listening socket that another program or master has opened. */
 static struct listener *adopt(struct open_context *context, int fd)
 {
     if (socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 1)
@@ -350,7 +353,7 @@ static void open_fd(struct open_context *context, const char *digits)
 
 /* ---- from systemd, or from the master before ---- */
 
-/* An abstract socket, or one of socketpair's, has no path. */
+/* "fd://N" for a socket without a path, such as an abstract one. */
 static char *unix_name(int fd)
 {
     struct sockaddr_un address = {0};
@@ -360,7 +363,7 @@ static char *unix_name(int fd)
     return xasprintf("fd://%d", fd);
 }
 
-/* Its mode may be another now. */
+/* The settings may have another mode than the file of the master before. */
 static void take_path(const struct open_context *context, struct listener *l, const char *path)
 {
     note_path(context, l, path, resolve_directory(context, path));
@@ -368,7 +371,7 @@ static void take_path(const struct open_context *context, struct listener *l, co
         log_warning("%s keeps its mode: %s", l->name, strerror(errno));
 }
 
-/* False: there is none of this name. */
+/* Takes all inherited sockets that are known by context->bind. False: there is none. */
 static bool take_inherited(struct open_context *context)
 {
     bool made, any = false;
@@ -376,7 +379,7 @@ static bool take_inherited(struct open_context *context)
     for (; (fd = inherit_take(context->bind, &made)) >= 0; any = true) {
         struct listener *l = adopt(context, fd);
         l->made = made;
-        if (made) /* the backlog may be another now */
+        if (made) /* again, since the setting of backlog may have changed */
             start(context, fd);
         if (l->family != AF_UNIX)
             l->name = tcp_name(l);
@@ -425,7 +428,7 @@ void listen_pass_on(const struct listeners *all)
 
 /* ---- all of them ---- */
 
-/* The kernel clamps too, but silently. */
+/* The kernel does the same, but without a warning. */
 static unsigned clamp_backlog(unsigned backlog)
 {
     unsigned somaxconn = backlog;
@@ -477,7 +480,7 @@ void listen_check(const char *option, const struct config_list *binds)
     }
 }
 
-/* Another server may have taken the path over since. */
+/* Only if the file is still the one that this server made: another server may have replaced it. */
 static void remove_path(const struct listener *l)
 {
     struct stat file;
@@ -486,11 +489,12 @@ static void remove_path(const struct listener *l)
         log_warning("cannot remove unix:%s: %s", l->unlink_path, strerror(errno));
 }
 
-/* Drops every packet that begins a connection, on TCP sockets: byte 13 of the segment has the
- * flags. Its sender tries again after a second, and is refused when the socket is closed by then.
- * Closing at once would reset who has got our SYN+ACK but is not in the queue yet: with
- * TCP_DEFER_ACCEPT, everybody who has not sent his request. Without it, the next segment will do:
- * the request, or the answer to our SYN+ACK, which the kernel repeats after a second. */
+/* Drops every segment with SYN on a TCP socket (byte 13 of the segment has the flags). The client
+ * repeats it after a second, and is refused if the socket is closed by then. Closing at once would
+ * reset clients that have got the SYN+ACK but are not in the queue yet: with TCP_DEFER_ACCEPT, all
+ * that have not sent their request. So that is switched off too, and the next segment puts such a
+ * client into the queue: its request, or its answer to the SYN+ACK, which the kernel repeats after
+ * a second. */
 static void ignore_syn(int fd)
 {
     struct sock_filter code[] = {

@@ -57,11 +57,11 @@ static double minimum(double a, double b)
     return a < b ? a : b;
 }
 
-/* The CPUs that the quota in `directory` allows; HUGE when there is none. */
+/* The CPUs that the quota in `directory` allows; AUTO_WORKERS_MAX when there is none. */
 static double read_quota(const char *directory, bool is_v2)
 {
     const char *names[] = {is_v2 ? "cpu.max" : "cpu.cfs_quota_us", "cpu.cfs_period_us"};
-    double values[] = {-1, -1}; /* quota, period; "max" of v2 stays -1, as v1 writes it */
+    double values[] = {-1, -1}; /* quota, period; -1: no quota, which v2 writes as "max" */
 
     for (int i = 0; i < (is_v2 ? 1 : 2); i++) {
         char *path = xasprintf("%s/%s", directory, names[i]);
@@ -79,8 +79,8 @@ static double read_quota(const char *directory, bool is_v2)
     return values[0] > 0 && values[1] > 0 ? values[0] / values[1] : AUTO_WORKERS_MAX;
 }
 
-/* The smallest quota of the group and all groups around it: each of them holds. In a container
- * the path may be the host's, and only its end, the root of the mount, exists. */
+/* The smallest quota of the group and all groups that it is in, since each of them applies. In a
+ * container the path may be the host's, and of these directories only the mount's root exists. */
 static double smallest_quota(const char *mount, const char *group, bool is_v2)
 {
     char *directory = xasprintf("%s%s", mount, group);
@@ -132,7 +132,7 @@ static uint64_t usable_cpus(void)
     if (file != NULL)
         fclose(file);
     free(line);
-    /* Part of a CPU is a CPU that can be used part of the time. */
+    /* Rounded up: a part of a CPU is one that can be used for a part of the time. */
     uint64_t whole = (uint64_t)cpus;
     return whole + (cpus > (double)whole);
 }
@@ -150,8 +150,8 @@ static const struct unit size_units[] = {
 static const struct unit duration_units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000},
                                              {"ms", 1},      {"", 1000},   {NULL, 0}};
 
-/* Digits, a fraction if the unit can hold it exactly, a unit. Too large for 64 bits is the
- * largest number: every range ends below it. */
+/* Reads digits, a fraction if its value is a whole number of the smallest unit, and a unit. A
+ * number that is too large for 64 bits becomes UINT64_MAX, which is out of every range. */
 static bool parse_scaled(const char *text, const struct unit *unit, uint64_t *value)
 {
     size_t digits = strspn(text, "0123456789");
@@ -227,7 +227,7 @@ static bool parse_level(const char *text, uint64_t *value)
     return false;
 }
 
-/* By their bits: which versions may come. */
+/* Indexed by the bits that say which versions may come: 1 for v1, 2 for v2. */
 static const char *const proxy_versions[] = {"off", "v1", "v2", "auto"};
 
 static bool parse_proxy(const char *text, uint64_t *value)
@@ -256,7 +256,7 @@ static char *text_of_count(uint64_t value)
     return xasprintf("%" PRIu64, value);
 }
 
-/* In the largest unit that divides it. */
+/* In the largest unit that divides the value. */
 static char *text_of_size(uint64_t value)
 {
     const struct unit *unit = size_units;
@@ -291,7 +291,7 @@ static char *text_of_proxy(uint64_t value)
 
 struct number_type {
     const char *noun;
-    const char *rule; /* what stands after the range; instead of it when `has_range` is false */
+    const char *rule; /* text after the range, or the whole rule when `has_range` is false */
     bool has_range;
     bool (*parse)(const char *text, uint64_t *value);
     char *(*text_of)(uint64_t value);
@@ -407,7 +407,7 @@ static bool has_control_byte(const char *text)
     return false;
 }
 
-/* NULL, or what is wrong with it: static text. */
+/* Returns NULL, or what is wrong with `text`: a static text. */
 static const char *check_text(const struct option *option, const char *text)
 {
     if (strlen(text) < option->min)

@@ -1,8 +1,8 @@
-/* report.c: a running request, seen from beside.
+/* report.c: a running request, as another thread or process sees it.
  *
- * Owns nothing. Reads the board, whose text may tear while its thread writes, and /proc, which
- * needs no cooperation of the one that is looked at: both work on a process that is stopped or
- * stuck. Never locks, never waits, never touches a process. */
+ * Owns nothing. Reads the board, on which a text may be half-written by its thread, and /proc: both
+ * can be read when the process is stopped or stuck. Never locks, never waits, never touches a
+ * process. */
 #include "report.h"
 
 #include "board.h"
@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Where requests are found waiting; the others go by their number. */
+/* The system calls in which requests mostly wait; others are reported by number. */
 static const struct {
     long number;
     const char *name;
@@ -45,7 +45,7 @@ static const struct {
     {SYS_clock_nanosleep, "clock_nanosleep"},
     {SYS_wait4, "wait4"},
     {SYS_waitid, "waitid"},
-/* Younger architectures have only the ones above. */
+/* Newer architectures have only the ones above. */
 #ifdef SYS_poll
     {SYS_poll, "poll"},
     {SYS_select, "select"},
@@ -112,7 +112,7 @@ void report_kernel(struct buf *out, pid_t pid, pid_t tid)
 {
     char stat[512], wchan[64];
     read_proc(pid, tid, "stat", stat, sizeof(stat));
-    const char *name_end = strrchr(stat, ')'); /* a name may have parentheses of its own */
+    const char *name_end = strrchr(stat, ')'); /* the last one: a name may contain parentheses */
     if (!name_end || strlen(name_end) < 3) {
         buf_append_str(out, "the kernel does not know it");
         return;
