@@ -1,8 +1,8 @@
 /* usage.c: memory of a process, from /proc. Layer 1.
  *
- * Owns nothing. Reads statm, which anybody may, for the whole and what is resident, and
- * smaps_rollup, which walks the page tables, for what is really the process's own. Never fails:
- * processes come and go while somebody looks. */
+ * Owns nothing. Reads statm, which any user may, for virtual and resident size, and smaps_rollup,
+ * for which the kernel walks the page tables, for private and shared memory. Never fails: what
+ * cannot be read, as of a process that has ended, is 0. */
 #include "usage.h"
 
 #include <inttypes.h>
@@ -44,7 +44,7 @@ static void read_rollup(pid_t pid, struct usage *usage)
             usage->private_bytes += kib * 1024;
         else if (sscanf(line, "Anonymous: %" SCNu64, &kib) == 1)
             usage->anonymous_bytes = kib * 1024;
-        /* The kernel counts anonymous pages as dirty, and our files' as clean. */
+        /* The kernel counts anonymous pages as dirty, and those of mapped files as clean. */
         else if (sscanf(line, "Shared_Dirty: %" SCNu64, &kib) == 1)
             usage->still_shared_bytes = kib * 1024;
     }

@@ -1,8 +1,8 @@
 /* warm.c: requests that the server makes to the application itself.
  *
- * Owns: the exchange of such a request. It goes through the real parser, environ, application,
- * iteration and close(); only the bytes of the answer go nowhere. Never runs beside requests of
- * clients. */
+ * Owns: the state of such a request. It goes through the real parser, environ, application,
+ * iteration and close(); only the bytes of the answer are discarded. Never runs at the same time as
+ * requests of clients in this process. */
 #include "warm.h"
 #include "board.h"
 #include "buf.h"
@@ -22,12 +22,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TRIAL_S   5    /* for the request that tells whether the default is used; see why_not */
-#define ROUNDS_MS 2000 /* the round of the default that begins later is the last */
+#define TRIAL_S   5    /* limit for the trial request of the default; see why_not */
+#define ROUNDS_MS 2000 /* with the default, a round that begins later is the last */
 
-/* Stays what the mold found, in the workers it forks. */
-static const char *default_path = "/"; /* NULL: it would do harm */
-/* In its place where it is sent on, as SECURE_SSL_REDIRECT does. */
+/* The path that is used when no prewarm is configured, after choose_default in the mold; its
+ * workers inherit it. */
+static const char *default_path = "/"; /* NULL: none is used, as it would do harm */
+/* Used instead where "/" answers with a redirect to https, as with SECURE_SSL_REDIRECT. */
 static const char secure_path[] = "/ | X-Forwarded-Proto: https";
 
 static const struct http_limits limits = {
@@ -43,7 +44,7 @@ struct warmer {
     struct response response;
     struct wsgi_call call;
     const char *host; /* for requests that name none */
-    unsigned rounds;  /* made */
+    unsigned rounds;  /* number of rounds made */
 };
 
 static struct response_facts facts_of(const struct warmer *w)
@@ -52,7 +53,7 @@ static struct response_facts facts_of(const struct warmer *w)
         .is_head = w->http.is_head, .version_minor = 1, .keep_alive = true, .known_bytes = -1};
 }
 
-/* A piece of the body, as if it were sent; also by write(). */
+/* Handles a piece of the body, also one from write(), as if it were sent. */
 static bool discard(void *context, const char *data, size_t len)
 {
     struct warmer *w = context;
@@ -72,7 +73,7 @@ static size_t trimmed(const char *text, size_t len)
     return len;
 }
 
-/* `field` with its colon. */
+/* Whether the request `spec` has the header `field`, which is given with its colon. */
 static bool names(const char *spec, const char *field)
 {
     for (const char *at = strchr(spec, '|'); at; at = strchr(at, '|')) {
@@ -122,7 +123,7 @@ static bool parse(struct warmer *w, const char *spec)
     return result == HTTP_READY;
 }
 
-/* Pulls the whole answer, as a client that reads everything. */
+/* Takes the whole answer, as for a client that reads everything. */
 static void drain(struct warmer *w, enum wsgi_result result)
 {
     struct response_facts facts = facts_of(w);
@@ -137,7 +138,7 @@ static void drain(struct warmer *w, enum wsgi_result result)
         response_error(&w->response, 500, &facts);
 }
 
-/* One request. Returns its status; 0 when `spec` is no request. */
+/* Makes one request. Returns the status of its answer; 0 when `spec` is not a valid request. */
 static unsigned request(struct warmer *w, const char *spec)
 {
     struct environ_facts facts = {
@@ -184,7 +185,7 @@ static struct paths paths_of(const struct config *config)
     return (struct paths){&default_path, default_path ? 1 : 0, true};
 }
 
-/* What the first answer of a configured path says to the user. */
+/* Logs what the user should know of the first answer of a configured path. */
 static enum warm_result judge(const char *spec, unsigned status)
 {
     if (status == 0 || status >= 500) {
@@ -236,13 +237,14 @@ static bool is_failure(enum trial trial)
     return trial == TRIAL_ANSWERS_ERROR || trial == TRIAL_DIED;
 }
 
-/* It may be that, and may be the machine. */
+/* The path may be bad, or the machine may be slow or out of resources. */
 static bool is_unknown(enum trial trial)
 {
     return trial == TRIAL_TAKES_LONG || trial == TRIAL_NOT_MADE;
 }
 
-/* Nothing that the application has set, or the server was started with, holds it up. */
+/* The alarm ends the process, whatever handler or mask the application has set or the server was
+ * started with. */
 static void end_after_trial_time(void)
 {
     sigset_t alarm_only;
@@ -253,8 +255,7 @@ static void end_after_trial_time(void)
     alarm(TRIAL_S);
 }
 
-/* One request in a process of its own, which is then thrown away: what it opened is gone with it.
- */
+/* Makes one request in a process of its own, which ends then, with all that the request opened. */
 static NORETURN void run_trial(struct warmer *w, const char *path, pid_t parent)
 {
     char left[512];
@@ -288,7 +289,7 @@ static enum trial try_path(struct warmer *w, const char *path)
     do
         reaped = waitpid(pid, &status, 0);
     while (reaped < 0 && errno == EINTR);
-    if (reaped < 0) /* the application ignores SIGCHLD, the kernel has reaped */
+    if (reaped < 0) /* the application ignores SIGCHLD, and the kernel has reaped the process */
         return TRIAL_NOT_MADE;
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
         return TRIAL_TAKES_LONG;
@@ -303,12 +304,13 @@ static enum trial try_default(struct warmer *w)
         return trial;
     enum trial secure = try_path(w, secure_path);
     if (secure != TRIAL_USABLE && !is_failure(secure))
-        return trial; /* at least that is harmless */
+        return trial; /* TRIAL_SENT_ON: "/" is used, whose redirect is harmless */
     default_path = secure_path;
     return secure;
 }
 
-/* For those who come after this code. False: it worked before, and does no more. */
+/* Notes for the next generations whether "/" answers. False: it answered under the code before,
+ * must go on, and fails now. */
 static bool note_root(_Atomic uint32_t *root, enum trial trial)
 {
     bool must = atomic_load(root) == BOARD_ROOT_MUST_ANSWER;
@@ -319,7 +321,7 @@ static bool note_root(_Atomic uint32_t *root, enum trial trial)
     return true;
 }
 
-/* Nobody asked for it, so it must do no harm. */
+/* Decides whether "/" is used to warm up. Nobody has configured that, so it must do no harm. */
 static enum warm_result choose_default(struct warmer *w, _Atomic uint32_t *root)
 {
     static const char *const why_not[] = {
