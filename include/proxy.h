@@ -1,7 +1,7 @@
-/* proxy.h: the PROXY protocol, versions 1 and 2: what a load balancer says of a connection before
- * its first byte. Layer 2: pure functions over bytes.
+/* proxy.h: the PROXY protocol, versions 1 and 2: the header with the client's address that a load
+ * balancer sends first on a connection. Layer 2: pure functions over bytes.
  *
- * Only for peers that are trusted to speak it; from them the header must come. */
+ * Only for connections of trusted peers; from them the header must come. */
 #ifndef MYSERVER_PROXY_H
 #define MYSERVER_PROXY_H
 
@@ -11,18 +11,19 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* Longer headers are wrong. The largest address takes 232 bytes; the rest is for TLVs. */
+/* A longer header is wrong. Up to the end of the largest address it has 232 bytes; the rest is for
+ * TLVs. */
 #define PROXY_MAX_BYTES 2048
 
 enum proxy_result {
-    PROXY_MORE,  /* a header so far: ask again with more bytes */
+    PROXY_MORE,  /* correct so far, but not whole: ask again with more bytes */
     PROXY_DONE,  /* `header` is filled */
-    PROXY_WRONG, /* no header: close, answer nothing */
+    PROXY_WRONG, /* no valid header: close without an answer */
 };
 
 struct proxy_header {
-    size_t bytes;    /* of the connection, before its first request */
-    bool has_client; /* false: it speaks for itself (LOCAL) or does not say (UNKNOWN, unix) */
+    size_t bytes;    /* length of the header; the first request follows */
+    bool has_client; /* false: the balancer's own connection (LOCAL), or UNKNOWN, or unix */
     union {
         struct sockaddr any;
         struct sockaddr_in v4;
@@ -30,8 +31,9 @@ struct proxy_header {
     } client;
 };
 
-/* `data` begins where the connection does; `versions` has bit N-1 set when version N may come.
- * Whatever the split of the bytes over calls, the result is the same. */
+/* `data` are the `len` bytes that have come on the connection so far, from its first one.
+ * `versions` has bit N-1 set when version N is allowed. The result does not depend on how the bytes
+ * are split over calls. */
 MUST_CHECK enum proxy_result proxy_parse(unsigned versions, const char *data, size_t len,
                                          struct proxy_header *header);
 

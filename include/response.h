@@ -18,11 +18,11 @@ enum response_check {
     RESPONSE_BAD_NAME,   /* not a token (RFC 9110 5.1) */
     RESPONSE_BAD_VALUE,  /* control bytes */
     RESPONSE_BAD_LENGTH, /* Content-Length not 1*DIGIT, or given twice */
-    RESPONSE_HOP_BY_HOP, /* Connection, Transfer-Encoding, ...: the server's (PEP 3333) */
+    RESPONSE_HOP_BY_HOP, /* Connection, Transfer-Encoding, ...: only the server's (PEP 3333) */
 };
 
 enum response_framing {
-    RESPONSE_NO_BODY, /* HEAD, 204, 304: no byte of body is sent */
+    RESPONSE_NO_BODY, /* HEAD, 204, 205, 304: no byte of body is sent */
     RESPONSE_LENGTH,  /* Content-Length */
     RESPONSE_CHUNKED,
     RESPONSE_TO_CLOSE, /* HTTP/1.0 without a length: ends with the connection */
@@ -31,7 +31,7 @@ enum response_framing {
 struct response {
     struct buf head;        /* the bytes of the head */
     unsigned status;        /* 0 until response_status succeeded */
-    int64_t content_length; /* as the application gave it, -1: not given */
+    int64_t content_length; /* the application's, then that of the head; -1: none */
     bool has_date, has_server;
     bool head_finished;
 
@@ -52,7 +52,8 @@ struct response_facts {
 void response_fini(struct response *r);
 /* Forgets everything, keeps the memory (a zeroed struct is a fresh response). */
 void response_reset(struct response *r);
-/* Starts (over): earlier headers are forgotten. `text` as in PEP 3333: "200 OK". */
+/* Starts the head, or starts it again: earlier headers are dropped. `text` as in PEP 3333:
+ * "200 OK". */
 MUST_CHECK enum response_check response_status(struct response *r, const char *text, size_t len);
 /* Adds a header; Latin-1 bytes. A second Date or Server is left out, not an error. */
 MUST_CHECK enum response_check response_header(struct response *r, const char *name,
@@ -68,15 +69,14 @@ void response_finish_head(struct response *r, const struct response_facts *facts
 size_t response_admit(struct response *r, size_t len);
 /* The body is as long as the head said (always true for other framings). */
 bool response_is_complete(const struct response *r);
-/* "<hex>\r\n" before a non-empty chunk; returns the length. After it comes "\r\n"; the
- * body ends with RESPONSE_LAST_CHUNK. */
+/* Writes "<hex>\r\n", which stands before a non-empty chunk of `len` bytes, and returns its length.
+ * After the chunk comes "\r\n"; the body ends with RESPONSE_LAST_CHUNK. */
 #define RESPONSE_CHUNK_HEAD_MAX 18
 size_t response_chunk_head(char out[RESPONSE_CHUNK_HEAD_MAX], size_t len);
 #define RESPONSE_LAST_CHUNK "0\r\n\r\n"
 
-/* A whole answer of the server itself (400, 413, 500, ...): a small HTML page that
- * tells the client nothing about the inside. Resets `r`; the body follows the head in
- * r->head. Adds Connection: close unless keep_alive. */
+/* Makes a whole answer of the server itself (400, 413, 500, ...): a small HTML page with the status
+ * only. Resets `r`; the body follows the head in r->head. Connection as in response_finish_head. */
 void response_error(struct response *r, unsigned status, const struct response_facts *facts);
 /* "Bad Request" for 400; "Unknown" for what is not registered. */
 const char *response_reason(unsigned status);

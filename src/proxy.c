@@ -1,15 +1,15 @@
 /* proxy.c: the PROXY protocol, versions 1 and 2 (the specification is HAProxy's
  * proxy-protocol.txt).
  *
- * Owns the grammar of both headers. Strict: whoever speaks it is a program that can do it right,
- * and what looks like a header but is none was sent by somebody else. Never reads a socket, never
- * decides who may speak, keeps nothing between calls. */
+ * Owns the grammar of both headers. Strict: balancers send correct headers, and anything else may
+ * come from a client that bypasses the balancer. Never reads a socket, never decides which peers
+ * may send a header, keeps nothing between calls. */
 #include "proxy.h"
 
 #include <arpa/inet.h>
 #include <string.h>
 
-#define V1_LINE_MAX   107 /* section 2.1: with its CRLF */
+#define V1_LINE_MAX   107 /* section 2.1: including CRLF */
 #define V1_PREFIX     "PROXY "
 #define V2_SIGNATURE  "\r\n\r\n\0\r\nQUIT\n"
 #define V2_FIXED      16
@@ -22,7 +22,7 @@ struct word {
     char text[INET6_ADDRSTRLEN];
 };
 
-/* Cuts off what stands before the next SP, or the end of the line. */
+/* Takes the text up to the next SP or the end of the line into `word`, and advances `line`. */
 static bool take_word(const char **line, size_t *len, struct word *word)
 {
     const char *blank = memchr(*line, ' ', *len);
@@ -59,7 +59,7 @@ static bool parse_line(const char *line, size_t len, struct proxy_header *header
     if (!take_word(&line, &len, &family))
         return false;
     if (strcmp(family.text, "UNKNOWN") == 0)
-        return true; /* what follows is to be ignored */
+        return true; /* the rest of the line is to be ignored */
     bool is_v6 = strcmp(family.text, "TCP6") == 0;
     if (!is_v6 && strcmp(family.text, "TCP4") != 0)
         return false;
@@ -93,7 +93,7 @@ static enum proxy_result parse_v1(const char *data, size_t len, struct proxy_hea
         return len < V1_LINE_MAX ? PROXY_MORE : PROXY_WRONG;
     size_t line_len = (size_t)(lf - data);
     header->bytes = line_len + 1;
-    /* A CR that does not end the line ends up in a word, and fits into none. */
+    /* A CR within the line becomes part of a word, which is then no valid address or port. */
     bool good = line_len > prefix_len && lf[-1] == '\r' &&
                 parse_line(data + prefix_len, line_len - 1 - prefix_len, header);
     return good ? PROXY_DONE : PROXY_WRONG;
@@ -106,7 +106,7 @@ static size_t read_u16(const char *at)
     return (size_t)((unsigned char)at[0] << 8 | (unsigned char)at[1]);
 }
 
-/* What they say is not used, but they must fill the header exactly. */
+/* The TLVs are not used, but they must fill the header exactly. */
 static bool are_tlvs(const char *at, size_t len)
 {
     while (len >= V2_TLV_FIXED) {
@@ -119,15 +119,15 @@ static bool are_tlvs(const char *at, size_t len)
     return len == 0;
 }
 
-/* Fills the client. Returns the bytes that the address takes, or more than `len` for a family
- * that is none of a stream. */
+/* Fills header->client. Returns how many bytes the address takes, or more than `len` if it does not
+ * fit or the family is not one of a stream. */
 static size_t parse_address(unsigned family, const char *at, size_t len,
                             struct proxy_header *header)
 {
     switch (family) {
     case 0x00: /* unspecified */
         return 0;
-    case 0x11: /* addresses of 4 bytes, then ports */
+    case 0x11: /* TCP over IPv4: two addresses of 4 bytes, two ports */
         if (len < 12)
             return len + 1;
         header->has_client = true;
@@ -135,7 +135,7 @@ static size_t parse_address(unsigned family, const char *at, size_t len,
         memcpy(&header->client.v4.sin_addr, at, 4);
         memcpy(&header->client.v4.sin_port, at + 8, 2);
         return 12;
-    case 0x21: /* of 16 bytes */
+    case 0x21: /* TCP over IPv6: two addresses of 16 bytes, two ports */
         if (len < 36)
             return len + 1;
         header->has_client = true;
@@ -143,7 +143,7 @@ static size_t parse_address(unsigned family, const char *at, size_t len,
         memcpy(&header->client.v6.sin6_addr, at, 16);
         memcpy(&header->client.v6.sin6_port, at + 32, 2);
         return 36;
-    case 0x31:
+    case 0x31: /* unix stream: two paths */
         return V2_UNIX_BYTES;
     default:
         return len + 1;
@@ -164,14 +164,14 @@ static enum proxy_result parse_v2(const char *data, size_t len, struct proxy_hea
     header->bytes = V2_FIXED + rest;
     if (len < header->bytes)
         return PROXY_MORE;
-    /* Section 2.2: LOCAL is the balancer's own connection; its length alone counts. */
+    /* Section 2.2: LOCAL is the balancer's own connection; only the length of the rest counts. */
     if (is_local)
         return PROXY_DONE;
     const char *at = data + V2_FIXED;
     size_t address_len = parse_address((unsigned char)data[13], at, rest, header);
     if (address_len > rest)
         return PROXY_WRONG;
-    /* Without a family, all that follows is to be ignored. */
+    /* With family 0 (unspecified) all that follows is to be ignored. */
     bool good = data[13] == 0 || are_tlvs(at + address_len, rest - address_len);
     return good ? PROXY_DONE : PROXY_WRONG;
 }

@@ -1,8 +1,8 @@
 /* response.c: one response: its head as bytes, and how its body is framed.
  *
  * Owns the checks that keep an application from forging a head (RFC 9110 5.5, PEP 3333),
- * and the choice of the framing: what the server promises about the length is decided here
- * and nowhere else. Headers are written once, straight to where they are sent from.
+ * and the choice of the framing: what the head says about the length is decided here and
+ * nowhere else. Headers are written once, into the buffer that they are sent from.
  *
  * Never writes to a socket, never touches a byte of the body, never knows Python. */
 #include "response.h"
@@ -28,7 +28,7 @@ static bool is_token(const char *s, size_t len)
     return len > 0;
 }
 
-/* No control byte but HTAB: neither CR nor LF ends the line early, NUL does not cut it. */
+/* No control byte except HTAB: CR or LF would end the line early, and NUL cut it. */
 static bool is_text(const char *s, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -45,7 +45,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* ---- what we know by heart ---- */
+/* ---- reason phrases and texts of errors ---- */
 
 const char *response_reason(unsigned status)
 {
@@ -129,7 +129,7 @@ static void write_two(char *out, int number)
     out[1] = (char)('0' + number % 10);
 }
 
-/* strftime() would speak the language that the application set with setlocale(). */
+/* Not strftime(): it uses the language that the application has set with setlocale(). */
 static void write_date(char out[DATE_LEN + 1], time_t seconds)
 {
     static const char days[] = "SunMonTueWedThuFriSat";
@@ -200,7 +200,7 @@ enum response_check response_status(struct response *r, const char *text, size_t
         text[3] != ' ' || !is_text(text, len)) {
         return RESPONSE_BAD_STATUS;
     }
-    /* 1xx is never final, and 101 would hand over a connection that is ours. */
+    /* 1xx is never final, and 101 would give the application a connection that is the server's. */
     if (text[0] < '2' || text[0] > '5') {
         return RESPONSE_BAD_STATUS;
     }
@@ -277,7 +277,7 @@ enum response_check response_header(struct response *r, const char *name, size_t
     case ORDINARY:
         break;
     case CONTENT_LENGTH:
-        /* Written with the framing: a 204 must not have it. */
+        /* Written by response_finish_head, after the choice of the framing: a 204 has none. */
         return take_length(r, value, value_len);
     case DATE:
         once = &r->has_date;
@@ -308,15 +308,15 @@ static void choose_framing(struct response *r, const struct response_facts *fact
 {
     r->keep_alive = facts->keep_alive;
     if (r->status == 204 || r->status == 304) {
-        /* RFC 9110 8.6: none in a 204, and in a 304 only the length that a 200 would have. */
+        /* RFC 9110 8.6: no Content-Length in a 204, and in a 304 only that of the 200. */
         r->content_length = -1;
         r->framing = RESPONSE_NO_BODY;
     } else if (r->status == 205) {
-        /* RFC 9110 15.3.6: no content, and that is said by a length. */
+        /* RFC 9110 15.3.6: no content, which Content-Length: 0 tells. */
         r->content_length = 0;
         r->framing = RESPONSE_NO_BODY;
     } else if (facts->is_head) {
-        /* Nothing yielded for HEAD says nothing about GET. */
+        /* An empty body for HEAD does not mean that GET has one: no length of 0 then. */
         if (r->content_length < 0 && facts->known_bytes > 0) {
             r->content_length = facts->known_bytes;
         }
@@ -338,7 +338,7 @@ void response_finish_head(struct response *r, const struct response_facts *facts
 {
     assert(r->status != 0 && !r->head_finished);
     choose_framing(r, facts);
-    /* More than all that may follow. */
+    /* More than the lines below can take. */
     buf_reserve(&r->head, 256);
     if (!r->has_server) {
         PUT(r, "Server: myserver\r\n");
@@ -402,7 +402,7 @@ size_t response_chunk_head(char out[RESPONSE_CHUNK_HEAD_MAX], size_t len)
     return digits + 2;
 }
 
-/* ---- our own answers ---- */
+/* ---- the server's own answers ---- */
 
 void response_error(struct response *r, unsigned status, const struct response_facts *facts)
 {
@@ -418,7 +418,7 @@ void response_error(struct response *r, unsigned status, const struct response_f
     enum response_check status_check = response_status(r, title, (size_t)title_len);
     enum response_check type_check =
         response_header(r, "Content-Type", 12, "text/html; charset=utf-8", 24);
-    if (status == 503) /* RFC 9110 15.6.4: it is about load, and passes */
+    if (status == 503) /* RFC 9110 15.6.4: overload, which is temporary */
         type_check = response_header(r, "Retry-After", 11, "1", 1);
     assert(status_check == RESPONSE_OK && type_check == RESPONSE_OK);
     response_finish_head(r, &own);

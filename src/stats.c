@@ -1,10 +1,11 @@
 /* stats.c: the board as text. Layer 1.
  *
- * Owns the three forms: uWSGI's JSON, Prometheus's text, our JSON. Sums up the slots as it goes;
- * writers do not wait for it, so the numbers of one document are of nearly the same moment.
+ * Owns the three forms: uWSGI's JSON, Prometheus's text, and the server's own JSON. Adds up the
+ * slots while it writes; the workers do not wait for it, so the numbers of one document are of
+ * nearly, but not exactly, the same moment.
  *
- * Opens nothing, asks nobody, and trusts no text on the board to be whole: a thread may be writing
- * it. Never shows more of a request than method, path and client. */
+ * Opens no file and no socket. Does not trust a text on the board to be whole: a thread may be
+ * writing it. Never shows more of a request than method, path and client. */
 #include "stats.h"
 
 #include "backlog.h"
@@ -52,7 +53,7 @@ static const struct board_thread *thread_of(const struct board *board, unsigned 
     return &board->thread[slot * board->threads + i];
 }
 
-/* What a child has written there is no more than a number. */
+/* A child may have written any number there: one that is no state counts as EMPTY. */
 static unsigned state_of(const struct board_worker *worker)
 {
     unsigned state = atomic_load(&worker->state);
@@ -113,7 +114,7 @@ static struct sums sum_all(const struct board *board)
     return sums;
 }
 
-/* False when the thread runs nothing, or changed its mind meanwhile. */
+/* Copies what the thread runs. False when it runs nothing, or another request than before. */
 static bool read_running(const struct board_thread *thread, struct running *running)
 {
     running->started_ns = atomic_load(&thread->started_ns);
@@ -161,7 +162,7 @@ static void append_text(struct buf *out, const char *key, const char *text)
     append_quoted(out, text ? text : "");
 }
 
-/* With a comma, unless it is the first of its list. */
+/* Appends a comma, unless the item is the first of its list. */
 static void begin_item(struct buf *out, bool *first)
 {
     if (!*first)
@@ -188,7 +189,7 @@ static void append_uwsgi_sockets(const struct stats_facts *facts, struct buf *ou
     buf_append(out, "]", 1);
 }
 
-/* Of the variables of a request, as uWSGI shows all, only those that hold no secret. */
+/* uWSGI shows all variables of a request; this shows only those that hold no secret. */
 static void append_uwsgi_vars(const struct running *running, struct buf *out)
 {
     const char *const names[] = {"REQUEST_METHOD", "REQUEST_URI", "REMOTE_ADDR"};
@@ -316,7 +317,7 @@ static void append_metric(struct buf *out, const char *name, const char *type, c
     buf_printf(out, "myserver_%s %" PRIu64 "\n", name, value);
 }
 
-/* name{label="value"; the caller goes on with "} number". */
+/* Appends name{label="value"; the caller appends "} number". */
 static void append_label(struct buf *out, const char *name, const char *label, const char *value)
 {
     buf_printf(out, "myserver_%s{%s=\"", name, label);
