@@ -1,4 +1,4 @@
-/* memory.h: what the processes of a running server need, as a table. Layer 1. */
+/* memory.h: how much memory the processes of a running server use, as a table. Layer 1. */
 #ifndef MYSERVER_MEMORY_H
 #define MYSERVER_MEMORY_H
 

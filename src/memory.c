@@ -1,8 +1,8 @@
-/* memory.c: what the processes of a running server need, as a table. Layer 1.
+/* memory.c: how much memory the processes of a running server use, as a table. Layer 1.
  *
- * Owns nothing that lasts. Reads /proc of other processes, from outside: the server takes no part
- * in it. Only sums of PSS mean something, since the workers share most of what each of them sees;
- * adding up resident sizes counts the application once for every worker. */
+ * Owns nothing that lasts. Reads /proc of the server's processes, from another process. Of the
+ * sizes only PSS can be added up, since the workers share most of their pages: adding up resident
+ * sizes would count the application once for every worker. */
 #include "memory.h"
 
 #include "base.h"
@@ -36,7 +36,7 @@ static double mb(uint64_t bytes)
 
 /* ---------------------------------------------------------------- one process */
 
-/* The first line or argument of a file of /proc, without line end; "" when there is none. */
+/* The first line, or first argument, of a file of /proc, without line end; "" if unreadable. */
 static void read_text(pid_t pid, const char *file_name, char *out, size_t size)
 {
     char path[64];
@@ -54,7 +54,7 @@ static pid_t parent_of(pid_t pid)
     char text[256];
     int parent = 0;
     read_text(pid, "stat", text, sizeof text);
-    const char *after = strrchr(text, ')'); /* the name before it may hold anything */
+    const char *after = strrchr(text, ')'); /* the name before it may contain anything */
     return after && sscanf(after, ") %*c %d", &parent) == 1 ? (pid_t)parent : 0;
 }
 
@@ -68,7 +68,7 @@ static bool is_part(const struct server *s, pid_t pid)
     return false;
 }
 
-/* False when it has ended meanwhile, or may not be looked at. */
+/* False when the process has ended meanwhile, its memory may not be read, or the table is full. */
 static bool add_process(struct server *s, pid_t pid)
 {
     struct process *p = &s->processes[s->count];
@@ -87,8 +87,8 @@ static bool add_process(struct server *s, pid_t pid)
     return true;
 }
 
-/* All that come from the master, those that the application has started too. True when it has found
- * more: a child may stand before its parent in the directory. */
+/* Adds children of processes that are in the table, also those that the application has started.
+ * True when it has added some: call it again, since a child may be listed before its parent. */
 static bool add_children(struct server *s)
 {
     size_t before = s->count;
@@ -149,7 +149,7 @@ static void write_table(const struct server *s, FILE *out)
     fprintf(out, "%-*s %8s %9.1f\n", TITLE_WIDTH, "all", "", mb(total));
 }
 
-/* How much of the mold the workers have not written to. */
+/* How much of the mold's memory the median worker still shares, not having written to it. */
 static void write_sharing(struct process *const *workers, size_t count, const struct process *mold,
                           FILE *out)
 {

@@ -1,5 +1,5 @@
 /* pymodule.c: the built-in module _myserver, through which the Python package `myserver`
- * reaches the server. Owns the worker's number. Never called by C. */
+ * reaches the server. Owns the worker's number. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
