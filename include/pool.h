@@ -103,7 +103,8 @@ void pool_refuse_behind_stuck(struct pool *pool);
 void pool_discard(struct pool *pool, struct _object *object);
 /* Drops what pool_discard keeps. GIL held. */
 void pool_drop_garbage(struct pool *pool);
-/* More than `stuck` requests are running, or some wait for a thread. */
+/* Whether more than `stuck` requests are running, requests wait for a thread, or connections were
+ * returned and not taken. */
 bool pool_is_busy(struct pool *pool, unsigned stuck);
 
 #endif

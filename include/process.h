@@ -1,4 +1,4 @@
-/* process.h: what a process is to the system: its title, its signals, its descriptors. */
+/* process.h: a process's title, signals, and the program and directory that it was started with. */
 #ifndef MYSERVER_PROCESS_H
 #define MYSERVER_PROCESS_H
 
@@ -17,8 +17,8 @@ void process_go_home(void);
 /* Executes the program that argv[0] names now, with the same arguments. Failure: one sentence, exit
  * status 2. */
 NORETURN void process_start_again(void);
-/* What ps shows: "myserver: worker 3 [app.wsgi] serving". Cut to the room there is. Also
- * sets the thread name (comm, 15 bytes) of the main thread. */
+/* Sets what ps shows: "myserver: worker 3 [app.wsgi] serving", cut to the room there is, and the
+ * thread name (comm, 15 bytes) of the main thread. */
 PRINTF_LIKE(1, 2) void process_set_title(const char *format, ...);
 /* Master only: makes it the subreaper, so that orphans below it become its children, and switches
  * huge pages off for it and all that it forks (they turn one written byte into 2 MB of private

@@ -15,7 +15,7 @@ struct _ts;     /* PyThreadState */
 
 /* Starts the interpreter in this process, with the virtualenv and the paths of `config`.
  * The calling thread holds the GIL afterwards. A virtualenv that does not fit, or an
- * interpreter that does not start: die(EXIT_CONFIG) with a sentence saying the way out. */
+ * interpreter that does not start: die(EXIT_CONFIG) with a sentence that says what to do. */
 void python_start(const struct config *config);
 /* Imports the application. Returns a new reference, or NULL after the traceback went to the
  * log. GIL held. */

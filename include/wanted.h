@@ -1,5 +1,5 @@
-/* wanted.h: how many workers there should be, as the operator says by signals and
- * settings. Master only. */
+/* wanted.h: how many workers there should be, by the operator's signals and settings. Master
+ * only. */
 #ifndef MYSERVER_WANTED_H
 #define MYSERVER_WANTED_H
 

@@ -13,9 +13,9 @@ struct _object;
 MUST_CHECK int wsgi_file_init(void);
 /* The type object, for environ. Borrowed. */
 struct _object *wsgi_file_type(void);
-/* Whether `result` is a wrapper (exactly ours) around a regular file that sendfile(2) can
- * send: then *fd is a descriptor of the caller's own, *offset the position of the file
- * object (not of the descriptor: buffered readers are ahead) and *bytes what is behind it. */
+/* Whether `result` is a wrapper (exactly of this type) around a regular file that sendfile(2)
+ * can send. If so, *fd is a new descriptor that the caller owns, *offset the position of the file
+ * object (not of the descriptor: buffered readers are ahead), *bytes how many follow it. */
 MUST_CHECK bool wsgi_file_take(struct _object *result, int *fd, uint64_t *offset, uint64_t *bytes);
 
 #endif

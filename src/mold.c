@@ -189,8 +189,8 @@ static void announce(const struct worker_seed *seed, enum board_mold_state state
     board_ring(seed->board);
 }
 
-/* While the application loads, nobody reads the order pipe, whose EOF tells of the master's death
- * later: until then the kernel kills the mold when the master ends. */
+/* Lets the kernel kill the mold when the master ends: while the application loads, the mold does
+ * not read the order pipe, whose EOF tells of that later. */
 static void leave_with_master(const struct worker_seed *seed)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -1,8 +1,9 @@
 /* python.c: the embedded interpreter: start, load, fork, threads, exceptions.
  *
  * Owns: the interpreter and the module myserver.boot. Runs in the mold and in the workers, never
- * in the master. Only the main interpreter exists: Django's C drivers refuse others. Signals
- * stay C's: Python installs no handler, except what the application asks for. */
+ * in the master. Only the main interpreter exists: Django's C drivers refuse others. Python
+ * installs no signal handlers, except faulthandler's for STACKS_SIGNAL and those that the
+ * application asks for. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -143,7 +144,7 @@ static void start_interpreter(const char *virtualenv)
         die_status(program, status);
 }
 
-/* The directory of the Python package: beside a build tree's program, or installed. */
+/* Finds the directory of the Python package, in a build tree or installed. */
 static void package_directory(char *out, size_t size)
 {
     static const char *const places[] = {"../python", "../../python", "../lib/myserver/python"};

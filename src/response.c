@@ -14,7 +14,7 @@
 
 #define DATE_LEN 29
 
-/* A bit per byte that RFC 9110 5.6.2 lets into a token. */
+/* A bit for each byte value; set when RFC 9110 5.6.2 allows it in a token. */
 static const uint32_t token_bits[8] = {0, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff};
 
 static bool is_token(const char *s, size_t len)

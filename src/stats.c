@@ -455,7 +455,7 @@ void stats_metrics(const struct stats_facts *facts, struct buf *out)
     append_memory(facts, out);
 }
 
-/* ---- our JSON ---- */
+/* ---- the server's own JSON ---- */
 
 static void append_members(struct buf *out, const char *key, const char *const *names,
                            const uint64_t *values, size_t count)

@@ -41,7 +41,7 @@ static void set(unsigned *number, unsigned workers)
 void wanted_configure(struct book *b)
 {
     unsigned workers = atomic_load(&b->board->molds[b->generation % 2].workers);
-    /* 0 is no setting: a process that crashed has spoilt the board. */
+    /* 0 is no valid setting: a mold that crashed may have damaged the board. */
     if (workers == b->configured || workers == 0)
         return;
     b->configured = workers;

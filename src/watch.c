@@ -48,7 +48,7 @@ static struct {
     sem_t wake;
     _Atomic bool dump_wanted, stopping;
     _Atomic uint64_t loop_seen_ns, leave_by_ns;
-    pthread_mutex_t lock;    /* held while a connection is used that belongs to a thread */
+    pthread_mutex_t lock;    /* held while the watch uses a thread's connection */
     struct sigaction before; /* of SIGUSR2, before watch_start */
 } watch;
 
@@ -257,7 +257,7 @@ static void append_stacks(struct buf *out, struct buf *stacks)
     }
 }
 
-/* SIGUSR2. */
+/* At SIGUSR2: logs the running requests and all stacks. */
 static void report_all(void)
 {
     struct buf text = {0};

@@ -16,7 +16,7 @@
 
 #include <signal.h>
 
-#define WATCH_MS 1000 /* a watch that runs is never later; see LATE_NS in watch.c */
+#define WATCH_MS 1000 /* a watch that is later than this puts its deadlines off */
 #define GRACE_MS 4000 /* after the master first sees a missed deadline */
 
 static uint64_t first_deadline_ms(const struct book *b, const struct slot *s)

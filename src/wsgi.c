@@ -1,9 +1,9 @@
 /* wsgi.c: one call of the application (PEP 3333).
  *
  * Owns: the application, the type of start_response and of its write(). A call owns the
- * references of its request and drops them in wsgi_finish, the one place. No exception leaves
- * this file: it is logged here with the request's method and path. Knows no socket: bytes leave
- * through struct wsgi_client, or are pulled. */
+ * references of its request and drops them only in wsgi_finish. No exception leaves this file: it
+ * is logged here with the request's method and path. Knows no socket: the caller asks for each
+ * piece with wsgi_next; only write() sends, through struct wsgi_client. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

@@ -1,9 +1,8 @@
 /* wsgi_file.c: the wsgi.file_wrapper type.
  *
- * Owns: a reference to the file-like object. To the application it is an iterable of blocks
- * with a close(); the server looks through it to the descriptor, when there is one, and sends
- * with sendfile(2). Never closes anything but by calling the file's own close(), which Django
- * replaces by the response's. */
+ * Owns: a reference to the file-like object. For the application the wrapper is an iterable of
+ * blocks with a close(); if the file has a descriptor, the server sends that with sendfile(2)
+ * instead. Closes the file only by calling its close(), which Django replaces by the response's. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -100,8 +99,8 @@ PyObject *wsgi_file_type(void)
     return (PyObject *)&wrapper_type;
 }
 
-/* A number from a method without arguments; -1 when it has none or fails: then it is not a
- * file for sendfile, and no error. */
+/* Calls a method that returns a number. -1 when there is no such method or it fails, which is no
+ * error: the file is then not sent by sendfile. */
 static long long ask_number(PyObject *file, const char *method)
 {
     PyObject *answer = PyObject_CallMethod(file, method, NULL);

@@ -1,9 +1,9 @@
 /* wsgi_input.c: the wsgi.input object.
  *
  * Owns: the read position. Borrows the body, which is whole before the application is called,
- * so no read ever waits for a client. The end is b'' for ever; after the request has ended
- * reads raise ValueError instead of touching freed memory. Never seeks, never copies more than
- * what is asked for. */
+ * so no read ever waits for a client. At the end, every read returns b''; after the request has
+ * ended, reads raise ValueError instead of touching freed memory. Never seeks, never copies more
+ * than what is asked for. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
