@@ -240,6 +240,8 @@ static bool was_answered(const struct exchange *e)
 /* The length of the body; of an answer that was broken off, only what the kernel took. */
 static uint64_t sent_body_bytes(const struct exchange *e, const struct response *response)
 {
+    if (response != &e->response) /* conn_answer_for's; the exchange is the thread's meanwhile */
+        return response->body_bytes;
     uint64_t total = e->output.total_bytes, head = response->head.len;
     uint64_t sent = total > head ? total - head : 0;
     return e->aborted && sent < response->body_bytes ? sent : response->body_bytes;
