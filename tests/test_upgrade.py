@@ -201,12 +201,13 @@ def test_program_that_is_gone(server: Start, tmp_path: Path) -> None:
 
 def test_no_descriptor_for_an_upgrade(server: Start) -> None:
     s = server("slow")
-    _, hard = resource.prlimit(s.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (3, hard))  # those that it has stay open
+    limits = resource.prlimit(s.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (3, limits[1]))  # those that it has stay open
     s.signal(signal.SIGUSR2)
     assert s.log_contains(
         r"no upgrade: cannot make a pipe: Too many open files; raise the limit of open files \(ulimit -n"
     )
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, limits)
     assert s.get("/").status == 200
 
 
