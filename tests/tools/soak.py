@@ -4,7 +4,8 @@ Good clients send numbered requests and check every answer. Bad ones flood, drip
 send what is no request. Meanwhile, one after the other: workers are killed and stopped, the
 application is reloaded, logs are rotated, the disk for bodies is full, descriptors run out. A good
 request may only fail while something is done that explains it: its worker died, the disk was full,
-there was no descriptor. Each has one answer and one line in the access log. At the end memory and
+there was no descriptor. Each that is answered has one line in the access log; each that is not has
+one too, or a record in the error log says at that time what it was lost by. At the end memory and
 descriptors are where they were.
 
     tests/tools/soak.py --seconds 600
@@ -31,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -42,6 +44,9 @@ REQUESTS = Path(__file__).resolve().parent.parent / "requests"
 ATTACKS = [path.read_bytes() for path in sorted(REQUESTS.glob("*/*.http"))]
 NUMBERS = itertools.count(1)
 GRACE_S = 3.0  # how long what was done may still explain a failure
+RECORD = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) \[(?:error|warning)\] (.*)")
+REASON = re.compile(r"died: signal 9 |no connection is accepted|Too many open files")
+REASON_S = 1.0  # between what happens and its record
 DISK_BYTES = 32 << 20
 
 
@@ -61,6 +66,7 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         self.answered: dict[int, int] = {}  # number: status
+        self.failed: dict[int, tuple[float, float]] = {}  # number: wall clock, from when to when
         self.trouble: dict[str, float] = {}  # what was done, and until when it explains failures
         self.unsure: set[int] = set()  # answered while workers were killed: the line may be lost
         self.slowest = 0.0
@@ -133,6 +139,9 @@ class Soak:
         """A failure counts, or is a fault if nothing explains it."""
         cause = self.explained(began)
         self.count(f"failed: {cause}")
+        now = time.time()
+        with self.lock:
+            self.failed[number] = now - (time.monotonic() - began), now
         if not cause or "another" in str(error):
             self.faults.append(f"request {number} ({kind}): {error!r}")
 
@@ -313,6 +322,23 @@ class Soak:
         }
         if missing:
             self.faults.append(f"{len(missing)} answers have no line: {sorted(missing)[:5]}")
+        reasons = self.logged_reasons()
+        lost = {number: when for number, when in self.failed.items() if number not in found}
+        self.faults += [
+            f"request {number} was lost without a word"
+            for number, (began, ended) in lost.items()
+            if not any(began - REASON_S <= at <= ended + REASON_S for at in reasons)
+        ]
+        self.counts["failed, with a line"] = len(self.failed) - len(lost)
+        self.counts["failed, with a record of why"] = len(lost)
+
+    def logged_reasons(self) -> list[float]:
+        """When the error log says that something happened by which requests are lost."""
+        return [
+            datetime.fromisoformat(match[1]).timestamp()
+            for line in self.server.log.splitlines()
+            if (match := RECORD.match(line)) and REASON.search(match[2])
+        ]
 
 
 def usage(server: Server) -> dict[str, tuple[int, int]]:
