@@ -244,8 +244,8 @@ static void parse_body(struct http *h)
     } else if (error == HPE_PAUSED && h->stage == STAGE_READY) {
         size_t taken = window_bytes(h, llhttp_get_error_pos(p));
         h->parsed += taken;
-        if (check_last_line(h)) {
-            check_gap(h, h->window_offset + taken);
+        if (check_gap(h, h->window_offset + taken)) {
+            check_last_line(h);
         }
     } else if (!may_be_malformed(h) ||
                check_gap(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
