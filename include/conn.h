@@ -98,6 +98,7 @@ struct conn_shared {
     int epoll_fd;          /* of `loop` */
     int pipe_in, pipe_out; /* leader: pipe for large bodies, empty between uses; -1: not open */
     bool draining;         /* leader */
+    bool inbox_waits;      /* leader: without a free descriptor nothing is taken out of the inbox */
     /* for the threads, while draining: answer with Connection: close */
     _Atomic bool last_requests;
     /* leader: all that are idle, running or lingering; conn_make_room looks only here */

@@ -14,8 +14,10 @@ void inbox_close_all(struct worker_inbox *all, unsigned count);
  * False: the inbox is full and nothing has changed. Leader, state CONN_IDLE. */
 MUST_CHECK bool inbox_give(struct conn *c, int write_fd);
 /* Adopts all connections in the inbox. An order of the master to become the mold is stored in
- * `promotion`. Leader. */
-void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion);
+ * `promotion`. False: the process has no free descriptor to receive another one with (errno says
+ * why), and what is in the inbox stays there. Leader. */
+MUST_CHECK bool inbox_adopt_all(struct conn_shared *shared, int read_fd,
+                                struct worker_promotion *promotion);
 /* In the master: moves the connections in the inbox `from`, which no worker reads, to the inbox
  * `to`, and updates `taken` and `given` of the two slots. Stops at a connection that does not fit
  * into `to` and puts it back into `from`. Promotions are dropped. */

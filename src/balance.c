@@ -219,8 +219,8 @@ void balance_publish(const struct balance *b)
     atomic_store_explicit(&ours->waits_since_ns, next && may_move(next) ? next->parked_ns : 0,
                           memory_order_relaxed);
     atomic_store_explicit(&ours->waiting, b->shared->waiting, memory_order_relaxed);
-    atomic_store_explicit(&ours->takes_until,
-                          atomic_load(&ours->taken) + conn_spare_descriptors(b->shared),
+    unsigned spare = b->shared->inbox_waits ? 0 : conn_spare_descriptors(b->shared);
+    atomic_store_explicit(&ours->takes_until, atomic_load(&ours->taken) + spare,
                           memory_order_relaxed);
     if (parked)
         return;

@@ -10,6 +10,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -109,11 +110,25 @@ static bool take_one(int read_fd, struct letter *letter, int *fd)
     return true;
 }
 
-void inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion)
+/* recvmsg(2) drops a descriptor that it finds no number for: ask before. */
+static bool has_free_descriptor(void)
+{
+    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
+bool inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion)
 {
     struct letter letter;
     int fd;
-    while (take_one(read_fd, &letter, &fd)) {
+    for (;;) {
+        if (!has_free_descriptor())
+            return false;
+        if (!take_one(read_fd, &letter, &fd))
+            return true;
         if (fd >= 0 && letter.generation) {
             *promotion = (struct worker_promotion){fd, letter.generation};
             continue;

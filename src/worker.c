@@ -97,10 +97,9 @@ static void on_before_sleep(struct ev_loop *loop, ev_prepare *watcher, int event
         accept_again();
 }
 
-static void on_accept_error(int error)
+/* The kernel has nothing left to make a connection with. */
+static void pause_accepting(int error)
 {
-    if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
-        return; /* the client has gone, or a sibling was first */
     uint64_t now = now_ms();
     if (now >= worker.full_quiet_until_ms)
         log_warning("no connection is accepted for a moment: %s%s", strerror(error),
@@ -109,6 +108,13 @@ static void on_accept_error(int error)
     set_accepting(false);
     ev_timer_set(&worker.accept_pause, ACCEPT_PAUSE_S, 0.);
     ev_timer_start(worker.shared.loop, &worker.accept_pause);
+}
+
+static void on_accept_error(int error)
+{
+    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM)
+        pause_accepting(error);
+    /* else the client has gone, or a sibling was first */
 }
 
 /* The limit of connections is reached, and none of them is idle and could be closed. A new one
@@ -193,22 +199,29 @@ static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int eve
     (void)loop;
     (void)watcher;
     (void)events;
+    worker.shared.inbox_waits = false;
+    ev_io_start(worker.shared.loop, &worker.inbox);
     accept_again();
+}
+
+/* Without a free descriptor the connections stay in the inbox until the pause is over. */
+static void read_inbox(void)
+{
+    worker.shared.inbox_waits =
+        !inbox_adopt_all(&worker.shared, worker.inbox.fd, &worker.promotion);
+    if (!worker.shared.inbox_waits)
+        return;
+    pause_accepting(errno);
+    ev_io_stop(worker.shared.loop, &worker.inbox);
 }
 
 static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
+    (void)watcher;
     (void)events;
     if (!worker.pool.stopping) /* else the master moves what is in there (inbox_forward) */
-        inbox_adopt_all(&worker.shared, watcher->fd, &worker.promotion);
-}
-
-/* At once, not when the loop gets to it. */
-static void read_inbox(void)
-{
-    inbox_adopt_all(&worker.shared, worker.seed->inboxes[worker.seed->slot].read_fd,
-                    &worker.promotion);
+        read_inbox();
 }
 
 /* --- stopping ------------------------------------------------------------------------------- */

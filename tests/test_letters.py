@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 from collections.abc import Callable
@@ -43,6 +44,26 @@ def sleeps_for_ever(pid: int) -> bool:
     """It is in ppoll(2), without a time."""
     words = Path(f"/proc/{pid}/syscall").read_text().split()
     return len(words) > 3 and int(words[0]) in PPOLL and int(words[3], 16) == 0
+
+
+def test_given_to_one_without_descriptors(server: Start) -> None:
+    """It takes the connection when it has one again, and nothing is lost."""
+    s = server("cases", workers=2)
+    with ExitStack() as stack:
+        slow, waits, there = (wire_to(s, stack, number) for number in (1, 1, 2))
+        first = slow.request("GET", "/steps?go").head()
+        pid = int(there.ask("/pid").text.split()[0])
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        count = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, limits[1]))
+        waits.request("GET", "/")
+        assert s.log_contains("no connection is accepted for a moment: Too many open files")
+        assert waits.is_silent()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert waits.answer().text == "hello"
+        let(s, "go")
+        slow.read_body(first)
+    assert "was lost" not in s.log
 
 
 @pytest.mark.skipif(FLAVOUR != "release", reason="a sanitizer's library must come first")

@@ -45,7 +45,7 @@ ATTACKS = [path.read_bytes() for path in sorted(REQUESTS.glob("*/*.http"))]
 NUMBERS = itertools.count(1)
 GRACE_S = 3.0  # how long what was done may still explain a failure
 RECORD = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) \[(?:error|warning)\] (.*)")
-REASON = re.compile(r"died: signal 9 |no connection is accepted|Too many open files")
+REASON = re.compile(r"died: signal 9 |Too many open files|no descriptor is free")
 REASON_S = 1.0  # between what happens and its record
 DISK_BYTES = 32 << 20
 
