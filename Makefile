@@ -82,7 +82,7 @@ PY_RPATH       := $(if $(filter $(PY_LIBDIR),$(SYSTEM_LIBDIRS)),,-Wl,-rpath,$(PY
 endif
 
 VENV  := .venv$(if $(filter-out python3,$(PYTHON)),-$(PY_KEY))
-BUILD := build/$(FLAVOUR)-$(PY_KEY)
+BUILD := build/$(FLAVOUR)-$(PY_KEY)$(if $(LLHTTP_DIR),-llhttp)
 BIN   := $(BUILD)/myserver
 
 ## ---------------------------------------------------------------- flags
@@ -226,11 +226,26 @@ test-installed: $(BIN)
 	$(AGAIN) unit
 	$(AGAIN) pytest
 
+# llhttp 9, as aiohttp ships its C source. The parser must decide alike on it and on Debian's 8.
+LLHTTP_9 := $(CURDIR)/$(VENV)/llhttp-9
+$(LLHTTP_9)/llhttp.h: requirements-llhttp.txt $(VENV)/installed-$(PY_KEY)
+	@rm -rf $(LLHTTP_9) && mkdir -p $(LLHTTP_9)
+	$(VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	    --no-binary :all: -d $(LLHTTP_9) -r requirements-llhttp.txt
+	@tar -xzf $(LLHTTP_9)/aiohttp-*.tar.gz -C $(LLHTTP_9) --transform='s|.*/||' --wildcards \
+	    '*/vendor/llhttp/build/*.[ch]' '*/vendor/llhttp/src/native/*.[ch]'
+
+.PHONY: test-llhttp9
+test-llhttp9: $(LLHTTP_9)/llhttp.h ## the tests of the parser, on llhttp 9 instead of the system's
+	$(AGAIN) LLHTTP_DIR=$(LLHTTP_9) $(JOBS) unit T=test_http
+	$(AGAIN) LLHTTP_DIR=$(LLHTTP_9) $(JOBS) pytest T='test_requests or test_reference'
+
 .PHONY: test
 test: ## install what is missing, build, run every test; T=name for some
 	$(AGAIN) deps-test
 	$(AGAIN) $(JOBS) all
 	$(AGAIN) test-installed
+	$(if $(T),,$(AGAIN) test-llhttp9)
 
 .PHONY: asan tsan
 asan tsan: ## build with ASan and UBSan (tsan: ThreadSanitizer) and run every test with it

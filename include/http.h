@@ -116,8 +116,9 @@ struct http {
     unsigned gap_lines; /* complete lines after it */
     char *payload;      /* payload of the window, its pieces moved together; NULL: none yet */
     size_t payload_bytes;
-    char last_byte;       /* last byte of the window before */
-    size_t counted_bytes; /* what `in` adds to limits->bodies */
+    bool length_in_trailer; /* a trailer is a Content-Length */
+    char last_byte;         /* last byte of the window before */
+    size_t counted_bytes;   /* what `in` adds to limits->bodies */
     _Alignas(8) unsigned char parser[256];
 };
 

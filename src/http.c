@@ -182,6 +182,7 @@ static int on_message_complete(llhttp_t *p)
 {
     struct http *h = p->data;
     h->stage = STAGE_READY;
+    h->length_in_trailer = h->chunked && (p->flags & F_CONTENT_LENGTH) != 0;
     /* The bytes that follow are another request, parsed after this one is answered. */
     return HPE_PAUSED;
 }
@@ -219,6 +220,12 @@ static bool check_last_line(struct http *h)
     return !h->chunked || before == '\r' || http_refuse(h, 400, "the body does not end in CRLF");
 }
 
+/* RFC 9110 6.5.1 forbids it. llhttp 9 refuses it where it stands, llhttp 8 does not. */
+static bool check_trailer_names(struct http *h)
+{
+    return !h->length_in_trailer || http_refuse(h, 400, "Content-Length in a trailer");
+}
+
 /* Whether check_gap has not yet seen the bytes before the error: llhttp's own errors and the 413 of
  * on_chunk_header do not call it. Split over reads differently, these bytes would have been
  * checked; the result must be the same. */
@@ -244,9 +251,8 @@ static void parse_body(struct http *h)
     } else if (error == HPE_PAUSED && h->stage == STAGE_READY) {
         size_t taken = window_bytes(h, llhttp_get_error_pos(p));
         h->parsed += taken;
-        if (check_gap(h, h->window_offset + taken)) {
-            check_last_line(h);
-        }
+        (void)(check_gap(h, h->window_offset + taken) && check_last_line(h) &&
+               check_trailer_names(h));
     } else if (!may_be_malformed(h) ||
                check_gap(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
         refuse_parsed(h, error);
@@ -343,6 +349,7 @@ static void begin_request(struct http *h)
     h->asks_close = h->asks_keep_alive = h->asks_continue = h->authority_in_target = false;
     h->window_offset = h->gap_start = h->gap_line_start = 0;
     h->gap_lines = 0;
+    h->length_in_trailer = false;
     h->payload = NULL;
     h->payload_bytes = 0;
     h->last_byte = 0;

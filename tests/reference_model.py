@@ -263,7 +263,8 @@ def read_chunked(reader: Reader) -> bytes:
     while line := body_line(reader):
         count += 1
         reader.result.may_refuse = True
-        if not FIELD_LINE.fullmatch(line):
+        match = FIELD_LINE.fullmatch(line)
+        if not match or match[1].lower() == b"content-length":  # RFC 9110 6.5.1
             raise Refused(400)
         if count > FIELDS or len(line) > FIELD_BYTES:
             raise Refused(431)
