@@ -353,15 +353,17 @@ static void look_at_client(struct turn *turn)
 }
 
 /* Sends pieces until wsgi_next returns another result, the body is whole, or the answer is broken
- * off. */
+ * off. A single empty piece is the whole body of a redirect: no system call is made for that. */
 static enum wsgi_result send_all(struct turn *turn, enum wsgi_result result, bool *whole)
 {
     struct exchange *e = turn->exchange;
+    bool was_empty = false;
     while ((result == WSGI_CHUNK || result == WSGI_EMPTY) && !*whole && !e->aborted) {
-        if (result == WSGI_EMPTY)
-            look_at_client(turn);
-        else
+        if (result == WSGI_CHUNK)
             (void)send_body(turn, e->call.data, e->call.len, e->call.known_bytes, whole);
+        else if (was_empty)
+            look_at_client(turn);
+        was_empty = result == WSGI_EMPTY;
         if (!*whole && !e->aborted)
             result = wsgi_next(&e->call);
     }

@@ -56,11 +56,12 @@ def calls_between(trace: str, number: int) -> Counter[str]:
 @pytest.mark.skipif(FLAVOUR != "release", reason="sanitizers call the system for themselves")
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix:app.sock"], ids=["tcp", "unix"])
+@pytest.mark.parametrize("app", ["hello", "redirects"])
 def test_system_calls_of_a_kept_connection(
-    server: Start, tmp_path: Path, threads: int, bind: str
+    server: Start, tmp_path: Path, threads: int, bind: str, app: str
 ) -> None:
     """A request that is like the one before costs three: epoll_wait, recv, send."""
-    s = server("hello", threads=threads, binds=[bind])
+    s = server(app, threads=threads, binds=[bind])
     out = tmp_path / "calls"
     with Wire(s) as wire:
         for _ in range(50):
