@@ -175,7 +175,8 @@ def warm(load: Load, where: str) -> int:
 
 def starved(load: Load, result: dict[str, Any], seconds: float) -> int:
     """Connections without any answer, when one has waited as long as all could have had theirs."""
-    neglected = result["unfinished_oldest_us"] > seconds * 0.9 * 1e6
+    all_could_s = load.connections * seconds / max(result["count"], 1)
+    neglected = result["unfinished_oldest_us"] > max(seconds * 0.9, 2 * all_could_s) * 1e6
     return int(result["starved"]) if neglected else 0
 
 

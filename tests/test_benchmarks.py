@@ -258,6 +258,14 @@ def test_the_hardest_peer_decides(rps: float, met: str) -> None:
     assert ": uwsgi; TCP" in measured
 
 
+@pytest.mark.parametrize(("count", "starved"), [(400, 6), (40, 0)])
+def test_a_slow_server_is_not_one_that_neglects_clients(count: int, starved: int) -> None:
+    """Fifty connections cannot all have had an answer where there were only forty."""
+    load = Load("any", ("/",), 50)
+    result = {"unfinished_oldest_us": 500_000, "starved": 6, "count": count}
+    assert measure.starved(load, result, 0.5) == starved
+
+
 def test_a_peer_that_fails_is_named_and_does_not_count() -> None:
     result = result_of(
         ("myserver", 0, 20), ("uwsgi", 0, 100), ("uwsgi-nginx", 0, 5), ("uwsgi-gevent", 0, 90),
