@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -78,23 +79,15 @@ def ask_once(server: Server, target: str, body: bytes = b"") -> bytes:
 # ---- turns
 
 
-def test_accepts_again_as_soon_as_a_thread_is_free(server: Callable[..., Server]) -> None:
-    s = server(APP)
-    took = []
-    with Line(s) as busy:
-        for _ in range(10):
-            busy.send("/sleep?ms=40")
-            time.sleep(0.02)
-            took.append(seconds(lambda: ask_once(s, "/fast")))
-            busy.answer()
-    assert sorted(took)[5] < 0.1 * SLOWNESS, took
-
-
+@pytest.mark.parametrize("busy", [1, 16])
 @pytest.mark.parametrize("ms", [5, 25])  # with 25 the standby leads in between
-def test_new_clients_get_in_beside_busy_ones(server: Callable[..., Server], ms: int) -> None:
+def test_new_clients_get_in_beside_busy_ones(
+    server: Callable[..., Server], busy: int, ms: int
+) -> None:
+    """A new one is accepted as soon as the thread is free, not when a timer rings."""
     s = server(APP)
     over = threading.Event()
-    answers = [0] * 16
+    answers = [0] * busy
 
     def keep_busy(i: int) -> None:
         with Line(s) as line:
@@ -115,7 +108,8 @@ def test_new_clients_get_in_beside_busy_ones(server: Callable[..., Server], ms: 
     over.set()
     for client in clients:
         client.join()
-    assert max(passed) <= 2 * len(answers), passed
+    assert statistics.median(passed) <= 2 * busy, passed
+    assert max(passed) <= 32, passed
 
 
 @pytest.mark.parametrize("workers", [1, 2])
