@@ -424,7 +424,7 @@ run-installed: all venv
 DEPS_BUILD = build-essential pkg-config python3-dev python3-venv libev-dev libinih-dev \
              $(or $(shell apt-cache pkgnames libllhttp-dev 2>/dev/null),node-llhttp)
 DEPS_TEST  = libcmocka-dev clang clang-format clang-tidy cppcheck nginx-light haproxy valgrind strace curl wrk \
-             apache2-utils postgresql \
+             apache2-utils postgresql locales \
              $(shell apt-cache depends clang 2>/dev/null | sed -n 's/.*: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p')
 
 .PHONY: deps deps-build deps-test apt-lists

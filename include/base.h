@@ -1,8 +1,9 @@
 /* base.h: what every file may use: fatal errors, memory allocation that ends the process when it
- * fails, clocks, and attributes of functions. */
+ * fails, clocks, text that no locale changes, and attributes of functions. */
 #ifndef MYSERVER_BASE_H
 #define MYSERVER_BASE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,13 @@ PRINTF_LIKE(1, 2) char *xasprintf(const char *format, ...) __attribute__((return
 /* CLOCK_MONOTONIC in nanoseconds and milliseconds: for deadlines and durations. */
 uint64_t now_ns(void);
 uint64_t now_ms(void);
+
+/* Whether the first `len` bytes are equal but for the case of ASCII letters; ends at the first that
+ * differ. For all protocol text: strcasecmp obeys the locale of the application, and to Turkish I
+ * and i are two letters. */
+bool ascii_equal(const char *a, const char *b, size_t len);
+/* "Jan" to "Dec", which strftime(3) would write in the language of the application. */
+extern const char base_months[12][4];
 
 #define NS_PER_MS 1000000ull
 #define NS_PER_S  1000000000ull

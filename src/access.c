@@ -11,7 +11,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <unistd.h>
 
 #define ATOMS    "hlutrsmUqHbBfaTDMLp"
@@ -121,7 +120,7 @@ static struct span received_header(const struct access_entry *entry, const char 
     for (unsigned i = 0; i < entry->request->header_count; i++) {
         const struct http_header *header = &entry->request->headers[i];
         if (header->name.length == len &&
-            strncasecmp(http_at(entry->request, header->name), name, len) == 0)
+            ascii_equal(http_at(entry->request, header->name), name, len))
             return request_text(entry, header->value);
     }
     return (struct span){0};
@@ -140,8 +139,7 @@ static struct span sent_header(const struct access_entry *entry, const char *nam
          line = newline + 2) {
         if (newline == line)
             break;
-        if ((size_t)(newline - line) <= len || line[len] != ':' ||
-            strncasecmp(line, name, len) != 0)
+        if ((size_t)(newline - line) <= len || line[len] != ':' || !ascii_equal(line, name, len))
             continue;
         const char *value = line + len + 1;
         while (value < newline && (*value == ' ' || *value == '\t'))
@@ -171,8 +169,8 @@ static void append_time(struct buf *out, const struct access_entry *entry)
     struct tm local;
     char text[40];
     localtime_r(&entry->start.tv_sec, &local);
-    strftime(text, sizeof text, "[%d/%b/%Y:%H:%M:%S %z]", &local);
-    buf_append_str(out, text);
+    strftime(text, sizeof text, "%Y:%H:%M:%S %z", &local);
+    buf_printf(out, "[%02d/%s/%s]", local.tm_mday, base_months[local.tm_mon], text);
 }
 
 static void append_request_line(struct buf *out, const struct access_entry *entry)
@@ -239,7 +237,7 @@ static void append_user(struct buf *out, const struct access_entry *entry)
     char user[256];
     struct span value = received_header(entry, "authorization");
     size_t len = 0;
-    if (value.len > 6 && strncasecmp(value.text, "basic ", 6) == 0)
+    if (value.len > 6 && ascii_equal(value.text, "basic ", 6))
         len = decode_user((struct span){value.text + 6, value.len - 6}, user, sizeof user);
     append_word(out, (struct span){user, len});
 }

@@ -1,4 +1,4 @@
-/* base.c: fatal errors, memory allocation that ends the process when it fails, clocks.
+/* base.c: fatal errors, memory allocation that ends the process when it fails, clocks, text.
  *
  * Owns nothing but the function that reports the last sentence. Never logs by itself: it is below
  * the log, and the reason why the process ends must get out even when nothing else works. */
@@ -94,4 +94,22 @@ uint64_t now_ns(void)
 uint64_t now_ms(void)
 {
     return now_ns() / NS_PER_MS;
+}
+
+/* ---- text ---- */
+
+const char base_months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                 "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+bool ascii_equal(const char *a, const char *b, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (lower(a[i]) != lower(b[i]))
+            return false;
+    return true;
 }

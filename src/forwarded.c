@@ -10,7 +10,6 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define MAPPED_BITS 96 /* ::ffff:0:0/96 holds the IPv4 addresses */
 
@@ -266,7 +265,7 @@ static int scheme_of(const struct http *request, const struct http_header *heade
         return -1;
     }
     return header->value.length == strlen(wanted) &&
-           strncasecmp(http_at(request, header->value), wanted, header->value.length) == 0;
+           ascii_equal(http_at(request, header->value), wanted, header->value.length);
 }
 
 /* All X-Forwarded-For lines are one list (RFC 9110 5.3). */

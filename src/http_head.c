@@ -9,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <string.h>
-#include <strings.h>
 
 _Static_assert(HTTP_FIELD_TRANSFER_ENCODING < 32, "seen has a bit per field");
 
@@ -66,7 +65,7 @@ static int hex_digit(char c)
 
 static bool is_word(const char *s, size_t len, const char *lower, size_t lower_len)
 {
-    return len == lower_len && strncasecmp(s, lower, len) == 0;
+    return len == lower_len && ascii_equal(s, lower, len);
 }
 #define IS(s, len, literal) is_word(s, len, literal, sizeof(literal) - 1)
 
@@ -189,9 +188,9 @@ static void split_query(struct http *h, const char *s, size_t len)
 static bool scan_absolute(struct http *h, const char *s, size_t len)
 {
     size_t scheme_len = 0;
-    if (len > 7 && strncasecmp(s, "http://", 7) == 0) {
+    if (len > 7 && ascii_equal(s, "http://", 7)) {
         scheme_len = 7;
-    } else if (len > 8 && strncasecmp(s, "https://", 8) == 0) {
+    } else if (len > 8 && ascii_equal(s, "https://", 8)) {
         scheme_len = 8;
     } else {
         return http_refuse(h, 400, "malformed request target");
@@ -291,7 +290,7 @@ static enum http_field field_of(const char *name, size_t len)
         NAMED("x-forwarded-protocol", HTTP_FIELD_X_FORWARDED_PROTOCOL)
         NAMED("x-forwarded-ssl", HTTP_FIELD_X_FORWARDED_SSL)
         NAMED("x-real-ip", HTTP_FIELD_X_REAL_IP)
-        if (len > 12 && strncasecmp(name, "x-forwarded-", 12) == 0) {
+        if (len > 12 && ascii_equal(name, "x-forwarded-", 12)) {
             return HTTP_FIELD_X_FORWARDED_OTHER; /* -User, -Prefix, ... */
         }
         break;

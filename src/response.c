@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 #define DATE_LEN 29
@@ -133,13 +132,12 @@ static void write_two(char *out, int number)
 static void write_date(char out[DATE_LEN + 1], time_t seconds)
 {
     static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     struct tm t;
     gmtime_r(&seconds, &t);
     memcpy(out, "Sun, 00 Jan 0000 00:00:00 GMT", DATE_LEN + 1);
     memcpy(out, days + 3 * (size_t)t.tm_wday, 3);
     write_two(out + 5, t.tm_mday);
-    memcpy(out + 8, months + 3 * (size_t)t.tm_mon, 3);
+    memcpy(out + 8, base_months[t.tm_mon], 3);
     write_two(out + 12, (t.tm_year + 1900) / 100);
     write_two(out + 14, (t.tm_year + 1900) % 100);
     write_two(out + 17, t.tm_hour);
@@ -239,7 +237,7 @@ static enum special special_of(const char *name, size_t len)
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         if (table[i].len == len && (name[0] | 0x20) == table[i].name[0] &&
-            strncasecmp(name, table[i].name, len) == 0) {
+            ascii_equal(name, table[i].name, len)) {
             return table[i].special;
         }
     }

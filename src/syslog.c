@@ -70,8 +70,9 @@ static int syslog_head(const struct syslog *s, unsigned severity, char *head, si
     clock_gettime(CLOCK_REALTIME, &now);
     if (s->address.ss_family == AF_UNIX) {
         localtime_r(&now.tv_sec, &tm);
-        strftime(date, sizeof date, "%b %e %H:%M:%S", &tm);
-        return snprintf(head, room, "<%u>%s myserver[%d]: ", priority, date, (int)getpid());
+        strftime(date, sizeof date, "%e %H:%M:%S", &tm);
+        return snprintf(head, room, "<%u>%s %s myserver[%d]: ", priority, base_months[tm.tm_mon],
+                        date, (int)getpid());
     }
     gmtime_r(&now.tv_sec, &tm);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);

@@ -78,7 +78,7 @@ static bool names(const char *spec, const char *field)
 {
     for (const char *at = strchr(spec, '|'); at; at = strchr(at, '|')) {
         at += 1 + strspn(at + 1, " ");
-        if (strncasecmp(at, field, strlen(field)) == 0)
+        if (ascii_equal(at, field, strlen(field)))
             return true;
     }
     return false;
