@@ -1,9 +1,10 @@
 /* log.h: the error log. One record is one write(2), so that records of several processes never
  * mix. logfile.h decides where it goes; until logfile_open, that is stderr.
  *
- *     2026-11-20 14:03:07.123 [info] worker 3 (4711): text of one line
+ *     2026-11-20 14:03:07.123Z [info] worker 3 (4711): text of one line
  *
- * Text that came from outside is escaped by the caller (also quotes and backslashes)
+ * The time is UTC in every form, because the processes of one server may have different time
+ * zones. Text that came from outside is escaped by the caller (also quotes and backslashes)
  * or by log_write (control bytes): no record can forge another line. Records of several lines
  * (tracebacks) go through log_block. Callable from any thread, GIL held or not. */
 #ifndef MYSERVER_LOG_H

@@ -165,12 +165,13 @@ static void append_lines(struct buf *record, const char *text, size_t len)
 static void append_as_text(struct buf *record, enum log_level level, struct timespec now,
                            const char *text, size_t text_len, const char *detail, size_t detail_len)
 {
-    struct tm local;
+    struct tm utc;
     char date[32];
-    localtime_r(&now.tv_sec, &local);
-    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &local);
+    /* Not local time: Django gives each process that has loaded it the zone of TIME_ZONE. */
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &utc);
     if (!logfile_is_syslog(LOGFILE_ERROR))
-        buf_printf(record, "%s.%03ld ", date, now.tv_nsec / 1000000);
+        buf_printf(record, "%s.%03ldZ ", date, now.tv_nsec / 1000000);
     buf_printf(record, "[%s] %s (%d): ", level_names[level], process_name, (int)getpid());
     escape(record, text, text_len, false);
     buf_append(record, "\n", 1);

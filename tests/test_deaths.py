@@ -21,7 +21,7 @@ Start = Callable[..., Server]
 def death_times(s: Server) -> list[float]:
     """When workers died, by the log."""
     stamps = re.findall(r"^(\S+ \S+) \[error\].* worker \d+ \(pid \d+\) died", s.log, re.M)
-    return [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S.%f").timestamp() for stamp in stamps]
+    return [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S.%f%z").timestamp() for stamp in stamps]
 
 
 def test_killed_worker_is_replaced_under_requests(server: Start) -> None:

@@ -1,18 +1,20 @@
-"""The locale of the application changes neither the protocol nor the logs."""
+"""The locale and the time zone of the application change neither the protocol nor the logs."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from harness import Server
 from test_logfiles import LOCAL, Syslog
-from wire import Wire
+from wire import Wire, request
 
 Start = Callable[..., Server]
 
@@ -24,6 +26,14 @@ def application(environ, start_response):
     names = locale.setlocale(locale.LC_ALL)
     start_response("200 OK", [("Content-Type", names), ("Content-Length", "1")])
     return [b"1" if "HTTP_X_REAL_IP" in environ else b"0"]
+"""
+DJANGO = """\
+import os, time
+os.environ["TZ"] = "XYZ-11:30"  # as Django does with TIME_ZONE
+time.tzset()
+
+def application(environ, start_response):
+    raise ValueError("said by the worker")
 """
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 
@@ -77,3 +87,19 @@ def test_months_are_english(
     with closing(Syslog(tmp_path / "log")) as daemon, Wire(s) as wire:
         assert "fi_FI.UTF-8" in (wire.ask("/").get("Content-Type") or "")
         daemon.find(head + rf"127\.0\.0\.1 - - \[\d\d/(?:{MONTHS})/\d{{4}}:.*")
+
+
+def test_one_time_zone_in_the_error_log(server: Start) -> None:
+    """An application that sets another one changes the times of no process."""
+    s = wsgi(server, DJANGO, env={"TZ": "ABC+7"}).start()
+    with Wire(s) as wire:
+        wire.send(request("GET", "/")).answer()
+    assert s.log_contains("ValueError: said by the worker")
+    assert s.stop() == 0
+    stamps = [
+        datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S.%f%z")
+        for stamp in re.findall(r"^(\S+ \S+) \[\w+\] (?:master|mold|worker)", s.log, re.M)
+    ]
+    now = datetime.now(timezone.utc)
+    assert len(stamps) > 4
+    assert all(abs((now - stamp).total_seconds()) < 600 for stamp in stamps), s.log

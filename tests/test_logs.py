@@ -19,7 +19,7 @@ from wire import Wire, ask, let, request
 Start = Callable[..., Server]
 
 RECORD = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \[(debug|info|warning|error|critical)\] "
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z \[(debug|info|warning|error|critical)\] "
     r"(myserver|master|mold|worker \d+) \(\d+\): \S.*"
 )
 FIELD = r'"((?:[^"\\]|\\.)*)"'

@@ -60,7 +60,7 @@ static void test_form_of_a_record(void **state)
     const char *rest = strptime(record, "%Y-%m-%d %H:%M:%S.", &tm);
     assert_non_null(rest);
     assert_int_equal(strspn(rest, "0123456789"), 3);
-    snprintf(expected, sizeof expected, " [info] worker 3 (%d): 12 requests\n", (int)getpid());
+    snprintf(expected, sizeof expected, "Z [info] worker 3 (%d): 12 requests\n", (int)getpid());
     assert_string_equal(rest + 3, expected);
 }
 
