@@ -16,6 +16,7 @@
 #include "pool.h"
 #include "python.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,27 +100,38 @@ static size_t total_bytes(const struct iovec *pieces, unsigned count)
     return bytes;
 }
 
+/* Waits until the client takes more. False: it has not, for as long as send-timeout. Interrupted,
+ * it waits for the rest of that time only: the application may have a timer that ticks faster. */
+static bool wait_for_client(const struct turn *turn)
+{
+    struct pollfd pollfd = {.fd = turn->conn->fd, .events = POLLOUT};
+    uint64_t limit_ms = turn->conn->shared->config->send_timeout_ms;
+    uint64_t due_ms = now_ms() + limit_ms;
+    unsigned untaken = output_untaken(pollfd.fd);
+    int ready;
+    do {
+        uint64_t now = now_ms();
+        int rest_ms = due_ms > now ? (int)(due_ms - now) : 0;
+        ready = poll(&pollfd, 1, limit_ms > 0 ? rest_ms : -1);
+    } while (ready < 0 && errno == EINTR);
+    return ready != 0 || output_is_taken(pollfd.fd, &untaken, limit_ms);
+}
+
 /* Sends, without the GIL, to a client that is slower than the application, until half a backlog or
  * less is unsent. */
 static enum output_result send_slowly(struct turn *turn, struct iovec **pieces, unsigned *count)
 {
     struct exchange *e = turn->exchange;
-    struct pollfd pollfd = {.fd = turn->conn->fd, .events = POLLOUT};
-    int limit_ms = (int)turn->conn->shared->config->send_timeout_ms;
     enum output_result result = OUTPUT_BLOCKED;
-    unsigned untaken = output_untaken(pollfd.fd);
-
     uint64_t paused = watch_pause(turn->thread);
     while (result == OUTPUT_BLOCKED &&
            output_pending(&e->output) + total_bytes(*pieces, *count) > BACKLOG_BYTES / 2) {
-        if (poll(&pollfd, 1, limit_ms > 0 ? limit_ms : -1) == 0 &&
-            !output_is_taken(pollfd.fd, &untaken, (uint64_t)limit_ms)) {
+        if (!wait_for_client(turn)) {
             e->end = "send timeout";
             e->aborted = true;
             break;
         }
-        result = output_try(&e->output, pollfd.fd, pieces, count);
-        untaken = output_untaken(pollfd.fd);
+        result = output_try(&e->output, turn->conn->fd, pieces, count);
     }
     watch_resume(turn->thread, paused);
     return result;

@@ -96,10 +96,9 @@ static bool send_line(struct syslog *s, unsigned severity, const char *line, siz
                              .msg_iov = pieces,
                              .msg_iovlen = ARRAY_LEN(pieces)};
     int flags = MSG_NOSIGNAL | (patient ? 0 : MSG_DONTWAIT);
-    ssize_t sent;
-    do {
-        sent = sendmsg(s->fd, &message, flags);
-    } while (sent < 0 && errno == EINTR);
+    ssize_t sent = sendmsg(s->fd, &message, flags);
+    if (sent < 0 && errno == EINTR) /* patience may be interrupted, but does not begin anew */
+        sent = sendmsg(s->fd, &message, flags | MSG_DONTWAIT);
     return sent >= 0;
 }
 

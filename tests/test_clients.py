@@ -281,6 +281,14 @@ def test_send_timeout(server: Start, threads: int, target: str) -> None:
         assert s.log_contains("event: file closed")
 
 
+def test_send_timeout_under_a_timer(server: Start) -> None:
+    """The signals of the application interrupt the wait, and do not make it longer."""
+    s = server("ticks", **logged(send_timeout="300ms"))
+    with no_connection_left(s), Wire(s) as wire:
+        wire.request("GET", "/endless")
+        assert ended(s, "send timeout")
+
+
 def test_slow_reader_that_reads(server: Start) -> None:
     """One that takes a little now and then is served to the end."""
     s = server("cases", send_timeout="2s")

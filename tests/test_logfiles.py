@@ -528,6 +528,20 @@ def test_syslog_that_does_not_read(
     assert s.log_contains("lines of the access log are lost: Resource temporarily unavailable")
 
 
+def test_syslog_that_does_not_read_under_a_timer(
+    server: Start, tmp_path: Path, syslog: Callable[..., Syslog]
+) -> None:
+    """The signals of the application interrupt the wait, and do not make it longer."""
+    syslog(tmp_path / "log")
+    s = server("ticks", access_logfile=f"syslog:unix:{tmp_path / 'log'}")
+
+    def is_full() -> bool:
+        assert s.get("/").status == 200
+        return "lines of the access log are lost" in s.log
+
+    wait_for(is_full, 20, "a full daemon")
+
+
 @pytest.mark.parametrize(
     "where", ["syslog:nonsense", "syslog:unix:", "syslog:host:", "syslog::514", "syslog:h:123456"]
 )
