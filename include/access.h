@@ -15,7 +15,7 @@ struct http;
 
 struct access_entry {
     const char *client; /* REMOTE_ADDR; "-" when unknown */
-    /* may be incomplete: while head_bytes is 0, no head was understood */
+    /* may be incomplete: http_has_line; the headers are those that were accepted */
     const struct http *request;
     const struct response *response; /* its head has the headers that were sent; NULL: none */
     unsigned status;                 /* 499: the client went away before an answer */

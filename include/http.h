@@ -77,8 +77,10 @@ struct http {
     /* As sent; set as soon as the request line was read (length > 0), even if the request is then
      * refused. `headers` has the fields that were accepted until then. */
     struct http_text method, target;
+    struct http_text line; /* "METHOD TARGET HTTP/x.y", when it was read whole; see http_has_line */
 
-    /* Valid once head_bytes is set, until http_reset(). */
+    /* Valid once head_bytes is set, until http_reset(). With `line` alone, path and query are those
+     * of the target as far as it was understood. */
     struct http_text path, query; /* of the target, still percent-encoded; query without '?';
                                    * path is "/" when an absolute-form has none, "" for "*" */
     struct http_text host;  /* authority of an absolute-form target, else Host; may be empty */
@@ -147,6 +149,11 @@ bool http_is_idle(const struct http *h);
  * be sent. */
 bool http_in_body(const struct http *h);
 
+/* Whether a request line was read that has the right form, even if the request was then refused. */
+static inline bool http_has_line(const struct http *h)
+{
+    return h->line.length > 0;
+}
 static inline const char *http_at(const struct http *h, struct http_text t)
 {
     return h->in.data + t.offset;

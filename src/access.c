@@ -109,7 +109,16 @@ static struct span request_text(const struct access_entry *entry, struct http_te
 
 static bool is_understood(const struct access_entry *entry)
 {
-    return entry->request && entry->request->head_bytes;
+    return entry->request && http_has_line(entry->request);
+}
+
+/* "HTTP/1.1": the end of the request line; not version_minor, which an unknown version leaves as it
+ * was. */
+static struct span protocol_of(const struct access_entry *entry)
+{
+    struct span line = request_text(entry, entry->request->line);
+    size_t len = strlen("HTTP/1.1");
+    return (struct span){line.text + line.len - len, len};
 }
 
 static struct span received_header(const struct access_entry *entry, const char *name)
@@ -175,14 +184,8 @@ static void append_time(struct buf *out, const struct access_entry *entry)
 
 static void append_request_line(struct buf *out, const struct access_entry *entry)
 {
-    if (!is_understood(entry)) {
-        buf_append(out, "-", 1);
-        return;
-    }
-    append_span(out, request_text(entry, entry->request->method));
-    buf_append(out, " ", 1);
-    append_span(out, request_text(entry, entry->request->target));
-    buf_printf(out, " HTTP/1.%u", entry->request->version_minor);
+    append_span(out, is_understood(entry) ? request_text(entry, entry->request->line)
+                                          : (struct span){0});
 }
 
 static int base64_value(char c)
@@ -252,7 +255,7 @@ static void append_of_request(struct buf *out, const struct access_entry *entry,
     else if (atom == 'U')
         append_span(out, request_text(entry, request->path));
     else if (atom == 'H')
-        buf_printf(out, "HTTP/1.%u", request->version_minor);
+        append_span(out, protocol_of(entry));
     else /* 'q': empty without a query, as in gunicorn, not "-" */
         log_escape(out, http_at(request, request->query), request->query.length);
 }
@@ -302,10 +305,7 @@ static void append_json_request(struct buf *out, const struct access_entry *entr
     append_json_field(out, "method", known ? request_text(entry, request->method) : none);
     append_json_field(out, "path", known ? request_text(entry, request->path) : none);
     append_json_field(out, "query", known ? request_text(entry, request->query) : none);
-    append_json_c_string(out, "protocol",
-                         !known                        ? NULL
-                         : request->version_minor == 0 ? "HTTP/1.0"
-                                                       : "HTTP/1.1");
+    append_json_field(out, "protocol", known ? protocol_of(entry) : none);
 }
 
 static void append_json(struct buf *out, const struct access_entry *entry)

@@ -336,7 +336,7 @@ static void begin_request(struct http *h)
 {
     const struct http_text none = {0, 0};
     h->head_bytes = h->parsed = 0;
-    h->method = h->target = h->path = h->query = h->host = h->coding = none;
+    h->method = h->target = h->line = h->path = h->query = h->host = h->coding = none;
     h->version_minor = 1;
     h->is_head = h->keep_alive = h->expects_continue = h->has_body = h->chunked = false;
     h->content_length = 0;

@@ -167,6 +167,7 @@ static bool scan_version(struct http *h, const char *s, size_t len)
         !is_digit(s[7])) {
         return http_refuse(h, 400, "malformed request line");
     }
+    h->line = text_of(h, http_at(h, h->method), (size_t)(s + len - http_at(h, h->method)));
     if (s[5] != '1' || s[7] > '1') {
         return http_refuse(h, 505, "HTTP version not supported");
     }
@@ -219,7 +220,6 @@ static bool scan_target(struct http *h)
     const char *s = http_at(h, h->target);
     size_t len = h->target.length;
     if (s[0] == '/') {
-        split_query(h, s, len);
         return true;
     }
     if (len == 1 && s[0] == '*') {
@@ -250,6 +250,7 @@ bool http_head_request_line(struct http *h, const char *line, size_t len)
     }
     h->method = text_of(h, line, method_len);
     h->target = text_of(h, target, target_len);
+    split_query(h, target, target_len);
     return scan_version(h, target + target_len + 1, rest - target_len - 1) && check_method(h) &&
            scan_target(h);
 }

@@ -4,6 +4,7 @@
  * waits, never runs Python: a whole request is left to the thread that reads it. Runs on the
  * leader. */
 #include "intake.h"
+#include "board.h"
 #include "config.h"
 #include "log.h"
 #include "proxy.h"
@@ -50,6 +51,25 @@ static void answer_error(struct conn *c, unsigned status)
     conn_linger(c);
 }
 
+static int shown(struct http_text text, unsigned most)
+{
+    return (int)(text.length < most ? text.length : most);
+}
+
+/* Method and path hold visible ASCII only. */
+static void log_refusal(const struct conn *c, unsigned status, const char *reason)
+{
+    const struct exchange *e = c->exchange;
+    const struct http *h = &e->http;
+    const char *client = e->resolved ? e->client : c->origin.peer;
+    if (http_has_line(h))
+        log_client(LOG_INFO, "refused a request from %s: %u %s, %.*s %.*s", client, status, reason,
+                   shown(h->method, BOARD_METHOD_MAX), http_at(h, h->method),
+                   shown(h->path, BOARD_PATH_MAX), http_at(h, h->path));
+    else
+        log_client(LOG_INFO, "refused a request from %s: %u %s", client, status, reason);
+}
+
 void intake_refuse(struct conn *c, unsigned status, const char *reason)
 {
     struct exchange *e = c->exchange;
@@ -59,8 +79,7 @@ void intake_refuse(struct conn *c, unsigned status, const char *reason)
                    c->shared->config->tmp_dir);
         exchange_shed_files(c->shared);
     }
-    log_client(LOG_INFO, "refused a request from %s: %u %s",
-               e->resolved ? e->client : c->origin.peer, status, reason);
+    log_refusal(c, status, reason);
     answer_error(c, status);
 }
 

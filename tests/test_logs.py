@@ -282,7 +282,8 @@ def test_one_line_however_it_ended(server: Start, threads: int) -> None:
         (b"GET  /two HTTP/1.1\r\n" + host + b"\r\n", (400, None)),
         (b"GET /" + b"x" * 300 + b" HTTP/1.1\r\n" + host + b"\r\n", (414, None)),
         (b"GET /app/ HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", (431, "GET")),
-        (b"BREW /app/ HTTP/1.1\r\n" + host + b"\r\n", (501, None)),
+        (b"BREW /app/ HTTP/1.1\r\n" + host + b"\r\n", (501, "BREW")),
+        (b"GET /app/ HTTP/2.0\r\n" + host + b"\r\n", (505, "GET")),
         (half.replace(b"9", b"9999") + b"\r\n", (413, "POST")),
         (b"GET /app/ HTTP/1.1\r\n", (408, "GET", "header timeout")),
         (half + b"\r\nhalf", (408, "POST", "body timeout")),
@@ -298,7 +299,7 @@ def test_one_line_however_it_ended(server: Start, threads: int) -> None:
         assert len(seen) == done, (data, seen)
         assert seen[-1][0] == status, (data, seen[-1])
         if method:
-            assert seen[-1][1] in (method, None)
+            assert seen[-1][1] == method
         if end:
             assert seen[-1][2] == end[0], (data, seen[-1])
     for done, data in enumerate((b"GET /app", half, half + b"\r\nhalf"), len(sent) + 1):
@@ -320,6 +321,39 @@ def test_one_line_however_it_ended(server: Start, threads: int) -> None:
     wait_for(lambda: len(ends(s)) >= done + 6, 10, "five pipelined ones, and one that left")
     assert s.stop() == 0
     assert len(ends(s)) == done + 6, ends(s)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "sent, status, shown, record",
+    [
+        (f"GET /a?b HTTP/1.1\r\nCookie: {LONG * 30}", 431, "GET /a?b HTTP/1.1", "GET /a"),
+        ('GET /"\\ HTTP/1.1\r\nbad', 400, 'GET /\\"\\\\ HTTP/1.1', 'GET /"\\'),
+        ("GET /a?b HTTP/3.0", 505, "GET /a?b HTTP/3.0", "GET /a"),
+        ("CONNECT a:443 HTTP/1.1", 501, "CONNECT a:443 HTTP/1.1", "CONNECT a:443"),
+        ("BREW /a HTTP/1.0", 501, "BREW /a HTTP/1.0", "BREW /a"),
+        (f"{LONG} /{LONG} HTTP/1.1", 501, f"{LONG} /{LONG} HTTP/1.1", f"{LONG[:16]} /{LONG[:255]}"),
+        (f"GET /{LONG * 30} HTTP/1.1", 414, "-", None),
+        ("GET /a\x1b HTTP/1.1", 400, "-", None),
+        ("GET /a HTTP/x.y", 400, "-", None),
+        ("\x16\x03\x01", 400, "-", None),
+    ],
+)
+def test_request_line_of_the_refused(
+    server: Start, sent: str, status: int, shown: str, record: str | None
+) -> None:
+    """It is shown where it was read whole, so that the one whose cookie is too large is found."""
+    form = '"%(r)s" %(s)s "%(H)s" "%(m)s"'
+    s = server("hello", access_logfile="access.log", access_logformat=form)
+    with Wire(s) as wire:
+        assert wire.send(f"{sent}\r\nHost: a\r\n\r\n".encode()).answer().status == status
+    (line,) = access_log(s, 1)
+    method, version = (shown.split()[0], shown.split()[-1]) if record else ("-", "-")
+    assert line == f'"{shown}" {status} "{version}" "{method}"'
+    match = s.log_contains(rf"refused a request from 127\.0\.0\.1: {status} [\w -]+?(, .*)?$")
+    assert match and match[1] == (f", {record}" if record else None)
 
 
 def test_lines_stay_whole(server: Start) -> None:

@@ -33,16 +33,15 @@ static int set_up(void **state)
     tzset();
     memset(&request, 0, sizeof request);
     memset(&response, 0, sizeof response);
-    request.method = put("GET");
-    request.target = put("/a%20b?x=1");
+    request.line = put("GET /a%20b?x=1 HTTP/1.1");
+    request.method = (struct http_text){request.line.offset, 3};
+    request.target = (struct http_text){request.line.offset + 4, 10};
     request.path = (struct http_text){request.target.offset, 6};
     request.query = (struct http_text){request.target.offset + 7, 3};
-    request.version_minor = 1;
     put_header("Referer", "http://example.org/");
     put_header("User-Agent", "curl/8");
     put_header("Authorization", "Basic YWxpY2U6c2VjcmV0");
     put_header("X-Id", "");
-    request.head_bytes = request.in.len;
     buf_append_str(&response.head, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-A:\t b\r\n\r\n"
                                    "X-Body: no\r\n");
     entry = (struct access_entry){
@@ -105,7 +104,7 @@ static void test_atoms(void **state)
 static void test_nothing_is_known(void **state)
 {
     (void)state;
-    request.head_bytes = 0;
+    request.line.length = 0;
     entry.client = "-";
     entry.response = NULL;
     entry.status = 400;
@@ -125,7 +124,7 @@ static void test_json(void **state)
                "\"HTTP/1.1\", \"status\": 200, \"bytes\": 14, \"duration_ms\": 2345.678, "
                "\"referer\": \"http://example.org/\", \"user_agent\": \"curl/8\", \"worker\": 3, "
                "\"end\": null}\n");
-    request.head_bytes = 0;
+    request.line.length = 0;
     entry.end = "header timeout";
     entry.status = 408;
     check_line("json",
