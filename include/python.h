@@ -42,8 +42,8 @@ MUST_CHECK bool python_warmup_left(char *out, size_t size);
  * that has drained and becomes the mold; then threads besides the caller are an error. Returns 0,
  * or -1 after the traceback went to the log. GIL held. */
 MUST_CHECK int python_prepare_fork(const struct config *config, bool has_served);
-/* In a worker, before it serves: readies python_dump_stacks, switches the collector on and runs
- * postfork hooks. 0 or -1 as above. GIL held. */
+/* In a worker, before it serves: readies python_dump_stacks and runs postfork hooks. 0 or -1 as
+ * above. GIL held. */
 MUST_CHECK int python_begin_worker(void);
 /* Logs modules that were imported since the last call or the fork, with the request that caused it:
  * with the advice to add it to prewarm if it is a GET or HEAD that was answered 2xx, else at debug

@@ -166,17 +166,23 @@ def test_no_preload_loads_in_every_worker(server: Start) -> None:
 # ---- the collector
 
 
-def test_cycles_are_collected_between_requests(server: Start) -> None:
+@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize("collector", ["untouched", "off and on", "on by an old name"])
+def test_cycles_are_collected_between_requests(
+    server: Start, collector: str, preload: bool
+) -> None:
     """A request does not find what the one before it has left; by itself the collector comes in the
     middle of one, and some is always left."""
-    s = server("litter", prewarm_rounds=0)
+    s = server("litter", prewarm_rounds=0, preload=preload, env={"COLLECTOR": collector})
     s.get("/")
     wait_for(lambda: s.get("/").text == "0", what="a collection")
 
 
-def test_application_without_collector(server: Start) -> None:
+@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize("collector", ["off in postfork", "off at import", "off by threshold"])
+def test_application_without_collector(server: Start, collector: str, preload: bool) -> None:
     """It has said so: nobody collects."""
-    s = server("litter", prewarm_rounds=0, env={"COLLECTOR": "off"})
+    s = server("litter", prewarm_rounds=0, preload=preload, env={"COLLECTOR": collector})
     assert [s.get("/").text for _ in range(20)] == [str(300 * n) for n in range(20)]
 
 

@@ -62,7 +62,7 @@ def load(app: str) -> Callable:
 
     Returns the WSGI callable. Raises whatever the import or the factory raises, or LoadError.
     """
-    gc.disable()  # what is loaded stays: collections would only look at it again and again
+    release_collector = _hold_collector()
     _watch_threads()
     target, _, name = app.partition(":")
     name = name or "application"
@@ -85,8 +85,34 @@ def load(app: str) -> Callable:
             f"{target}:{name} is an ASGI application: name the WSGI one, such as mysite.wsgi"
         )
     gc.freeze()  # the warm-up collects its own litter, without looking at what was loaded
-    gc.enable()
+    release_collector()
     return found
+
+
+def _hold_collector() -> Callable[[], None]:
+    """Keeps the collector off until the returned function is called: what is loaded stays, and
+    collections would only look at it again and again. Then it is on or off as the application has
+    asked for meanwhile.
+    """
+    enable, disable, isenabled = gc.enable, gc.disable, gc.isenabled
+    is_held, is_wanted = True, isenabled()
+
+    def want(on: bool) -> None:
+        nonlocal is_wanted
+        is_wanted = on
+        if not is_held:  # called by a name that the application has imported
+            (enable if on else disable)()
+
+    def release() -> None:
+        nonlocal is_held
+        gc.enable, gc.disable, gc.isenabled = enable, disable, isenabled
+        is_held = False
+        want(is_wanted)
+
+    gc.enable, gc.disable = lambda: want(True), lambda: want(False)
+    gc.isenabled = lambda: is_wanted if is_held else isenabled()
+    disable()
+    return release
 
 
 def _is_coroutine_function(function: object) -> bool:
@@ -194,6 +220,7 @@ _is_loading = True
 _on_loaded: list[Callable[[], None]] = []
 _thread_origins: dict[threading.Thread, str] = {}
 _modules_at_fork: set[str] = set()
+_is_collector_on = True  # as the application wants it
 
 
 def _watch_threads() -> None:
@@ -243,6 +270,7 @@ def before_fork(
     """
     import myserver
 
+    global _is_collector_on
     for hook in myserver._prefork_hooks:
         hook()
     close_connections()
@@ -263,6 +291,7 @@ def before_fork(
     _revive_executors()
     _modules_at_fork.update(sys.modules)
     gc.collect()  # also empties the interpreter's free lists, before holes are filled
+    _is_collector_on = gc.isenabled()
     gc.disable()
     gc.unfreeze()  # all objects are looked at once more, to be made immortal
     return warnings
@@ -295,16 +324,19 @@ def _other_threads() -> list[str]:
 
 
 def freeze() -> None:
-    """Moves every object out of the collector's sight: it would write to each of them."""
+    """Moves every object out of the collector's sight, which would write to each of them, and ends
+    its rest since before_fork.
+    """
     gc.freeze()
+    if _is_collector_on:
+        gc.enable()
 
 
 def after_fork() -> None:
-    """In a worker: the collector on, then the application's postfork hooks."""
+    """In a worker: runs the application's postfork hooks."""
     import myserver
 
     _end_loading()  # without preload nobody has done so
-    gc.enable()
     for hook in myserver._postfork_hooks:
         hook()
 

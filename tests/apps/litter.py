@@ -1,4 +1,4 @@
-"""Leaves cycles behind; says how many of earlier requests are still there. $COLLECTOR=off: no collector."""
+"""Leaves cycles behind; says how many of earlier requests are still there. $COLLECTOR: what it does to the collector."""
 
 from __future__ import annotations
 
@@ -21,8 +21,27 @@ class Litter:
 
 alive: weakref.WeakSet[Litter] = weakref.WeakSet()
 
-if os.environ.get("COLLECTOR") == "off":
+COLLECTOR = os.environ.get("COLLECTOR")
+if COLLECTOR == "off in postfork":
     myserver.postfork(gc.disable)
+elif COLLECTOR == "off at import":
+    gc.disable()
+    assert not gc.isenabled()
+elif COLLECTOR == "off by threshold":
+    gc.set_threshold(0)
+elif COLLECTOR == "off and on":
+    gc.disable()
+    gc.enable()
+    assert gc.isenabled()
+elif COLLECTOR == "on by an old name":
+    disable, enable = gc.disable, gc.enable
+    disable()
+
+    @myserver.postfork
+    def switch_on() -> None:
+        """With the function as it was at import."""
+        assert not gc.isenabled()
+        enable()
 
 
 def application(
