@@ -405,12 +405,17 @@ def _instances(kind: type) -> list:
 
 
 def _find_threads() -> list[str]:
-    """A warning for each thread but the main one: threads do not exist behind a fork."""
+    """A warning for each thread but the main one: threads do not exist behind a fork.
+
+    Those of a ThreadPoolExecutor are started again (_revive_executors).
+    """
+    pools = sys.modules.get("concurrent.futures.thread")
+    pooled = getattr(pools, "_threads_queues", ())
     return [
         f"thread {thread.name!r} started by {_thread_origins.get(thread, '?')} will not exist in the "
         f"workers: start it in a function decorated with @myserver.postfork"
         for thread in threading.enumerate()
-        if thread is not threading.main_thread()
+        if thread is not threading.main_thread() and thread not in pooled
     ]
 
 
