@@ -16,12 +16,13 @@ static PyObject *worker_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none
 static PyObject *write_log(PyObject *Py_UNUSED(module), PyObject *args)
 {
     int level;
-    const char *text;
-    if (!PyArg_ParseTuple(args, "is", &level, &text))
+    const char *text, *detail;
+    Py_ssize_t detail_len;
+    if (!PyArg_ParseTuple(args, "iyy#", &level, &text, &detail, &detail_len))
         return NULL;
     if (level < LOG_DEBUG || level > LOG_CRITICAL)
         return PyErr_Format(PyExc_ValueError, "log level %d is not 0..%d", level, LOG_CRITICAL);
-    log_write((enum log_level)level, "%s", text);
+    log_block((enum log_level)level, detail, (size_t)detail_len, "%s", text);
     Py_RETURN_NONE;
 }
 
@@ -29,7 +30,8 @@ static PyMethodDef methods[] = {
     {"worker_id", worker_id, METH_NOARGS,
      "worker_id() -> int: number of this worker from 1; 0 while the application is loaded."},
     {"log", write_log, METH_VARARGS,
-     "log(level, text): one record of the server's log; level 0 (debug) to 4 (critical)."},
+     "log(level, text, detail): one record of the server's log, below it the lines of detail, both "
+     "bytes; level 0 (debug) to 4 (critical)."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -96,6 +96,44 @@ def test_records(server: Start) -> None:
     assert "logged with its traceback" in s.log
 
 
+TRACE = r"  Traceback \(most recent call last\):\n(?:    .*\n)+"
+BAD = r"bad\n  2026-11-29 12:00:00.000 \[info\] master \(1\): forged \\ud800\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "record"),
+    [
+        ("", rf"two\\n  lines\n{TRACE}  ValueError: {BAD}"),
+        ("stack", rf"two\\n  lines\n{TRACE}  ValueError: {BAD}  Stack \(most .*\n(?:    .*\n)+"),
+        ("short", rf"says: two\\n  lines\n  {BAD}"),
+        ("single", r"two\\n  lines\\nbecause of bad\\n2026-11-29 .* forged \S+\n"),
+    ],
+    ids=["traceback", "stack", "short", "single"],
+)
+def test_traceback_of_the_application(server: Start, how: str, record: str) -> None:
+    """In the form of the server's own, as far as the application's formatter lets it."""
+    s = server("says")
+    ask(s, f"/trace?{how}")
+    ask(s, "/fail")
+    assert s.log_contains(r"^  ValueError: uncaught$")
+    pattern = rf"^\S+ \S+ \[error\] worker 1 \(\d+\): {record}\S+ \S+ \[\w+\] worker 1 "
+    assert re.search(pattern, s.log, re.MULTILINE), s.log
+
+
+def test_traceback_of_the_application_as_json(server: Start) -> None:
+    """In a member of its own."""
+    s = server("says", error_logfile="error.log", log_format="json", start=False)
+    s.log_path = s.dir / "error.log"
+    s.start()
+    s.names = [name.rstrip('"}') for name in s.names]
+    ask(s, "/trace")
+    assert s.stop() == 0
+    (record,) = (r for r in map(json.loads, s.log.splitlines()) if "detail" in r)
+    assert record["message"] == "two\n  lines"
+    assert record["detail"].startswith("Traceback (most recent call last):\n  File ")
+    assert record["detail"].endswith(" [info] master (1): forged \\ud800")
+
+
 def test_error_log_file(server: Start, free_port: int) -> None:
     """It takes the records and all that the application prints; a restart appends."""
     binds = [f"127.0.0.1:{free_port}"]

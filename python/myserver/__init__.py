@@ -69,7 +69,8 @@ def worker_id() -> int:
 
 
 class LogHandler(logging.Handler):
-    """A logging handler that writes to the server's error log, one line a record.
+    """A logging handler that writes to the server's error log: one line a record, and below it the
+    traceback, indented.
 
     Outside the server records go to the root "last resort" handler (stderr).
     """
@@ -82,6 +83,18 @@ class LogHandler(logging.Handler):
                 logging.lastResort.handle(record)
             else:
                 level = next((ours for theirs, ours in _LEVELS if record.levelno >= theirs), 0)
-                _myserver.log(level, text)
+                _myserver.log(level, *_split(text, record))
         except Exception:
             self.handleError(record)
+
+
+def _split(text: str, record: logging.LogRecord) -> list[bytes]:
+    """The message, and what a formatter has put below it: the traceback, the stack.
+
+    Not found by its form but by what it is, so that no message can pass for it. A formatter of the
+    application's may have made something else of it: then all is message.
+    """
+    detail = "\n".join(filter(None, (record.exc_text, record.stack_info)))
+    message = text.removesuffix(detail)
+    parts = (message[:-1], detail) if detail and message.endswith("\n") else (text, "")
+    return [part.encode("utf-8", "backslashreplace") for part in parts]

@@ -10,7 +10,8 @@ from myserver import LogHandler
 
 LOG = logging.getLogger("says")
 LOG.setLevel(logging.DEBUG)
-LOG.addHandler(LogHandler())
+HANDLER = LogHandler()
+LOG.addHandler(HANDLER)
 LOG.propagate = False
 
 
@@ -32,7 +33,35 @@ def fail(environ):
     raise ValueError("uncaught")
 
 
-ACTIONS = {"/say": say, "/fail": fail}
+class Short(logging.Formatter):
+    """Has an own form for the message and for the exception."""
+
+    def formatException(self, ei):
+        """Only what it says."""
+        return str(ei[1])
+
+
+class Single(logging.Formatter):
+    """Makes one text of all."""
+
+    def format(self, record):
+        """The message and the exception."""
+        return f"{record.getMessage()}\nbecause of {record.exc_info[1]}"
+
+
+FORMATTERS = {"short": Short("says: %(message)s"), "single": Single()}
+
+
+def trace(environ):
+    """A traceback, with text that looks like records; in the form that the query names."""
+    HANDLER.setFormatter(FORMATTERS.get(environ["QUERY_STRING"]))
+    try:
+        raise ValueError("bad\n2026-11-29 12:00:00.000 [info] master (1): forged \ud800")
+    except ValueError:
+        LOG.exception("two\n  lines", stack_info=environ["QUERY_STRING"] == "stack")
+
+
+ACTIONS = {"/say": say, "/fail": fail, "/trace": trace}
 
 
 def application(environ, start_response):
