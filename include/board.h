@@ -126,11 +126,17 @@ struct board_worker {
     _Atomic uint64_t spawned_s;                         /* master: Unix time of the last */
 };
 
+/* How many reports one generation can be kept from repeating. */
+#define BOARD_SAID_MAX 64
+
 struct board_mold {
     _Atomic uint32_t state; /* enum board_mold_state; mold, LOADING by the master */
     /* enum board_root; the process that loads the application, first the master */
     _Atomic uint32_t root;
     _Atomic uint32_t workers; /* number of workers in its settings; mold, before it is READY */
+    /* workers: marks of the texts that one of them has logged for all; 0: free. See
+     * board_say_first. Cleared by the master. */
+    _Atomic uint64_t said[BOARD_SAID_MAX];
 };
 
 struct board {
@@ -170,6 +176,9 @@ static inline struct board_thread *board_thread(struct board *board, unsigned sl
 {
     return &board->thread[slot * board->threads + thread];
 }
+/* Whether no worker of the generation has said `text` before, nor says it at this moment. True,
+ * too, when there is no room for another mark: better twice than never. Any worker. */
+MUST_CHECK bool board_say_first(struct board_mold *mold, const char *text);
 /* Whether any worker serves. */
 bool board_is_served(const struct board *board);
 /* Counts a finished request. Only on the thread that owns `thread`. */

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+struct board_mold;
 struct config;
 struct _object; /* PyObject */
 struct _ts;     /* PyThreadState */
@@ -45,9 +46,13 @@ MUST_CHECK int python_prepare_fork(const struct config *config, bool has_served)
 /* In a worker, before it serves: readies python_dump_stacks and runs postfork hooks. 0 or -1 as
  * above. GIL held. */
 MUST_CHECK int python_begin_worker(void);
-/* Logs modules that were imported since the last call or the fork, with the request that caused it:
- * with the advice to add it to prewarm if it is a GET or HEAD that was answered 2xx, else at debug
- * level. Cheap when there are none. GIL held. */
+/* In a worker, when the next thing it does is to serve: what was imported until now is not the
+ * doing of a request. `mold` is its generation, whose workers report the same modules only once.
+ * GIL held. */
+void python_begin_reports(struct board_mold *mold);
+/* Logs modules that were imported since the last call or python_begin_reports, with the request
+ * that caused it: with the advice to add it to prewarm if it is a GET or HEAD that was answered
+ * 2xx, else at debug level. Cheap when there are none. GIL held. */
 void python_report_imports(const char *method, const char *path, unsigned status);
 
 /* Around fork(), GIL held (PyOS_BeforeFork and its two ends). */

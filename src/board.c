@@ -82,7 +82,31 @@ void board_begin_mold(struct board *board, uint32_t generation, bool must_answer
     bool answered = board_root_answered(board, generation - 1);
     atomic_store(&mold->root, answered ? root : BOARD_ROOT_UNKNOWN);
     atomic_store(&mold->workers, atomic_load(&board->molds[(generation - 1) % 2].workers));
+    for (size_t i = 0; i < BOARD_SAID_MAX; i++)
+        atomic_store(&mold->said[i], 0);
     atomic_store(&mold->state, BOARD_MOLD_LOADING);
+}
+
+/* FNV-1a. Never 0. */
+static uint64_t mark_of(const char *text)
+{
+    uint64_t mark = 14695981039346656037u;
+    for (; *text; text++)
+        mark = (mark ^ (unsigned char)*text) * 1099511628211u;
+    return mark ? mark : 1;
+}
+
+bool board_say_first(struct board_mold *mold, const char *text)
+{
+    uint64_t mark = mark_of(text);
+    for (size_t i = 0; i < BOARD_SAID_MAX; i++) {
+        uint64_t found = 0;
+        if (atomic_compare_exchange_strong(&mold->said[i], &found, mark))
+            return true;
+        if (found == mark)
+            return false;
+    }
+    return true;
 }
 
 bool board_is_served(const struct board *board)

@@ -105,6 +105,7 @@ static void begin_application(const struct worker_seed *seed)
     if (seed->config->preload && may_warm_up(seed))
         warm_worker(seed->config);
     leave_if_copy();
+    python_begin_reports(&seed->board->molds[seed->generation % 2]);
 }
 
 static NORETURN void become_mold(const struct worker_seed *worker,

@@ -7,6 +7,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "board.h"
 #include "buf.h"
 #include "codes.h"
 #include "config.h"
@@ -32,12 +33,13 @@
  * use the real-time signals from there on. */
 #define STACKS_SIGNAL (SIGRTMIN + 11)
 
-static PyObject *boot;           /* the module myserver.boot */
-static PyObject *sockets_loaded; /* list of open sockets, after the application was loaded */
-static PyObject *sockets_before; /* the same, before that */
-static Py_ssize_t modules_known; /* length of sys.modules when last looked at */
-static PyObject *timeout_type;   /* myserver.RequestTimeout */
-static int stacks_fd = -1;       /* memfd that the handler of STACKS_SIGNAL writes to */
+static PyObject *boot;             /* the module myserver.boot */
+static PyObject *sockets_loaded;   /* list of open sockets, after the application was loaded */
+static PyObject *sockets_before;   /* the same, before that */
+static Py_ssize_t modules_known;   /* length of sys.modules when last looked at */
+static struct board_mold *reports; /* what workers of this generation have reported */
+static PyObject *timeout_type;     /* myserver.RequestTimeout */
+static int stacks_fd = -1;         /* memfd that the handler of STACKS_SIGNAL writes to */
 
 /* Calls boot.<method>(...); new reference or NULL with an exception set. */
 static PyObject *call_boot(const char *method, const char *format, ...)
@@ -351,16 +353,32 @@ static bool is_worth_prewarming(const char *method, unsigned status)
     return status / 100 == 2 && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0);
 }
 
-void python_report_imports(const char *method, const char *path, unsigned status)
+/* The names of the modules that were imported since the last call, as text; a new reference. NULL:
+ * none. */
+static PyObject *take_new_modules(void)
 {
     Py_ssize_t count = PyDict_Size(PyImport_GetModuleDict());
     if (count == modules_known)
-        return;
+        return NULL;
     modules_known = count;
     PyObject *names = call_boot("new_modules", "()");
+    PyErr_Clear();
+    return names;
+}
+
+void python_begin_reports(struct board_mold *mold)
+{
+    reports = mold;
+    PyObject *names = take_new_modules();
+    Py_XDECREF(names);
+}
+
+void python_report_imports(const char *method, const char *path, unsigned status)
+{
+    PyObject *names = take_new_modules();
     const char *text = names ? PyUnicode_AsUTF8(names) : NULL;
     bool advise = is_worth_prewarming(method, status);
-    if (text && text[0])
+    if (text && text[0] && (!advise || board_say_first(reports, text)))
         log_write(advise ? LOG_INFO : LOG_DEBUG, "%s %s imported modules after the fork%s: %s",
                   method, path, advise ? ", add it to prewarm" : "", text);
     PyErr_Clear();

@@ -350,6 +350,42 @@ def test_imports_after_the_fork_are_reported_once(server: Start) -> None:
     assert "secret" not in "".join(re.findall(r".*imported modules.*", s.log))
 
 
+def test_imports_are_reported_once_for_all_workers(server: Start) -> None:
+    """And again by the next generation, for which it is news."""
+    s = server("warmed", workers=2)
+    begin = 0
+
+    def is_seen_by_both() -> bool:
+        s.get("/import")
+        return len(set(re.findall(r"asked GET /import .*; (\d)\.\n", s.log[begin:]))) == 2
+
+    wait_for(is_seen_by_both, 20, "both workers to import")
+    begin = len(s.log)
+    s.signal(signal.SIGHUP)
+    assert s.log_contains(r"reloaded: ", 20, begin)
+    begin = len(s.log)
+    wait_for(is_seen_by_both, 20, "both new workers to import")
+    assert s.stop() == 0
+    assert len(re.findall(r"GET /import imported modules", s.log)) == 2
+
+
+def test_imports_without_preload(server: Start) -> None:
+    """What the worker itself has loaded and warmed up with is no request's."""
+    s = server("warmed", preload=False)
+    s.get("/")
+    s.get("/import")
+    assert s.log_contains("imported modules")
+    assert re.findall(r"(\S+ \S+) imported modules .*: (.*)", s.log) == [("GET /import", "colorsys")]
+
+
+def test_imports_in_hooks(server: Start) -> None:
+    """Nor is what a postfork function has imported."""
+    s = server("forks", env={"HAS": "import in postfork"})
+    s.get("/threads")
+    assert s.stop() == 0
+    assert "imported modules" not in s.log
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/import"), ("GET", "/import?404"), ("GET", "/import?302")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import socket
@@ -70,6 +71,8 @@ elif HAS == "children in postfork":
         child.join()
         event(f"ended {sleeper.wait()} and {child.exitcode}, {title}")
 
+elif HAS == "import in postfork":
+    myserver.postfork(lambda: importlib.import_module("colorsys"))
 elif HAS == "failing prefork":
     myserver.prefork(lambda: 1 // 0)
 elif HAS == "failing postfork":
