@@ -36,34 +36,48 @@
 #define CHUNK_MOST_BYTES  (64 * 1024 + 8)
 
 struct block {
-    struct block *next;
+    struct block *before; /* the one that was taken before it */
 };
 
-static void free_row(struct block *block)
+static void free_latest(struct block *block, size_t count)
 {
-    while (block) {
-        struct block *next = block->next;
+    for (; count > 0; count--) {
+        struct block *before = block->before;
         PyObject_Free(block);
-        block = next;
+        block = before;
     }
 }
 
 /* Takes blocks until as many as fill a pool lie in a row: that pool was fresh, and its blocks are
- * freed again. */
-static void fill_pools(size_t size)
+ * freed again. False: no block ever lay behind the one before it, so there are no such pools; then
+ * all are freed again. */
+static bool fill_pools(size_t size)
 {
-    size_t pool = (POOL_BYTES - POOL_HEAD_BYTES) / size - 2, row = 0;
+    size_t pool = (POOL_BYTES - POOL_HEAD_BYTES) / size - 2, row = 0, count = 0;
     struct block *last = NULL;
-    for (size_t taken = 0; taken < FILL_MOST_BYTES && row < pool; taken += size) {
+    bool has_rows = false;
+    while (row < pool && count * size < FILL_MOST_BYTES) {
         struct block *block = PyObject_Malloc(size);
         if (!block)
-            return;
+            return false;
         bool follows = last && (char *)block == (char *)last + size;
-        block->next = follows ? last : NULL;
         row = follows ? row + 1 : 0;
+        has_rows = has_rows || follows;
+        block->before = last;
         last = block;
+        count++;
     }
-    free_row(last);
+    free_latest(last, has_rows ? row + 1 : count);
+    return has_rows;
+}
+
+/* With PYTHONMALLOC=debug and PYTHONDEVMODE there are pools, but each block has more bytes than
+ * were asked for. */
+static void fill_all_pools(void)
+{
+    size_t size = BLOCK_STEP_BYTES;
+    while (size <= BLOCK_MOST_BYTES && fill_pools(size))
+        size += BLOCK_STEP_BYTES;
 }
 
 /* False: PYTHONMALLOC=malloc is set, and there are no pools. */
@@ -99,8 +113,7 @@ static void fill_chunks(size_t size)
 void holes_fill(void)
 {
     if (has_pymalloc())
-        for (size_t size = BLOCK_STEP_BYTES; size <= BLOCK_MOST_BYTES; size += BLOCK_STEP_BYTES)
-            fill_pools(size);
+        fill_all_pools();
     /* Large sizes first, so that each hole is taken by the largest chunk that fits. */
     for (size_t size = CHUNK_MOST_BYTES; size >= CHUNK_LEAST_BYTES;) {
         fill_chunks(size);

@@ -87,6 +87,15 @@ def test_workers_share_what_was_loaded(server: Start, path: str) -> None:
 
 
 @only_release
+@pytest.mark.parametrize("allocator", ["debug", "malloc", "malloc_debug"])
+def test_other_allocators(server: Start, allocator: str) -> None:
+    """Those of PYTHONDEVMODE and of memory checkers have no holes that the mold could fill, so it does
+    not try: a hello has a few MB."""
+    s = server("hello", env={"PYTHONMALLOC": allocator})
+    assert mold_mb(s) < 80
+
+
+@only_release
 @pytest.mark.parametrize("immortal", [True, False])
 def test_requests_leave_nothing(server: Start, immortal: bool) -> None:
     """Private memory does not grow with requests."""
