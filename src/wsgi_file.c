@@ -167,7 +167,9 @@ bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes
         !S_ISREG(st.st_mode))
         return false;
     long long position = ask_number(file, "tell");
-    if (position < 0 || position >= st.st_size) /* files of /proc have contents, but size 0 */
+    /* Files of /proc have contents, but size 0; those of /sys have size 4096, and less in them.
+     * Where no block holds the bytes, the size may be invented. */
+    if (position < 0 || position >= st.st_size || st.st_blocks == 0)
         return false;
     *fd = fcntl((int)theirs, F_DUPFD_CLOEXEC, 3);
     *offset = (uint64_t)position;

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -642,6 +643,8 @@ FILES = {
     "deciphering": DATA,
     "patched": DATA,
     "without-size": b"myserver:worker\n",
+    "with-invented-size": Path("/sys/devices/system/cpu/online").read_bytes(),
+    "sparse": bytes(5000),
     "memory": REST,
     "pipe": b"through a pipe",
     "minimal": b"one two",

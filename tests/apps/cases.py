@@ -692,6 +692,13 @@ def patched(content: bytes) -> Any:
     return file
 
 
+def sparse() -> Any:
+    """A file that has a size and no blocks."""
+    file = tempfile.TemporaryFile()
+    file.truncate(5000)
+    return file
+
+
 CIPHER = bytes(byte ^ 7 for byte in range(256))
 DATA = b"first line\nsecond line\nthe rest"
 FILES: dict[str, Callable[[], Any]] = {
@@ -705,6 +712,8 @@ FILES: dict[str, Callable[[], Any]] = {
     "deciphering": lambda: Deciphering(DATA),
     "patched": lambda: patched(DATA),
     "without-size": lambda: open("/proc/self/comm", "rb"),  # noqa: SIM115
+    "with-invented-size": lambda: open("/sys/devices/system/cpu/online", "rb"),  # noqa: SIM115
+    "sparse": sparse,
     "memory": lambda: advanced(io.BytesIO(DATA)),
     "pipe": a_pipe,
     "minimal": lambda: NoFile([b"one ", b"two"]),
