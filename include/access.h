@@ -9,6 +9,7 @@
 #include "buf.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include <time.h>
 
 struct http;
@@ -18,12 +19,14 @@ struct access_entry {
     /* may be incomplete: http_has_line; the headers are those that were accepted */
     const struct http *request;
     const struct response *response; /* its head has the headers that were sent; NULL: none */
-    unsigned status;                 /* 499: the client went away before an answer */
-    uint64_t body_bytes;             /* of the response, without framing */
-    struct timespec start;           /* wall clock when the first byte of the request was read */
-    uint64_t duration_ns;            /* until the last byte was handed to the kernel */
-    unsigned worker;                 /* its number, from 1 */
-    const char *end; /* reason of a bad end ("client closed", "header timeout"), or NULL */
+    /* 499: the client went away before an answer; 0: the worker ended before one */
+    unsigned status;
+    uint64_t body_bytes;   /* of the response, without framing */
+    struct timespec start; /* wall clock when the first byte of the request was read */
+    uint64_t duration_ns;  /* until the last byte was handed to the kernel */
+    unsigned worker;       /* its number, from 1 */
+    pid_t pid;             /* of the worker; 0: this process */
+    const char *end;       /* reason of a bad end ("client closed", "header timeout"), or NULL */
 };
 
 struct access_format; /* compiled, opaque */

@@ -60,11 +60,13 @@ enum board_phase { BOARD_IDLE, BOARD_RUNNING };
 #define BOARD_LATENCY_BOUNDS 15
 extern const uint64_t board_latency_bounds_ns[BOARD_LATENCY_BOUNDS];
 
-#define BOARD_RESPONSE_CLASSES 6 /* by status / 100; 0: no answer, the client was gone */
+/* By status / 100; 0: no answer, because the client was gone or the worker ended. */
+#define BOARD_RESPONSE_CLASSES 6
 
 #define BOARD_METHOD_MAX       16
 #define BOARD_PATH_MAX         256
 #define BOARD_CLIENT_MAX       46
+#define BOARD_FORMAT_MAX       4097
 
 /* One thread that runs requests. Only that thread writes here, except that the master clears phase,
  * tid and deadline_ns when the worker has ended. Times are now_ns(). */
@@ -77,6 +79,10 @@ struct board_thread {
     _Atomic uint64_t parsed_ns;
     _Atomic uint64_t started_ns;
     _Atomic uint64_t first_byte_ns; /* 0: nothing sent yet */
+    _Atomic uint32_t status;        /* of the answer that has begun; 0: none has */
+    _Atomic uint32_t version_minor; /* HTTP/1.0 or HTTP/1.1 */
+    /* the watch: it has answered, logged and counted the request that the thread is still in */
+    _Atomic bool recorded;
     _Atomic uint64_t done_ns;
     /* By when the worker's watch must have looked at the request again; 0: never. The watch writes
      * it too (watch.h). When it is long past, the master takes the worker for wedged. */
@@ -137,6 +143,7 @@ struct board_mold {
     /* workers: marks of the texts that one of them has logged for all; 0: free. See
      * board_say_first. Cleared by the master. */
     _Atomic uint64_t said[BOARD_SAID_MAX];
+    char access_logformat[BOARD_FORMAT_MAX]; /* of its workers; mold, before it is READY */
 };
 
 struct board {

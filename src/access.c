@@ -356,7 +356,7 @@ static void append_piece(struct buf *out, const struct access_entry *entry,
         append_request_line(out, entry);
         break;
     case 's':
-        buf_printf(out, "%u", entry->status);
+        buf_printf(out, "%03u", entry->status);
         break;
     case 'm':
     case 'U':
@@ -386,7 +386,7 @@ static void append_piece(struct buf *out, const struct access_entry *entry,
         append_duration(out, entry, piece->atom);
         break;
     case 'p':
-        buf_printf(out, "<%d>", (int)getpid());
+        buf_printf(out, "<%d>", (int)(entry->pid ? entry->pid : getpid()));
         break;
     case 'i':
         append_span(out, received_header(entry, piece->text));

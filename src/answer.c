@@ -50,6 +50,9 @@ static void begin(struct turn *turn)
     atomic_store_explicit(&slot->accepted_ns, e->accepted_ns, memory_order_relaxed);
     atomic_store_explicit(&slot->parsed_ns, e->parsed_ns, memory_order_relaxed);
     atomic_store_explicit(&slot->first_byte_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->status, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->version_minor, e->http.version_minor, memory_order_relaxed);
+    atomic_store_explicit(&slot->recorded, false, memory_order_relaxed);
     atomic_store_explicit(&slot->started_ns, e->started_ns, memory_order_relaxed);
     atomic_store_explicit(&slot->phase, BOARD_RUNNING, memory_order_release);
     uint64_t limit_ns = turn->conn->shared->config->timeout_ms * NS_PER_MS;
@@ -202,6 +205,7 @@ static struct iovec take_head(struct turn *turn, int64_t known_bytes)
     e->first_byte_ns = now_ns();
     atomic_store_explicit(&turn->thread->slot->first_byte_ns, e->first_byte_ns,
                           memory_order_relaxed);
+    atomic_store_explicit(&turn->thread->slot->status, e->response.status, memory_order_relaxed);
     return (struct iovec){e->response.head.data, e->response.head.len};
 }
 

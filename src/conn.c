@@ -420,6 +420,25 @@ void conn_give_back(struct conn *c, enum conn_next next)
     pool_return(c->shared->pool, c);
 }
 
+/* Half a request, or an answer that the loop sends. */
+static bool is_unfinished(const struct conn *c)
+{
+    return atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && c->exchange &&
+           !c->origin.proxy_due && !http_is_idle(&c->exchange->http);
+}
+
+void conn_record_all(struct conn_shared *shared, const char *why)
+{
+    struct conn *c;
+    TAILQ_FOREACH(c, &shared->transferring, all)
+    if (is_unfinished(c)) {
+        c->exchange->aborted = true;
+        if (!c->exchange->end)
+            c->exchange->end = why;
+        conn_end_request(c);
+    }
+}
+
 /* --- the loop's own work -------------------------------------------------------------------- */
 
 static void on_writable(struct ev_loop *loop, ev_io *watcher, int events)

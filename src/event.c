@@ -13,6 +13,7 @@
 #include "book.h"
 #include "buf.h"
 #include "config.h"
+#include "cut.h"
 #include "listen.h"
 #include "log.h"
 #include "notify.h"
@@ -211,7 +212,8 @@ static void on_start_failure(struct book *b, uint32_t generation)
         fail_trial(b, "no worker lives long enough to serve");
 }
 
-/* Logs one record: what happened to the worker, and the requests it was running. */
+/* Logs one record: what happened to the worker, and the requests it was running; if there are any,
+ * it is a warning at least. */
 PRINTF_LIKE(4, 5)
 static void log_with_requests(struct book *b, const struct slot *s, enum log_level level,
                               const char *format, ...)
@@ -223,6 +225,8 @@ static void log_with_requests(struct book *b, const struct slot *s, enum log_lev
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
     report_running(&running, b->board, book_number(b, s) - 1, REPORT_ALL, 0);
+    if (running.len > 0 && level < LOG_WARNING)
+        level = LOG_WARNING;
     log_block(level, running.data, running.len, "worker %u (pid %d) %s%s", book_number(b, s),
               s->pid, what, running.len > 0 ? "; it was running" : "");
     buf_fini(&running);
@@ -275,10 +279,13 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
     uint32_t generation = s->generation;
     bool left = has_left(b, s, status);
     atomic_fetch_add(&b->board->ends[end_of(b, s, left)], 1);
-    if (left)
+    if (left && s->killed) /* slot_is_late has named the requests */
         log_info("worker %u (pid %d) left", book_number(b, s), s->pid);
+    else if (left)
+        log_with_requests(b, s, LOG_INFO, "left");
     else
         log_with_requests(b, s, LOG_ERROR, "died: %s%s", status_text(status), origin(s, status));
+    cut_record(b, s);
     book_clear_slot(b, s);
     if (failed && b->stop == STOP_NOT)
         on_start_failure(b, generation);

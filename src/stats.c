@@ -363,10 +363,10 @@ static void append_histogram(const struct sums *sums, struct buf *out)
 
 static void append_requests(const struct sums *sums, struct buf *out)
 {
-    append_metric(out, "requests_total", "counter", "Requests that ended, however.",
-                  sums->requests);
+    append_metric(out, "requests_total", "counter",
+                  "Requests that ended, however, also with their worker.", sums->requests);
     begin_metric(out, "responses_total", "counter",
-                 "Answers by class of status; none: the client had gone.");
+                 "Answers by class of status; none: the client had gone, or the worker ended.");
     append_counts(out, "responses_total", "class", class_names, sums->responses,
                   ARRAY_LEN(class_names));
     append_metric(out, "exceptions_total", "counter", "Uncaught exceptions of the application.",

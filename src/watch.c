@@ -362,8 +362,10 @@ static bool answer(struct expiry *x)
     pthread_mutex_lock(&watch.lock);
     x->answered =
         atomic_compare_exchange_strong(&turn->state, &word, TURN_WORD(x->number, TURN_ANSWERED));
-    if (x->answered)
+    if (x->answered) {
+        atomic_store(&x->thread->slot->recorded, true);
         conn_answer_for(turn->conn, 504, "timeout");
+    }
     pthread_mutex_unlock(&watch.lock);
     return x->answered || (TURN_NUMBER(word) == x->number && TURN_STATE(word) != TURN_NONE);
 }

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness import APPS, Server, run, wait_for, whole_lines
+from control_client import OPTIONS, ask as control
+from harness import APPS, SLOWNESS, Server, run, wait_for, whole_lines
 from wire import Wire, ask, let, request
 
 Start = Callable[..., Server]
@@ -359,6 +361,107 @@ def test_one_line_however_it_ended(server: Start, threads: int) -> None:
     wait_for(lambda: len(ends(s)) >= done + 6, 10, "five pipelined ones, and one that left")
     assert s.stop() == 0
     assert len(ends(s)) == done + 6, ends(s)
+
+
+# Each sleeps and cannot be interrupted, before or behind the first piece of its answer.
+ENDLESS = """\
+import os, time
+
+def sleep():
+    os.write(1, b"sleeping\\n")
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            pass
+
+def begun():
+    yield b"x"
+    sleep()
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/silent":
+        sleep()
+    return begun() if environ["PATH_INFO"] == "/begun" else [b"hello"]
+"""
+
+
+@pytest.mark.parametrize("path, status", [("/silent", 0), ("/begun", 200)])
+@pytest.mark.parametrize("way", ["killed", "INT", "TERM", "timeout"])
+def test_one_line_when_the_worker_ends(
+    server: Start, way: str, path: str, status: int
+) -> None:
+    """The master writes the line of a request that ends with its worker, and counts it, once."""
+    s = server(
+        "endless",
+        start=False,
+        threads=2,
+        access_logfile="access.log",
+        access_logformat="json",
+        graceful_timeout="200ms" if way == "TERM" else "30s",
+        timeout=f"{0.5 * SLOWNESS}s" if way == "timeout" else "0",
+        expect_deaths=way == "killed",
+        prewarm_rounds=0,
+        **OPTIONS,
+    )
+    (s.dir / "endless.py").write_text(ENDLESS)
+    (pid,) = s.start().workers()
+    with Wire(s) as wire:
+        wire.send(request("GET", f"{path}?secret"))
+        wait_for(lambda: "sleeping" in s.log)
+        if way == "killed":
+            os.kill(pid, signal.SIGKILL)
+        elif way != "timeout":
+            assert s.stop(signal.SIGINT if way == "INT" else signal.SIGTERM) == 0
+        ended = s.log_contains(r"worker 1 \(pid %d\) (left|died).*" % pid, 20)
+        assert ended and (way == "TERM" or ended[0].endswith("; it was running"))
+    assert s.log_contains(rf"it was running\n  thread \d: GET {path}, running")
+    (entry,) = (json.loads(line) for line in access_log(s, 1))
+    if way == "timeout" and path == "/silent":
+        expected = {"status": 504, "query": "secret", "end": "timeout"}
+    else:
+        expected = {"status": status, "query": "", "end": "worker ended", "bytes": 0}
+    expected |= {"client": "127.0.0.1", "method": "GET", "path": path, "protocol": "HTTP/1.1"}
+    assert entry.items() >= expected.items()
+    if way in ("killed", "timeout"):
+        name = {0: "none", 2: "2xx", 5: "5xx"}[entry["status"] // 100]
+        metrics = control(s, "/metrics").text
+        assert "\nmyserver_requests_total 1\n" in metrics
+        assert f'\nmyserver_responses_total{{class="{name}"}} 1\n' in metrics
+
+
+def test_one_line_of_what_the_loop_has_at_a_quick_stop(server: Start) -> None:
+    """Half a request, and an answer that its client does not take."""
+    options = {"access_logfile": "access.log", "access_logformat": "json"}
+    s = server("cases", **options)
+    with Wire(s) as half, Wire(s) as whole:
+        half.send(b"GET /half HTTP/1.1\r\n")
+        whole.request("GET", f"/big?{16 << 20}").head()
+        assert ask(s, "/").complete  # by the one thread, which has left the others to the loop
+        assert s.stop(signal.SIGINT) == 0
+    seen = [(e["status"], e["path"], e["end"]) for e in map(json.loads, access_log(s, 3))]
+    assert (499, "/half", "stopped at once") in seen and (200, "/big", "stopped at once") in seen
+
+
+def test_format_of_the_lines_follows_a_reload(server: Start) -> None:
+    """Also that of the lines which the master writes."""
+    s = server(
+        "endless", args=["-c", "it.ini"], start=False, expect_deaths=True, access_logfile="access.log"
+    )
+    (s.dir / "it.ini").write_text("[myserver]\nprewarm-rounds = 0\n")
+    (s.dir / "endless.py").write_text(ENDLESS)
+    s.start()
+    with (s.dir / "it.ini").open("a") as ini:
+        ini.write("access-logformat = %(m)s %(U)s %(s)s <%(h)s> %(p)s\n")
+    s.signal(signal.SIGHUP)
+    assert s.log_contains("reloaded: all workers", 10)
+    (pid,) = s.workers()
+    with Wire(s) as wire:
+        wire.send(request("GET", "/silent"))
+        wait_for(lambda: "sleeping" in s.log)
+        os.kill(pid, signal.SIGKILL)
+        assert access_log(s, 1) == [f"GET /silent 000 <127.0.0.1> <{pid}>"]
 
 
 LONG = "x" * 300

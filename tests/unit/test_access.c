@@ -115,6 +115,17 @@ static void test_nothing_is_known(void **state)
     check_line("%(r)s %(f)s", "- -\n");
 }
 
+static void test_cut(void **state)
+{
+    (void)state;
+    entry.response = NULL;
+    entry.status = 0;
+    entry.body_bytes = 0;
+    entry.pid = 4711;
+    check_line("\"%(r)s\" %(s)s %(b)s %(p)s %({content-type}o)s",
+               "\"GET /a%20b?x=1 HTTP/1.1\" 000 - <4711> -\n");
+}
+
 static void test_json(void **state)
 {
     (void)state;
@@ -193,6 +204,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_combined, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_atoms, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_is_known, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_json, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_forgery, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_user, set_up, tear_down),
