@@ -21,12 +21,13 @@ struct access_entry {
     const struct response *response; /* its head has the headers that were sent; NULL: none */
     /* 499: the client went away before an answer; 0: the worker ended before one */
     unsigned status;
-    uint64_t body_bytes;   /* of the response, without framing */
-    struct timespec start; /* wall clock when the first byte of the request was read */
-    uint64_t duration_ns;  /* until the last byte was handed to the kernel */
-    unsigned worker;       /* its number, from 1 */
-    pid_t pid;             /* of the worker; 0: this process */
-    const char *end;       /* reason of a bad end ("client closed", "header timeout"), or NULL */
+    uint64_t body_bytes; /* of the response, without framing */
+    /* wall clock when the first byte of the request was read, or since when it was seen to wait */
+    struct timespec start;
+    uint64_t duration_ns; /* from then until the last byte was handed to the kernel */
+    unsigned worker;      /* its number, from 1 */
+    pid_t pid;            /* of the worker; 0: this process */
+    const char *end;      /* reason of a bad end ("client closed", "header timeout"), or NULL */
 };
 
 struct access_format; /* compiled, opaque */

@@ -73,9 +73,8 @@ extern const uint64_t board_latency_bounds_ns[BOARD_LATENCY_BOUNDS];
 struct board_thread {
     _Alignas(128) _Atomic uint32_t phase; /* enum board_phase */
     _Atomic int32_t tid;
-    _Atomic uint64_t requests; /* finished */
-    _Atomic uint64_t
-        accepted_ns; /* first byte of the request was read, or its connection accepted */
+    _Atomic uint64_t requests;    /* finished */
+    _Atomic uint64_t accepted_ns; /* first byte of the request was read, or seen to wait */
     _Atomic uint64_t parsed_ns;
     _Atomic uint64_t started_ns;
     _Atomic uint64_t first_byte_ns; /* 0: nothing sent yet */
@@ -121,11 +120,12 @@ struct board_worker {
     _Atomic uint32_t asked_by;
     /* worker: since when its next request waits; 0: it has not waited */
     _Atomic uint64_t waits_since_ns;
-    _Atomic uint32_t connections; /* worker: open now */
-    _Atomic uint64_t requests;    /* worker: answered, over all workers of the slot */
-    _Atomic uint64_t exceptions;  /* worker: not caught by the application */
-    _Atomic uint64_t timeouts;    /* worker: requests that passed their deadline */
-    _Atomic uint64_t deadline_ns; /* worker: when this has passed it is wedged; 0: none */
+    _Atomic uint32_t connections;    /* worker: open now */
+    _Atomic uint64_t requests;       /* worker: answered, over all workers of the slot */
+    _Atomic uint64_t exceptions;     /* worker: not caught by the application */
+    _Atomic uint64_t timeouts;       /* worker: requests that passed their deadline */
+    _Atomic uint64_t queue_timeouts; /* worker: requests that had waited for too long */
+    _Atomic uint64_t deadline_ns;    /* worker: when this has passed it is wedged; 0: none */
     _Atomic uint64_t sent_bytes;
     _Atomic uint64_t responses[BOARD_RESPONSE_CLASSES]; /* worker */
     _Atomic uint64_t spawns;                            /* master */

@@ -14,7 +14,8 @@ enum client_verdict {
     CLIENT_GONE,
 };
 
-/* Judges a whole request that a thread is about to run. By the owner of the connection. */
+/* Judges a whole request that a thread is about to run, and counts the time that it has waited as
+ * part of its duration. By the owner of the connection. */
 MUST_CHECK enum client_verdict client_judge(struct conn *c);
 /* Whether the client sends no more: it has closed, or shut only its sending side. TCP tells the two
  * apart only when something is sent. By the owner of the connection. */

@@ -98,6 +98,9 @@ void pool_queue_ready(struct pool *pool, struct conn *conn);
 /* Answers the requests in `ready` with 503 when the watch has given up all threads: none of them
  * would run these. Leader. */
 void pool_refuse_behind_stuck(struct pool *pool);
+/* Answers the requests that have waited here for longer than queue-timeout, without waiting for a
+ * thread. Leader, every tick. */
+void pool_refuse_late(struct pool *pool);
 /* Keeps a Python reference until some thread holds the GIL anyway, and drops it then. Takes
  * `object`. Any thread, GIL not needed. */
 void pool_discard(struct pool *pool, struct _object *object);

@@ -171,10 +171,9 @@ static bool send_pieces(struct turn *turn, struct iovec *pieces, unsigned count,
     return !e->aborted;
 }
 
-static struct response_facts facts_of(const struct turn *turn, int64_t known_bytes)
+static struct response_facts facts_of(const struct conn *c, int64_t known_bytes)
 {
-    const struct conn *c = turn->conn;
-    const struct http *request = &turn->exchange->http;
+    const struct http *request = &c->exchange->http;
     return (struct response_facts){
         .is_head = request->is_head,
         .version_minor = request->version_minor,
@@ -198,7 +197,7 @@ static struct iovec take_head(struct turn *turn, int64_t known_bytes)
 {
     struct exchange *e = turn->exchange;
     if (!e->response.head_finished) {
-        struct response_facts facts = facts_of(turn, known_bytes);
+        struct response_facts facts = facts_of(turn->conn, known_bytes);
         response_finish_head(&e->response, &facts);
     }
     e->call.head_sent = true;
@@ -301,7 +300,7 @@ static void send_error(struct turn *turn, unsigned status)
     struct exchange *e = turn->exchange;
     if (!may_answer(turn))
         return;
-    struct response_facts facts = facts_of(turn, -1);
+    struct response_facts facts = facts_of(turn->conn, -1);
     response_error(&e->response, status, &facts);
     struct iovec head = take_head(turn, -1);
     (void)send_pieces(turn, &head, 1, false);
@@ -438,35 +437,53 @@ static void run_application(struct turn *turn)
     python_release(&turn->thread->python);
 }
 
-static void refuse_late(struct turn *turn)
+static void refuse_late(struct conn *c)
 {
-    struct exchange *e = turn->exchange;
-    struct response_facts facts = facts_of(turn, -1);
+    struct exchange *e = c->exchange;
+    struct response_facts facts = facts_of(c, -1);
     response_error(&e->response, 503, &facts);
     struct iovec page = {e->response.head.data, e->response.head.len};
     e->end = "queue timeout";
-    if (output_send(&e->output, turn->conn->fd, page) == OUTPUT_GONE)
+    atomic_fetch_add_explicit(&c->shared->board->queue_timeouts, 1, memory_order_relaxed);
+    if (output_send(&e->output, c->fd, page) == OUTPUT_GONE)
         exchange_break_off(e);
+}
+
+/* What must be done with the connection when its answer is made. */
+static enum conn_next next_step(struct conn *c)
+{
+    const struct exchange *e = c->exchange;
+    bool more = !e->aborted && !output_is_empty(&e->output);
+    return more ? CONN_NEXT_WRITE : conn_end_request(c);
+}
+
+enum conn_next answer_turn_away(struct conn *c, bool is_gone)
+{
+    if (is_gone) {
+        c->exchange->aborted = true;
+        c->exchange->end = "client closed while it waited";
+    } else {
+        refuse_late(c);
+    }
+    return next_step(c);
+}
+
+static void run(struct conn *c, struct pool_thread *thread)
+{
+    struct turn turn = {.conn = c, .exchange = c->exchange, .thread = thread};
+    begin(&turn);
+    run_application(&turn);
+    end(&turn);
 }
 
 void answer_run(struct conn *c, struct pool_thread *thread)
 {
-    struct turn turn = {.conn = c, .exchange = c->exchange, .thread = thread};
+    enum client_verdict verdict = client_judge(c);
     thread->last_run_ns = 0;
-    switch (client_judge(c)) {
-    case CLIENT_WAITS:
-        begin(&turn);
-        run_application(&turn);
-        end(&turn);
-        break;
-    case CLIENT_LATE:
-        refuse_late(&turn);
-        break;
-    case CLIENT_GONE:
-        turn.exchange->aborted = true;
-        turn.exchange->end = "client closed while it waited";
-        break;
+    if (verdict != CLIENT_WAITS) {
+        conn_give_back(c, answer_turn_away(c, verdict == CLIENT_GONE));
+        return;
     }
-    bool more = !turn.exchange->aborted && !output_is_empty(&turn.exchange->output);
-    conn_give_back(c, more ? CONN_NEXT_WRITE : conn_end_request(c));
+    run(c, thread);
+    conn_give_back(c, next_step(c));
 }

@@ -20,6 +20,8 @@
 #define LEAVES_ANSWER_AFTER_MS 5000
 /* A shorter stay in the queue of whole requests is only a hand-off between threads. */
 #define QUEUED_MS              2
+/* A shorter silence may be nothing but a step of the kernel's clock. */
+#define SILENT_MS              10
 
 bool client_has_ended(const struct conn *c)
 {
@@ -67,12 +69,27 @@ static uint64_t longest(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/* For the access log: the request has begun when it began to wait, not when it was read. */
+static void begin_at(struct exchange *e, uint64_t begun_ns)
+{
+    if (begun_ns >= e->accepted_ns)
+        return;
+    int64_t earlier_ns = (int64_t)(e->accepted_ns - begun_ns);
+    int64_t start_ns = e->start_time.tv_sec * (int64_t)NS_PER_S + e->start_time.tv_nsec;
+    e->accepted_ns = begun_ns;
+    e->start_time.tv_sec = (start_ns - earlier_ns) / (int64_t)NS_PER_S;
+    e->start_time.tv_nsec = (start_ns - earlier_ns) % (int64_t)NS_PER_S;
+}
+
 enum client_verdict client_judge(struct conn *c)
 {
+    struct exchange *e = c->exchange;
     uint64_t limit_ms = c->shared->config->queue_timeout_ms, now = now_ns(), silent_ms = 0;
-    uint64_t queued_ms = since_ms(c->exchange->parsed_ns, now);
-    uint64_t waited_ms = longest(queued_ms, since_ms(c->parked_ns, c->exchange->accepted_ns));
+    uint64_t queued_ms = since_ms(e->parsed_ns, now);
+    uint64_t waited_ms = longest(queued_ms, since_ms(c->parked_ns, e->accepted_ns));
     bool may_have_waited = c->requests == 0 || c->parked_ns || queued_ms >= QUEUED_MS;
+    if (c->parked_ns)
+        begin_at(e, c->parked_ns);
     c->parked_ns = 0;
     if (!may_have_waited)
         return CLIENT_WAITS;
@@ -80,6 +97,8 @@ enum client_verdict client_judge(struct conn *c)
     if (ended && is_surely_gone(c))
         return CLIENT_GONE;
     bool is_tcp = (ended || limit_ms) && read_silence(c, &silent_ms);
+    if (silent_ms >= SILENT_MS)
+        begin_at(e, now - silent_ms * NS_PER_MS);
     waited_ms = longest(waited_ms, silent_ms);
     if (ended && is_tcp && waited_ms >= LEAVES_AFTER_MS)
         return CLIENT_GONE;

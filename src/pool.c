@@ -9,6 +9,8 @@
 #include "answer.h"
 #include "balance.h"
 #include "board.h"
+#include "client.h"
+#include "config.h"
 #include "intake.h"
 #include "log.h"
 #include "wsgi.h"
@@ -483,6 +485,41 @@ void pool_refuse_behind_stuck(struct pool *pool)
         c->next = conn_end_request(c);
         conn_resume(c);
     }
+}
+
+static bool is_late(const struct pool *pool, uint64_t since_ns)
+{
+    uint64_t limit_ms = pool->shared->config->queue_timeout_ms;
+    return limit_ms > 0 && now_ns() >= since_ns + limit_ms * NS_PER_MS;
+}
+
+/* The whole request that has waited longest, if that is too long. */
+static struct conn *take_late(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct conn *c = TAILQ_FIRST(&pool->ready);
+    if (c && is_late(pool, c->exchange->parsed_ns))
+        TAILQ_REMOVE(&pool->ready, c, link);
+    else
+        c = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    return c;
+}
+
+static void turn_away(struct conn *c)
+{
+    c->next = answer_turn_away(c, client_judge(c) == CLIENT_GONE);
+    conn_resume(c);
+}
+
+void pool_refuse_late(struct pool *pool)
+{
+    struct conn *c;
+    while ((c = TAILQ_FIRST(&pool->shared->parked)) && is_late(pool, c->parked_ns))
+        if (intake_read(c) == CONN_RUNS)
+            turn_away(c);
+    while ((c = take_late(pool)))
+        turn_away(c);
 }
 
 void pool_queue_ready(struct pool *pool, struct conn *conn)

@@ -16,7 +16,7 @@
 #include <inttypes.h>
 
 struct sums {
-    uint64_t requests, exceptions, timeouts, sent_bytes;
+    uint64_t requests, exceptions, timeouts, queue_timeouts, sent_bytes;
     uint64_t responses[BOARD_RESPONSE_CLASSES];
     uint64_t latency_ns, latency[BOARD_LATENCY_BOUNDS + 1], latency_count;
     uint64_t connections;
@@ -92,6 +92,7 @@ static void add_worker(const struct board *board, unsigned slot, struct sums *su
     sums->requests += atomic_load(&worker->requests);
     sums->exceptions += atomic_load(&worker->exceptions);
     sums->timeouts += atomic_load(&worker->timeouts);
+    sums->queue_timeouts += atomic_load(&worker->queue_timeouts);
     sums->sent_bytes += atomic_load(&worker->sent_bytes);
     sums->connections += atomic_load(&worker->connections);
     for (unsigned i = 0; i < BOARD_RESPONSE_CLASSES; i++)
@@ -373,6 +374,9 @@ static void append_requests(const struct sums *sums, struct buf *out)
                   sums->exceptions);
     append_metric(out, "timeouts_total", "counter", "Requests that ran into the timeout.",
                   sums->timeouts);
+    append_metric(out, "queue_timeouts_total", "counter",
+                  "Requests that were refused because they had waited for too long.",
+                  sums->queue_timeouts);
     append_metric(out, "sent_bytes_total", "counter", "Bytes handed to the kernel for clients.",
                   sums->sent_bytes);
     append_histogram(sums, out);
@@ -470,10 +474,10 @@ static void append_sums(const struct sums *sums, struct buf *out)
 {
     buf_printf(out,
                "\"requests\":%" PRIu64 ",\"exceptions\":%" PRIu64 ",\"timeouts\":%" PRIu64
-               ",\"sent_bytes\":%" PRIu64 ",\"connections\":%" PRIu64
+               ",\"queue_timeouts\":%" PRIu64 ",\"sent_bytes\":%" PRIu64 ",\"connections\":%" PRIu64
                ",\"threads\":{\"busy\":%u,\"idle\":%u}",
-               sums->requests, sums->exceptions, sums->timeouts, sums->sent_bytes,
-               sums->connections, sums->busy, sums->idle);
+               sums->requests, sums->exceptions, sums->timeouts, sums->queue_timeouts,
+               sums->sent_bytes, sums->connections, sums->busy, sums->idle);
     append_members(out, "responses", class_names, sums->responses, BOARD_RESPONSE_CLASSES);
     buf_printf(out, ",\"duration\":{\"count\":%" PRIu64 ",\"sum_s\":%.9f,\"buckets\":[",
                sums->latency_count, (double)sums->latency_ns / NS_PER_S);

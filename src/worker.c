@@ -376,6 +376,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     intake_shed_pipe(&worker.shared);
     age_look(&worker.age, worker.seed->board, worker.seed->slot);
     pool_refuse_behind_stuck(&worker.pool);
+    pool_refuse_late(&worker.pool);
     if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
         balance_drain(&worker.balance);
     stop_when_drained();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from control_client import OPTIONS, ask
-from harness import FLAVOUR, SLOWNESS, Response, Server, read_all, wait_for
-from wire import Wire
+from harness import FLAVOUR, SLOWNESS, Response, Server, read_all, wait_for, whole_lines
+from wire import Wire, let
 
 Start = Callable[..., Server]
 
@@ -466,6 +467,75 @@ def test_queue_timeout(server: Start) -> None:
     assert "running /sleep/0\n" not in s.log
     assert s.get("/").status == 200
     wait_for(lambda: accesses(s).count("/sleep/0 503") == 2, 5, "the access log")
+
+
+def begin_waiting(s: Server, running: Wire, body: Wire) -> None:
+    """Let a request run until "go", and another wait for its body, which the standby then reads."""
+    body.request("POST", "/", None, "Transfer-Encoding: chunked", "Expect: 100-continue")
+    assert body.head().status == 100
+    running.request("GET", "/wait?go")
+    assert s.log_contains(r"event: in go\.")
+
+
+def durations(s: Server, count: int) -> dict[str, float]:
+    """Of each request that has a line in the access log, in ms, by method and status."""
+    path = s.dir / "access.log"
+    wait_for(lambda: len(whole_lines(path.read_text())) >= count, 10, f"{count} lines")
+    entries = map(json.loads, whole_lines(path.read_text()))
+    return {f"{e['method']} {e['status']}": e["duration_ms"] for e in entries}
+
+
+QUEUED = {"access_logfile": "access.log", "access_logformat": "json"}
+
+
+def test_queue_timeout_while_all_threads_are_busy(server: Start) -> None:
+    """Who waits in the worker, unread or whole, gets 503 though no thread is free for that; it is
+    counted, and logged with the time that it has waited."""
+    s = server("busy", queue_timeout="300ms", **QUEUED, **OPTIONS)
+    with Wire(s) as running, Wire(s) as unread, Wire(s) as body:
+        assert unread.ask("/").status == 200
+        begin_waiting(s, running, body)
+        unread.request("HEAD", "/")
+        body.send(b"0\r\n\r\n")
+        assert unread.answer("HEAD").status == 503
+        assert body.answer().status == 503
+        assert b"\nmyserver_queue_timeouts_total 2\n" in ask(s, "/metrics").body
+        assert running.is_silent()
+        let(s, "go")
+        assert running.answer().status == 200
+        assert unread.ask("/").status == 200
+    took = durations(s, 5)
+    assert took["HEAD 503"] >= 300 and took["POST 503"] >= 300
+
+
+def test_queue_timeout_of_clients_that_have_left(server: Start) -> None:
+    """Neither answered nor counted as refused."""
+    s = server("busy", queue_timeout="700ms", **QUEUED, **OPTIONS)
+    with Wire(s) as running, Wire(s) as body:
+        with Wire(s) as unread:
+            assert unread.ask("/").status == 200
+            begin_waiting(s, running, body)
+            unread.request("HEAD", "/")
+        took = durations(s, 2)
+        assert took["HEAD 499"] >= 700
+        assert b"\nmyserver_queue_timeouts_total 0\n" in ask(s, "/metrics").body
+        let(s, "go")
+        assert running.answer().status == 200
+
+
+def test_time_of_a_wait_is_logged(server: Start) -> None:
+    """Of a request that has run after all, as of one that was refused."""
+    s = server("busy", **QUEUED)
+    with Wire(s) as running, Wire(s) as unread, Wire(s) as body:
+        assert unread.ask("/").status == 200
+        begin_waiting(s, running, body)
+        unread.request("HEAD", "/")
+        assert body.send(b"no chunk\r\n").answer().status == 400  # so what came before is seen
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() - begun > 0.3, 20, "some time to pass")
+        let(s, "go")
+        assert unread.answer("HEAD").status == 200
+    assert durations(s, 4)["HEAD 200"] >= 290
 
 
 def test_queue_timeout_is_not_about_idle_connections(server: Start) -> None:
