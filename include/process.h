@@ -26,10 +26,17 @@ PRINTF_LIKE(1, 2) void process_set_title(const char *format, ...);
 void process_become_master(void);
 /* Blocks `signals` and remembers the mask from before. */
 void process_block_signals(const sigset_t *signals);
-/* In a new child: ignored signals get their default action, and the mask is the one from before
- * process_block_signals. SIGPIPE is ignored. SIGINT and SIGUSR2 do nothing: a terminal's ^C reaches
- * the whole group, and the master decides; a worker that starts has no stacks to show yet. They
- * have a handler instead of SIG_IGN, so that programs that are executed get the default back. */
+/* Ignores SIGPIPE where it would end the process: a write that fails says so anyway. Any thread. */
+void process_ignore_broken_pipes(void);
+/* The same for SIGPIPE and SIGXFSZ, which comes when a file is at the limit of file sizes. */
+void process_ignore_failed_writes(void);
+/* In a new child: the mask is the one from before process_block_signals; as
+ * process_ignore_failed_writes. SIGINT and SIGUSR2 do nothing: a terminal's ^C reaches the whole
+ * group, and the master decides; a worker that starts has no stacks to show yet. They have a
+ * handler instead of SIG_IGN, so that programs that are executed get the default back. */
+void process_set_signals(void);
+/* The same in a child of the master, where ignored signals get their default action before: later,
+ * it is the application that ignores them. */
 void process_restore_signals(void);
 
 #endif

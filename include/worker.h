@@ -35,7 +35,7 @@ struct worker_seed {
 };
 
 /* Runs the worker in a process forked from the mold, with the application ready to run (see
- * wsgi_init), GIL held, signals as process_restore_signals leaves them. Sets its board slot to
+ * wsgi_init), GIL held, signals as process_set_signals leaves them. Sets its board slot to
  * SERVING and rings when it accepts. SIGTERM drains, SIGQUIT leaves at once; both end with
  * _exit(0).
  *

@@ -6,6 +6,7 @@
 #include "intake.h"
 #include "board.h"
 #include "config.h"
+#include "descriptors.h"
 #include "log.h"
 #include "proxy.h"
 
@@ -70,13 +71,19 @@ static void log_refusal(const struct conn *c, unsigned status, const char *reaso
         log_client(LOG_INFO, "refused a request from %s: %u %s", client, status, reason);
 }
 
+static const char *file_advice(int error)
+{
+    return error == EFBIG ? "; raise the limit of file sizes (ulimit -f, LimitFSIZE)"
+                          : descriptors_advice(error);
+}
+
 void intake_refuse(struct conn *c, unsigned status, const char *reason)
 {
     struct exchange *e = c->exchange;
     e->end = reason;
     if (e->http.body.error) {
-        log_client(LOG_ERROR, "%s: %s in %s", reason, strerror(e->http.body.error),
-                   c->shared->config->tmp_dir);
+        log_client(LOG_ERROR, "%s: %s in %s%s", reason, strerror(e->http.body.error),
+                   c->shared->config->tmp_dir, file_advice(e->http.body.error));
         exchange_shed_files(c->shared);
     }
     log_refusal(c, status, reason);

@@ -542,6 +542,7 @@ static void drop_privileges(struct book *b)
 static void master_init(struct book *b, const struct config *c)
 {
     *b = (struct book){.config = c};
+    process_ignore_failed_writes(); /* of the log, to begin with */
     log_set_process("master");
     log_set_level((enum log_level)c->log_level);
     if (c->umask != CONFIG_UNSET)

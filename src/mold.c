@@ -122,7 +122,7 @@ static NORETURN void become_worker(const struct fork_job *job)
     atomic_store(&slot->state, BOARD_WORKER_STARTING);
     log_set_process("worker %u", seed->slot + 1);
     process_set_title("myserver: worker %u [%s] starting", seed->slot + 1, seed->config->app);
-    process_restore_signals(); /* before the application runs: its children inherit the mask */
+    process_set_signals(); /* before the application runs: its children inherit the mask */
     begin_application(seed);
     struct worker_promotion promotion = worker_main(seed);
     become_mold(seed, &promotion);

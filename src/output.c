@@ -3,6 +3,7 @@
  * Owns: a copy of what the socket did not take, and the descriptor of a file being sent. Never
  * blocks, never closes the socket. One system call sends the head and the body together. */
 #include "output.h"
+#include "process.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -156,6 +157,7 @@ static ssize_t sendfile_step(const struct output *o, int fd)
 {
     off_t offset = (off_t)o->file_offset;
     size_t step = o->file_bytes < FILE_STEP_BYTES ? (size_t)o->file_bytes : FILE_STEP_BYTES;
+    process_ignore_broken_pipes(); /* the application may have undone it; no MSG_NOSIGNAL here */
     return sendfile(fd, o->file_fd, &offset, step);
 }
 

@@ -153,9 +153,36 @@ void process_block_signals(const sigset_t *signals)
     sigprocmask(SIG_BLOCK, signals, &first_mask);
 }
 
+static void ignore_if_default(int number)
+{
+    struct sigaction now;
+    if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        signal(number, SIG_IGN);
+}
+
+void process_ignore_broken_pipes(void)
+{
+    ignore_if_default(SIGPIPE);
+}
+
+void process_ignore_failed_writes(void)
+{
+    ignore_if_default(SIGPIPE);
+    ignore_if_default(SIGXFSZ);
+}
+
 static void do_nothing(int number)
 {
     (void)number;
+}
+
+void process_set_signals(void)
+{
+    process_ignore_failed_writes();
+    struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &quiet, NULL);
+    sigaction(SIGUSR2, &quiet, NULL);
+    sigprocmask(SIG_SETMASK, &first_mask, NULL);
 }
 
 void process_restore_signals(void)
@@ -166,9 +193,5 @@ void process_restore_signals(void)
         if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
             signal(number, SIG_DFL);
     }
-    signal(SIGPIPE, SIG_IGN);
-    struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &quiet, NULL);
-    sigaction(SIGUSR2, &quiet, NULL);
-    sigprocmask(SIG_SETMASK, &first_mask, NULL);
+    process_set_signals();
 }

@@ -349,6 +349,7 @@ static void keep_signals(void)
 {
     static const int numbers[] = {SIGTERM, SIGQUIT};
     struct sigaction now;
+    process_ignore_failed_writes(); /* in scripts SIGPIPE often gets its default action */
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         if (sigaction(numbers[i], NULL, &now) < 0 || now.sa_handler == worker.heard.sa_handler)
             continue;
