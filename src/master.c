@@ -26,6 +26,7 @@
 #include "privilege.h"
 #include "process.h"
 #include "refork.h"
+#include "signals.h"
 #include "wanted.h"
 #include "wedge.h"
 #include "worker.h"
@@ -36,7 +37,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -352,71 +352,6 @@ static void settle(struct book *b)
 
 /* ---- the loop ---- */
 
-static void reopen_logs(void)
-{
-    char *wrong = logfile_reopen();
-    if (wrong)
-        log_error("reopening logs: %s", wrong);
-    else
-        log_info("logs reopened");
-    free(wrong);
-}
-
-static void on_signal(struct book *b, const struct signalfd_siginfo *info)
-{
-    switch (info->ssi_signo) {
-    case SIGCHLD:
-        event_reap(b);
-        break;
-    case SIGTERM:
-        event_stop(b, b->told_to_stop);
-        b->told_to_stop = true;
-        break;
-    case SIGINT:
-    case SIGQUIT:
-        event_stop(b, true);
-        break;
-    case SIGHUP:
-        b->resumes_anew |= wanted_resume(b);
-        b->reload_wanted = true;
-        break;
-    case SIGUSR1:
-        reopen_logs();
-        break;
-    case SIGUSR2:
-        upgrade_begin(b);
-        break;
-    case SIGWINCH:
-        /* Only from kill(2): the kernel itself sends it when the size of a terminal changes. */
-        if (info->ssi_code <= 0)
-            wanted_pause(b);
-        break;
-    case SIGTTIN:
-        wanted_change(b, 1);
-        break;
-    case SIGTTOU:
-        wanted_change(b, -1);
-        break;
-    }
-}
-
-/* signalfd gives pending signals by number, not in the order in which they were sent. SIGWINCH (the
- * pause) is handled first, so that it does not undo a HUP or TTIN that is to end the pause. */
-static void take_signals(struct book *b)
-{
-    struct signalfd_siginfo infos[16];
-    ssize_t got;
-    while ((got = read(b->signal_fd, infos, sizeof infos)) > 0) {
-        size_t count = (size_t)got / sizeof infos[0];
-        for (size_t i = 0; i < count; i++)
-            if (infos[i].ssi_signo == SIGWINCH)
-                on_signal(b, &infos[i]);
-        for (size_t i = 0; i < count; i++)
-            if (infos[i].ssi_signo != SIGWINCH)
-                on_signal(b, &infos[i]);
-    }
-}
-
 static void silence_bell(struct book *b)
 {
     (void)!read(b->board->bell_fd, &(uint64_t){0}, sizeof(uint64_t));
@@ -454,7 +389,7 @@ static void run(struct book *b)
     for (settle(b); !book_is_over(b); settle(b)) {
         wait_for_news(b);
         silence_bell(b);
-        take_signals(b);
+        signals_take(b);
         event_read_board(b);
         event_meet_deadlines(b);
         wedge_look(b);
@@ -492,21 +427,6 @@ static void make_slots(struct book *b)
     if (b->upgrade.root_answered)
         atomic_store(&b->board->molds[0].root, BOARD_ROOT_ANSWERED);
     atomic_store(&b->board->master_pid, getpid());
-}
-
-static void take_over_signals(struct book *b)
-{
-    static const int handled[] = {SIGTERM, SIGINT,  SIGQUIT, SIGHUP,  SIGCHLD,
-                                  SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
-    sigset_t set;
-    sigemptyset(&set);
-    for (unsigned i = 0; i < ARRAY_LEN(handled); i++)
-        sigaddset(&set, handled[i]);
-    process_block_signals(&set);
-    signal(SIGPIPE, SIG_IGN);
-    b->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (b->signal_fd < 0)
-        die(EXIT_CRASH, "cannot make a signalfd: %s", strerror(errno));
 }
 
 static void open_logs(const struct config *c)
@@ -561,7 +481,7 @@ static void master_init(struct book *b, const struct config *c)
         die(EXIT_CRASH, "cannot make a pipe: %s", strerror(errno));
     process_become_master();
     process_set_title("myserver: master [%s]", c->app);
-    take_over_signals(b);
+    signals_open(b);
     upkeep_init(&b->upkeep, c);
     b->watchdog_due_ms = notify_watchdog_ms() > 0 ? now_ms() : BOOK_NEVER;
     for (size_t i = 0; i < b->listeners.count; i++)

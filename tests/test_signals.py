@@ -2,17 +2,65 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import resource
 import signal
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from harness import Server, wait_for
+from harness import Server, processes, wait_for
 from test_master import wait_for_workers
-from wire import Wire
+from wire import Wire, let
 
 Start = Callable[..., Server]
+
+# Runs a server in the background of a terminal, and, when let, a process of the same job that reads
+# from it. Its parent is of the session but of another group, as a shell is: otherwise the kernel
+# would refuse the reading instead of stopping the job.
+IN_BACKGROUND = """\
+import os, signal, sys, time
+terminal = os.open(sys.argv[1], os.O_RDWR)
+server = os.getpid()
+if os.fork() == 0:
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(terminal, os.getpid())
+    while not os.path.exists("let-read"):
+        time.sleep(0.01)
+    reader = os.fork()
+    if reader == 0:
+        os.setpgid(0, server)
+        os.read(terminal, 1)
+        os._exit(0)
+    os.waitpid(reader, 0)
+    os._exit(0)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_a_job_in_the_background(server: Start) -> None:
+    """Its processes are stopped when one reads the terminal; that is no wish for more workers."""
+    s = server(start=False)
+    ours, terminal = pty.openpty()
+    s.command = [sys.executable, "-c", IN_BACKGROUND, os.ttyname(terminal), *s.command]
+    try:
+        s.start()
+        (worker,) = s.workers()
+        let(s, "read")
+        wait_for(lambda: any(p.pid == worker and p.state == "T" for p in processes()))
+        # Of signals that have come together, USR1 is taken before TTIN, but not a second USR1.
+        s.signal(signal.SIGUSR1)
+        wait_for(lambda: s.log.count("logs reopened") == 1)
+        s.signal(signal.SIGUSR1)
+        wait_for(lambda: s.log.count("logs reopened") == 2)
+        assert "now 2 workers" not in s.log
+    finally:
+        s.kill()
+        os.close(terminal)
+        os.close(ours)
 
 
 @pytest.mark.parametrize("limit", [8 * 1024, 512 * 1024])
