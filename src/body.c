@@ -4,6 +4,7 @@
  * start, or loses it before the first byte is written, so nothing is left on disk however the
  * process ends. Waits for nothing but the disk, knows no socket. */
 #include "body.h"
+#include "streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +108,7 @@ static int open_unlinked(const char *dir)
 {
     int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
     /* Not every file system has O_TMPFILE; each reports that with another errno. */
-    return fd >= 0 ? fd : open_named(dir);
+    return streams_spare(fd >= 0 ? fd : open_named(dir));
 }
 
 static enum body_result fail(struct body *b)

@@ -8,6 +8,7 @@
 #include "inbox.h"
 #include "board.h"
 #include "log.h"
+#include "streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,9 +102,11 @@ static bool take_one(int read_fd, struct letter *letter, int *fd)
     if (got < 0)
         return false;
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (got == (ssize_t)sizeof(*letter) && header && header->cmsg_type == SCM_RIGHTS)
+    if (got == (ssize_t)sizeof(*letter) && header && header->cmsg_type == SCM_RIGHTS) {
         memcpy(fd, CMSG_DATA(header), sizeof(int));
-    else if (got > 0) {
+        *fd = streams_spare(*fd);
+    }
+    if (got > 0 && *fd < 0) {
         *fd = LOST;
         log_error("a connection given by another worker was lost: no descriptor is free");
     }
@@ -111,9 +114,9 @@ static bool take_one(int read_fd, struct letter *letter, int *fd)
 }
 
 /* recvmsg(2) drops a descriptor that it finds no number for: ask before. */
-static bool has_free_descriptor(void)
+static bool has_free_descriptor(int read_fd)
 {
-    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    int fd = fcntl(read_fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (fd < 0)
         return false;
     close(fd);
@@ -125,7 +128,7 @@ bool inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_prom
     struct letter letter;
     int fd;
     for (;;) {
-        if (!has_free_descriptor())
+        if (!has_free_descriptor(read_fd))
             return false;
         if (!take_one(read_fd, &letter, &fd))
             return true;

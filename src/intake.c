@@ -9,6 +9,7 @@
 #include "descriptors.h"
 #include "log.h"
 #include "proxy.h"
+#include "streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -303,13 +304,17 @@ static enum conn_step on_nothing(struct conn *c, ssize_t got)
     return CONN_GONE;
 }
 
+static void close_end(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 void intake_close_pipe(struct conn_shared *shared)
 {
-    if (shared->pipe_in < 0)
-        return;
-    close(shared->pipe_in);
-    close(shared->pipe_out);
-    shared->pipe_in = shared->pipe_out = -1;
+    close_end(&shared->pipe_in);
+    close_end(&shared->pipe_out);
 }
 
 void intake_shed_pipe(struct conn_shared *shared)
@@ -327,9 +332,13 @@ static bool open_pipe(struct conn_shared *shared)
         return true;
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return false;
-    (void)fcntl(ends[1], F_SETPIPE_SZ, SPLICE_BYTES);
-    shared->pipe_out = ends[0];
-    shared->pipe_in = ends[1];
+    shared->pipe_out = streams_spare(ends[0]);
+    shared->pipe_in = streams_spare(ends[1]);
+    if (shared->pipe_out < 0 || shared->pipe_in < 0) {
+        intake_close_pipe(shared);
+        return false;
+    }
+    (void)fcntl(shared->pipe_in, F_SETPIPE_SZ, SPLICE_BYTES);
     return true;
 }
 

@@ -12,6 +12,7 @@
 #include "logfile.h"
 
 #include "buf.h"
+#include "streams.h"
 #include "syslog.h"
 
 #include <errno.h>
@@ -219,6 +220,8 @@ static void take_over(void)
     bool whole = !(header.msg_flags & MSG_CTRUNC);
     int fds[LOGFILE_COUNT];
     memcpy(fds, CMSG_DATA(rights), count * sizeof(int));
+    for (unsigned i = 0; i < count; i++) /* all of them, before the first replaces a stream */
+        whole = (fds[i] = streams_spare(fds[i])) >= 0 && whole;
     for (unsigned log = 0, i = 0; log < LOGFILE_COUNT && i < count; log++)
         if (message.logs & 1u << log)
             (void)replace((enum logfile)log, fds[i++]);

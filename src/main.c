@@ -7,11 +7,13 @@
 #include "master.h"
 #include "mold.h"
 #include "process.h"
+#include "streams.h"
 
 int main(int argc, char **argv)
 {
     struct config config;
 
+    streams_fill();
     process_init(argc, argv);
     enum config_verb verb = config_read(&config, argc, argv);
     int status = EXIT_OK;

@@ -17,6 +17,7 @@
 #include "log.h"
 #include "pymodule.h"
 #include "python.h"
+#include "streams.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -337,7 +338,7 @@ int python_begin_worker(void)
 {
     if (stacks_fd >= 0)
         close(stacks_fd); /* left over from a mold that was a worker */
-    stacks_fd = memfd_create("stacks", MFD_CLOEXEC);
+    stacks_fd = streams_spare(memfd_create("stacks", MFD_CLOEXEC));
     Py_XSETREF(timeout_type, call_boot("watch", "(ii)", stacks_fd, STACKS_SIGNAL));
     PyObject *done = timeout_type ? call_boot("after_fork", "()") : NULL;
     if (!done)

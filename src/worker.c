@@ -21,6 +21,7 @@
 #include "pool.h"
 #include "process.h"
 #include "python.h"
+#include "streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,17 +133,6 @@ static void on_full(void)
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
 }
 
-/* When the application has closed a standard stream, a client's socket may get its number, and what
- * is printed would go to the client. Returns the descriptor that takes its place. */
-static int move_up(int fd)
-{
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (moved < 0)
-        return fd;
-    close(fd);
-    return moved;
-}
-
 /* Accepts one connection, which is in `readable` then. NULL: none was there, or accept4 failed. */
 static struct conn *accept_one(const struct acceptor *acceptor)
 {
@@ -151,14 +141,12 @@ static struct conn *accept_one(const struct acceptor *acceptor)
     socklen_t peer_len = sizeof(peer);
     bool is_unix = listener->family == AF_UNIX;
     worker.latest_listener = acceptor->listener;
-    int fd = accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
-                     is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = streams_spare(accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
+                                   is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd < 0) {
         on_accept_error(errno);
         return NULL;
     }
-    if (fd <= STDERR_FILENO)
-        fd = move_up(fd);
     conn_open(&worker.shared, fd, acceptor->listener, is_unix ? NULL : (struct sockaddr *)&peer);
     return TAILQ_LAST(&worker.shared.readable, conn_queue);
 }
@@ -541,6 +529,7 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
     struct board_worker *board = &seed->board->worker[seed->slot];
     memset(&worker, 0, sizeof(worker)); /* left over from a mold that was a worker */
     worker.seed = seed;
+    streams_fill(); /* the application may have closed some at import */
     set_shared(seed->config);
     open_loop();
     pool_init(&worker.pool, &worker.shared, board, board_thread(seed->board, seed->slot, 0),
