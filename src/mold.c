@@ -74,8 +74,16 @@ static int ready_application(const struct config *config, const struct listeners
         return -1;
     bool is_warm = warm_mold(config, root) == WARM_OK;
     leave_if_copy();
-    forks_ignore();
     return is_warm ? 0 : -1;
+}
+
+/* Runs the application's hooks and prepares the heap. From here on the forks are the mold's own. */
+static int prepare_fork(const struct config *config, bool has_served)
+{
+    int result = python_prepare_fork(config, has_served);
+    leave_if_copy();
+    forks_ignore();
+    return result;
 }
 
 static _Atomic uint32_t *known_root(const struct worker_seed *seed)
@@ -207,7 +215,7 @@ static int fill_mold(const struct worker_seed *seed)
     was_served = board_is_served(seed->board);
     if (ready_application(seed->config, seed->listeners, known_root(seed)) < 0)
         return -1;
-    return python_prepare_fork(seed->config, false);
+    return prepare_fork(seed->config, false);
 }
 
 /* Forks a worker per order, until the master closes the pipe. */
@@ -234,7 +242,7 @@ static NORETURN void become_mold(const struct worker_seed *worker,
     struct worker_seed seed = *worker;
     seed.generation = promotion->generation;
     seed.promotions++;
-    if (python_prepare_fork(seed.config, true) < 0)
+    if (prepare_fork(seed.config, true) < 0)
         _exit(EXIT_OK);
     log_set_process("mold");
     process_set_title("myserver: mold");
@@ -259,7 +267,7 @@ int mold_check(const struct config *config)
     struct listener nowhere = {.fd = -1, .server_name = "localhost", .server_port = "80"};
     struct listeners listeners = {.items = &nowhere, .count = 1};
     if (ready_application(config, &listeners, NULL) < 0 ||
-        (config->preload && python_prepare_fork(config, false) < 0))
+        (config->preload && prepare_fork(config, false) < 0))
         return EXIT_APP;
     printf("the configuration is right, and the application %s loads\n", config->app);
     return EXIT_OK;

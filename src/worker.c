@@ -12,7 +12,6 @@
 #include "config.h"
 #include "conn.h"
 #include "descriptors.h"
-#include "forks.h"
 #include "inbox.h"
 #include "intake.h"
 #include "listen.h"
@@ -514,7 +513,6 @@ static void take_apart(void)
     ev_signal_stop(worker.shared.loop, &worker.on_term);
     ev_signal_stop(worker.shared.loop, &worker.on_quit);
     watch_stop();
-    forks_ignore();
     exchange_free_all(&worker.shared);
     intake_close_pipe(&worker.shared);
     pool_fini(&worker.pool);

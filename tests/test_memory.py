@@ -327,6 +327,14 @@ def test_copy_that_comes_back_from_the_warm_up(server: Start, preload: bool) -> 
     assert len(s.workers()) == 1
 
 
+def test_copy_that_comes_back_from_a_hook(server: Start) -> None:
+    """It does not become a second mold."""
+    s = server("forks", env={"HAS": "forking prefork"})
+    assert s.log_contains("event: copied")
+    assert s.log_contains(r"a process that the application forked .* came back")
+    assert len(s.molds()) == len(s.workers()) == 1
+
+
 def test_children_begun_in_postfork(server: Start) -> None:
     """They are ended by signals as any other, and are none of the server's."""
     s = server("forks", env={"HAS": "children in postfork"})

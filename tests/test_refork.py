@@ -79,6 +79,13 @@ def test_hooks_run_in_the_mold_and_in_its_workers(server: Start) -> None:
     assert ask(s)["calls"] == ["prefork", "postfork"] * 2
 
 
+def test_a_copy_that_comes_back_from_a_hook_is_no_mold(server: Start) -> None:
+    s = refork(server, env={"FORK": "yes"})
+    mold = reforked(s)
+    wait_for(lambda: len(re.findall("forked .* came back", s.log)) == 2, what="two ends")
+    wait_for(lambda: s.molds() == [mold])
+
+
 def test_each_number_counts_for_one_generation(server: Start) -> None:
     s = refork(server, "10,20", workers=2)
     first = reforked(s, 3)

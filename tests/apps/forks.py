@@ -70,9 +70,10 @@ elif HAS == "children in postfork":
         child.terminate()
         child.join()
         event(f"ended {sleeper.wait()} and {child.exitcode}, {title}")
-
 elif HAS == "import in postfork":
     myserver.postfork(lambda: importlib.import_module("colorsys"))
+elif HAS == "forking prefork":
+    myserver.prefork(lambda: None if os.fork() else event("copied"))
 elif HAS == "failing prefork":
     myserver.prefork(lambda: 1 // 0)
 elif HAS == "failing postfork":

@@ -1,7 +1,8 @@
 """Keeps what its requests have made, so that it shows which worker a process comes from.
 
 `THREAD` in the environment: every worker has a thread of its own; `THREAD=ended`: which ends before
-a fork. `CONNECTION`: a request opens a connection and leaves it open.
+a fork. `CONNECTION`: a request opens a connection and leaves it open. `FORK`: the hook in the mold
+forks, and the copy comes back from it.
 """
 
 import json
@@ -23,6 +24,8 @@ sockets = []
 def prefork():
     """Say so; end the thread."""
     CALLS.append("prefork")
+    if "FORK" in os.environ:
+        os.fork()
     if os.environ.get("THREAD") == "ended":
         END.set()
         for thread in threads:
