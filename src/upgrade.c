@@ -128,6 +128,13 @@ void upgrade_hear(struct book *b)
     event_stop(b, false);
 }
 
+/* Somebody has stopped the new master, maybe before it had a handler for that. */
+static bool was_stopped(int status)
+{
+    return (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK) ||
+           (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
 bool upgrade_on_exit(struct book *b, pid_t pid, int status, const char *why)
 {
     struct upgrade *u = &b->upgrade;
@@ -140,7 +147,12 @@ bool upgrade_on_exit(struct book *b, pid_t pid, int status, const char *why)
         log_error("the new master (pid %d) has ended: %s", pid, why);
         return true;
     }
-    log_error("upgrade failed: the new master (pid %d) has ended: %s; this one goes on", pid, why);
+    if (was_stopped(status))
+        log_info("upgrade called off: the new master (pid %d) has ended%s", pid,
+                 b->stop == STOP_NOT ? "; this one goes on" : "");
+    else
+        log_error("upgrade failed: the new master (pid %d) has ended: %s%s", pid, why,
+                  b->stop == STOP_NOT ? "; this one goes on" : "");
     if (u->heard_fd >= 0) /* a byte that is still in there no longer counts */
         close(u->heard_fd);
     u->heard_fd = -1;

@@ -221,7 +221,7 @@ def test_back_out(server: Start) -> None:
     assert s.log_contains(r"no upgrade now: one is under way")
     wait_for(lambda: len(s.molds()) == 2)
     os.kill(int(found[1]), signal.SIGTERM)
-    assert s.log_contains(r"upgrade failed: .*exit status 0; this one goes on")
+    assert s.log_contains(r"\[info\].* upgrade called off: .* has ended; this one goes on")
     assert s.get("/").text == "one"
     write_app(s, "three")
     s.signal(signal.SIGHUP)
@@ -246,7 +246,7 @@ def test_back_out_when_some_of_its_workers_serve(server: Start) -> None:
         wait_for(lambda: len(requests.bodies) > asked + 20)
     assert requests.errors == []
     assert set(requests.bodies[asked + 10 :]) == {"one"}
-    assert s.log_contains(r"upgrade failed: .*exit status 0; this one goes on")
+    assert s.log_contains(r"\[info\].* upgrade called off: .* has ended; this one goes on")
 
 
 def test_not_as_the_first_process_of_a_container(server: Start, tmp_path: Path) -> None:
@@ -277,6 +277,7 @@ def test_stop_during_an_upgrade_stops_both(server: Start) -> None:
     assert s.stop() == 0
     wait_for(lambda: not s.relatives(), 5)
     assert not (s.dir / "app.sock").exists()
+    assert s.log_contains(r"\[info\].* upgrade called off: the new master \(pid \d+\) has ended$")
 
 
 def test_new_master_outlives_a_killed_old_one(server: Start) -> None:
