@@ -391,9 +391,11 @@ static void give_up(struct pool_thread *thread, uint64_t number, uint64_t deadli
     if (!atomic_compare_exchange_strong(&thread->slot->deadline_ns, &deadline_ns, 0))
         return;
     atomic_store(&thread->turn.given_up, number);
-    log_error("thread %u does not come back from its request: this worker is to be replaced",
-              thread->number + 1);
-    atomic_store(&watch.board->worker[watch.slot].retire, BOARD_RETIRE_STUCK);
+    struct board_worker *worker = &watch.board->worker[watch.slot];
+    bool leaves = atomic_load(&worker->state) == BOARD_WORKER_DRAINING;
+    log_error("thread %u does not come back from its request: this worker %s", thread->number + 1,
+              leaves ? "leaves without it" : "is to be replaced");
+    atomic_store(&worker->retire, BOARD_RETIRE_STUCK);
     board_ring(watch.board);
 }
 

@@ -124,6 +124,20 @@ def test_given_up(server: Start, way: str, threads: int) -> None:
     wait_for(lambda: accesses(s) == ["/ 200", f"/{way} 504", "/ 200"], 5, "the access log")
 
 
+def test_given_up_while_the_server_stops(server: Start) -> None:
+    """Nobody takes the worker's place, and nobody says so."""
+    s = stuck(server, timeout="60s", graceful_timeout="60s")
+    late = Clients(s).begin(f"/{STUCK[0]}?let=go")
+    assert s.log_contains(f"running /{STUCK[0]}")
+    s.signal(signal.SIGTERM)
+    assert s.log_contains(r"draining: told to stop")
+    let(s, "go")
+    assert late.result().status == 504
+    assert s.log_contains(r"does not come back from its request: this worker leaves without it")
+    assert s.wait() == 0
+    assert "to be replaced" not in s.log
+
+
 @pytest.mark.parametrize("way", STUCK[:2])
 def test_whole_behind_stuck_threads(server: Start, way: str) -> None:
     """A request that came whole when all threads were stuck is answered, and has its line."""

@@ -70,6 +70,7 @@ elif HAS == "children in postfork":
         child.terminate()
         child.join()
         event(f"ended {sleeper.wait()} and {child.exitcode}, {title}")
+
 elif HAS == "import in postfork":
     myserver.postfork(lambda: importlib.import_module("colorsys"))
 elif HAS == "forking prefork":

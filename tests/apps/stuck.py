@@ -9,6 +9,8 @@ import socket
 import threading
 import time
 
+from told import wait_until_let
+
 PAIRS: list[tuple[socket.socket, socket.socket]] = []
 LOCK = threading.Lock()
 LOCK.acquire()
@@ -116,6 +118,9 @@ def application(environ, start_response):
     say(f"running {path}")
     if query.startswith("timeout="):
         environ["myserver.set_timeout"](float(query.removeprefix("timeout=")))
+    if query.startswith("let="):
+        wait_until_let(query.removeprefix("let="))
+        environ["myserver.set_timeout"](0.1)
     if path == "/drip":
         return drip(environ, start_response)
     if path == "/late-file":
