@@ -221,7 +221,7 @@ def test_upgrade_that_is_called_off_is_no_news(server: Start, manager: Manager) 
     assert found
     wait_for(lambda: len(s.molds()) == 2)
     os.kill(int(found[1]), signal.SIGTERM)
-    assert s.log_contains(r"upgrade failed")
+    assert s.log_contains(r"upgrade called off")
     assert manager.listen() == []
     s.stop()
     manager.wait_for("STOPPING=1")
