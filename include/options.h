@@ -55,6 +55,8 @@ extern const struct option options_table[OPTION_COUNT];
 
 /* NULL when there is none of that name. */
 const struct option *options_find(const char *name);
+/* The BOOL whose name follows "no-" in `name`; NULL when there is none. */
+const struct option *options_find_negated(const char *name);
 bool options_is_list(const struct option *option);
 /* What a valid value is, to follow "write ". The caller owns the text. */
 char *options_rule(const struct option *option);

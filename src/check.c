@@ -1,11 +1,13 @@
 /* check.c: words in the settings whose meaning config.c does not know.
  *
  * Owns nothing. Asks the modules that will use such a word later whether they understand it, and
- * ends the process with one sentence if not. Opens nothing, keeps nothing. */
+ * ends the process with one sentence if not. Opens nothing,
+ * keeps nothing. */
 #include "check.h"
 
 #include "access.h"
 #include "config.h"
+#include "config_origin.h"
 #include "control.h"
 #include "forwarded.h"
 #include "listen.h"
@@ -18,7 +20,7 @@ static void check_log(const char *option, const char *where)
 {
     char *wrong = where ? logfile_check(where) : NULL;
     if (wrong)
-        die(EXIT_CONFIG, "%s: %s", option, wrong);
+        config_origin_die(EXIT_CONFIG, option, where, "%s", wrong);
 }
 
 /* "N[,N...]", each from 1 to 999999999. */
@@ -27,8 +29,9 @@ static void check_counts(const char *option, const char *counts)
     for (const char *at = counts; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         size_t digits = strspn(at, "0123456789");
         if (digits == 0 || digits > 9 || at[0] == '0' || (at[digits] && at[digits] != ','))
-            die(EXIT_CONFIG, "%s: \"%s\" is not right; write numbers such as 1000 or 500,2000",
-                option, counts);
+            config_origin_die(EXIT_CONFIG, option, counts,
+                              "\"%s\" is not right; write numbers such as 1000 or 500,2000",
+                              counts);
     }
 }
 
@@ -38,19 +41,20 @@ void check_generation(const struct config *config)
     char *error = NULL;
     struct access_format *format = access_compile(config->access_logformat, &error);
     if (!format)
-        die(EXIT_CONFIG, "access-logformat: %s", error);
+        config_origin_die(EXIT_CONFIG, "access-logformat", NULL, "%s", error);
     access_free(format);
     const char *wrong = forwarded_parse(&trust, config->forwarded_allow_ips);
     if (wrong)
-        die(EXIT_CONFIG,
-            "forwarded-allow-ips: \"%.*s\" is no address or network; write addresses and networks "
-            "such as 127.0.0.1,::1,10.0.0.0/8, or *",
-            (int)strcspn(wrong, ","), wrong);
+        config_origin_die(EXIT_CONFIG, "forwarded-allow-ips", NULL,
+                          "\"%.*s\" is no address or network; write addresses and networks "
+                          "such as 127.0.0.1,::1,10.0.0.0/8, or *",
+                          (int)strcspn(wrong, ","), wrong);
     forwarded_fini(&trust);
     check_counts("refork-after", config->refork_after);
     if (config->refork_after && !config->preload)
-        die(EXIT_CONFIG, "refork-after: without preload there is nothing that workers could share; "
-                         "leave out one of the two");
+        config_origin_die(EXIT_CONFIG, "refork-after", NULL,
+                          "without preload there is nothing that workers could share; "
+                          "leave out one of the two");
 }
 
 void check_words(const struct config *config)
@@ -60,7 +64,8 @@ void check_words(const struct config *config)
     check_log("error-logfile", config->error_logfile);
     check_log("access-logfile", config->access_logfile);
     if (strcmp(config->log_format, "text") != 0 && strcmp(config->log_format, "json") != 0)
-        die(EXIT_CONFIG, "log-format: \"%s\" is neither text nor json", config->log_format);
+        config_origin_die(EXIT_CONFIG, "log-format", NULL, "\"%s\" is neither text nor json",
+                          config->log_format);
     listen_check("bind", &config->bind);
     control_check(config);
     privilege_init(&privilege, config);

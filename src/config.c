@@ -1,19 +1,21 @@
 /* config.c: where settings come from: defaults, environment, ini file, command line. Layer 1.
  *
- * Owns the order and the origin of values, and every sentence about a wrong one. The ini file and
- * the command line are first collected as a list of settings and only then applied, so nothing of a
- * broken file takes effect.
+ * Owns the order and the origin of values, and every sentence about one that does not fit its
+ * option. The ini file and the command line are first collected as a list of settings and only then
+ * applied, so nothing of a broken file takes effect.
  *
  * Never falls back, warns or ignores: anything that is not understood ends the process with status
  * 2. Other files: options.c for types and ranges, config_check.c for mistakes that these allow,
- * config_ini.c for the file's format, config_names.c for names of other servers, config_docs.c for
- * help and documents. Runs in the master, before anything else, and in every mold but the first. */
+ * config_ini.c for the file's format, config_names.c for names of other servers, config_origin.c
+ * for sentences of other modules, config_docs.c for help and documents. Runs in the master, before
+ * anything else, and in every mold but the first. */
 #include "config.h"
 
 #include "config_check.h"
 #include "config_docs.h"
 #include "config_ini.h"
 #include "config_names.h"
+#include "config_origin.h"
 #include "memory.h"
 #include "options.h"
 
@@ -97,9 +99,15 @@ static char *where(const struct reader *r, const struct setting *s)
     return NULL;
 }
 
-static const char *dashes(const struct setting *s)
+/* "shop.ini:3: bind", "command line: --bind"; owned by the caller. */
+static char *place_of(const struct reader *r, const struct setting *s)
 {
-    return s->kind == ORIGIN_ARGV ? "--" : "";
+    char *origin = where(r, s);
+    char *place =
+        xasprintf("%s: %s%s", origin, s->kind == ORIGIN_ARGV ? "--" : "", s->option->name);
+
+    free(origin);
+    return place;
 }
 
 NORETURN static void die_unknown(const struct reader *r, const struct setting *s)
@@ -112,10 +120,9 @@ NORETURN static void die_unknown(const struct reader *r, const struct setting *s
 NORETURN static void die_value(const struct reader *r, const struct setting *s, const char *wrong)
 {
     char *rule = options_rule(s->option);
-    char *place = where(r, s);
+    char *place = place_of(r, s);
 
-    die(EXIT_CONFIG, "%s: %s%s: \"%s\" %s; write %s", place, dashes(s), s->option->name,
-        config_names_quote(s->value), wrong, rule);
+    die(EXIT_CONFIG, "%s: \"%s\" %s; write %s", place, config_names_quote(s->value), wrong, rule);
 }
 
 NORETURN static void die_twice(const struct reader *r, const struct setting *s)
@@ -189,8 +196,7 @@ static void apply(struct reader *r, const struct setting *s)
         die_value(r, s, wrong);
     char *advice = config_check_value(s->option, s->value);
     if (advice != NULL)
-        die(EXIT_CONFIG, "%s: %s%s: \"%s\": %s", where(r, s), dashes(s), s->option->name,
-            config_names_quote(s->value), advice);
+        die(EXIT_CONFIG, "%s: \"%s\": %s", place_of(r, s), config_names_quote(s->value), advice);
 }
 
 static void apply_all(struct reader *r, enum origin_kind kind)
@@ -368,20 +374,13 @@ static void take_option(struct reader *r, struct arguments *a, const struct opti
     add_argument(r, option, value);
 }
 
-static const struct option *find_negated(const char *name)
-{
-    const struct option *option = strncmp(name, "no-", 3) == 0 ? options_find(name + 3) : NULL;
-
-    return option != NULL && option->type == OPTION_BOOL ? option : NULL;
-}
-
 /* `text` is the argument without its dashes. */
 static bool take_long(struct reader *r, struct arguments *a, const char *text)
 {
     size_t len = strcspn(text, "=");
     char *name = spell(text, len);
     const struct option *option = options_find(name);
-    const struct option *negated = find_negated(name);
+    const struct option *negated = options_find_negated(name);
     size_t action = config_names_action(name);
     bool is_done = false;
 
@@ -463,12 +462,25 @@ static void check_distinct(const struct reader *r, size_t option, const struct c
             if (len != strcspn(list->items[j], ends) ||
                 strncmp(list->items[i], list->items[j], len) != 0)
                 continue;
-            const struct setting *s = setting_of(r, option, i);
-            char *place = where(r, s);
-            die(EXIT_CONFIG, "%s: %s%s: \"%.*s\" is given twice; keep one of them", place,
-                dashes(s), options_table[option].name, (int)len,
+            char *place = place_of(r, setting_of(r, option, i));
+            die(EXIT_CONFIG, "%s: \"%.*s\" is given twice; keep one of them", place, (int)len,
                 config_names_quote(list->items[j]));
         }
+}
+
+/* For the sentences of validate, and of the modules that use the values later. */
+static void note_origins(const struct reader *r)
+{
+    config_origin_forget();
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct option *option = &options_table[i];
+        for (size_t j = 0; j < options_item_count(r->config, option); j++) {
+            const struct setting *s = setting_of(r, i, j);
+            struct setting default_setting = {.option = option, .kind = ORIGIN_DEFAULT};
+            config_origin_note(option->name, options_item(r->config, option, j),
+                               place_of(r, s == NULL ? &default_setting : s));
+        }
+    }
 }
 
 /* Checks what the table cannot express: values that depend on others or on the machine. */
@@ -483,13 +495,10 @@ static void validate(const struct reader *r)
     check_distinct(r, OPTION_INDEX_bind, &c->bind, '\0');
     check_distinct(r, OPTION_INDEX_env, &c->env, '=');
     if (c->tmp_dir[0] != '/' || stat(c->tmp_dir, &info) != 0 || !S_ISDIR(info.st_mode) ||
-        access(c->tmp_dir, W_OK | X_OK) != 0) {
-        const struct setting *s = setting_of(r, OPTION_INDEX_tmp_dir, 0);
-        char *place = s == NULL ? xstrdup("default") : where(r, s);
-        die(EXIT_CONFIG,
-            "%s: %stmp-dir: \"%s\" is no directory to write to; write the absolute path of one",
-            place, s == NULL ? "" : dashes(s), config_names_quote(c->tmp_dir));
-    }
+        access(c->tmp_dir, W_OK | X_OK) != 0)
+        config_origin_die(EXIT_CONFIG, "tmp-dir", NULL,
+                          "\"%s\" is no directory to write to; write the absolute path of one",
+                          config_names_quote(c->tmp_dir));
 }
 
 /* Prints a line of an ini file: the value, with $ doubled, and its origin as a comment. */
@@ -549,6 +558,7 @@ enum config_verb config_read(struct config *c, int argc, char **argv)
         apply_all(&r, ORIGIN_INI);
         apply_all(&r, ORIGIN_ARGV);
         apply_environment(&r);
+        note_origins(&r);
         validate(&r);
         if (r.verb == CONFIG_PRINTED)
             print_config(&r);

@@ -296,6 +296,8 @@ size_t config_names_action(const char *name)
 void config_names_die_unknown(const char *place, const char *name, bool on_command_line)
 {
     const struct foreign *foreign = find_foreign(name);
+    /* the command line has taken it itself */
+    const struct option *negated = options_find_negated(name);
     const char *nearest = nearest_name(name, on_command_line);
     const char *dash = on_command_line ? "--" : "", *shown = config_names_quote(name);
 
@@ -306,6 +308,9 @@ void config_names_die_unknown(const char *place, const char *name, bool on_comma
         die(EXIT_CONFIG, "%s: there is no %s%s here: %s", place, dash, shown, foreign->note);
     if (!on_command_line && config_names_action(name) < CONFIG_ACTION_COUNT)
         die(EXIT_CONFIG, "%s: %s works on the command line only", place, shown);
+    if (negated != NULL)
+        die(EXIT_CONFIG, "%s: there is no option %s here; write %s = false", place, shown,
+            negated->name);
     if (nearest != NULL)
         die(EXIT_CONFIG, "%s: there is no option %s%s; did you mean %s%s?", place, dash, shown,
             dash, nearest);

@@ -10,6 +10,7 @@
 
 #include "buf.h"
 #include "config.h"
+#include "config_origin.h"
 #include "log.h"
 #include "options.h"
 #include "process.h"
@@ -22,7 +23,8 @@
 void config_reload_enter(const struct config *c)
 {
     if (c->chdir != NULL && chdir(c->chdir) != 0)
-        die(EXIT_CONFIG, "chdir: cannot change to %s: %s", c->chdir, strerror(errno));
+        config_origin_die(EXIT_CONFIG, "chdir", NULL, "cannot change to %s: %s", c->chdir,
+                          strerror(errno));
 }
 
 static bool is_equal(const struct option *option, const struct config *a, const struct config *b)

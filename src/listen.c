@@ -6,6 +6,7 @@
 #include "listen.h"
 
 #include "config.h"
+#include "config_origin.h"
 #include "inherit.h"
 #include "log.h"
 
@@ -53,7 +54,8 @@ static NORETURN PRINTF_LIKE(3, 4) void refuse_with(const struct open_context *co
     int length = vasprintf(&sentence, format, args);
     va_end(args);
     listen_close(context->all, true);
-    die(status, "%s: %s", context->option, length < 0 ? context->bind : sentence);
+    config_origin_die(status, context->option, context->bind, "%s",
+                      length < 0 ? context->bind : sentence);
 }
 #define refuse(context, ...) refuse_with(context, EXIT_CONFIG, __VA_ARGS__)
 
@@ -165,8 +167,8 @@ static bool is_port(const char *text)
 
 static NORETURN void refuse_malformed(const struct open_context *context)
 {
-    refuse(context, "%s is none of HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, fd://N",
-           context->bind);
+    refuse(context, "%s is none of HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, fd://N%s",
+           context->bind, strcmp(context->option, "bind") == 0 ? "" : ", /PATH");
 }
 
 /* Returns the host, to be freed; `port` borrows from the text. */
@@ -393,7 +395,8 @@ static bool take_inherited(struct open_context *context)
 
 bool listen_activated(struct listeners *all)
 {
-    struct open_context context = {.all = all, .option = "bind", .bind = INHERIT_SYSTEMD};
+    struct open_context context = {
+        .all = all, .option = "socket activation", .bind = INHERIT_SYSTEMD};
     *all = (struct listeners){0};
     return take_inherited(&context);
 }

@@ -14,6 +14,7 @@
 #include "book.h"
 #include "check.h"
 #include "config.h"
+#include "config_origin.h"
 #include "config_reload.h"
 #include "event.h"
 #include "inbox.h"
@@ -436,10 +437,10 @@ static void open_logs(const struct config *c)
     char *wrong =
         c->access_logfile ? logfile_open(LOGFILE_ACCESS, c->access_logfile, !is_given) : NULL;
     if (wrong)
-        die(EXIT_CONFIG, "access-logfile: %s", wrong);
+        config_origin_die(EXIT_CONFIG, "access-logfile", NULL, "%s", wrong);
     wrong = logfile_open(LOGFILE_ERROR, c->error_logfile, !is_given);
     if (wrong)
-        die(EXIT_CONFIG, "error-logfile: %s", wrong);
+        config_origin_die(EXIT_CONFIG, "error-logfile", NULL, "%s", wrong);
 }
 
 /* After everything is open that may need root's rights. */

@@ -39,6 +39,13 @@ const struct option *options_find(const char *name)
     return NULL;
 }
 
+const struct option *options_find_negated(const char *name)
+{
+    const struct option *option = strncmp(name, "no-", 3) == 0 ? options_find(name + 3) : NULL;
+
+    return option != NULL && option->type == OPTION_BOOL ? option : NULL;
+}
+
 bool options_is_list(const struct option *option)
 {
     return option->type == OPTION_LIST || option->type == OPTION_PAIRS;

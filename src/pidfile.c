@@ -8,6 +8,7 @@
  * Never uses the pid in the file, but to see whether it is still the own one. Master only. */
 #include "pidfile.h"
 
+#include "config_origin.h"
 #include "log.h"
 
 #include <errno.h>
@@ -33,8 +34,20 @@ static void refuse_foreign(int fd, const char *path)
 {
     struct stat file;
     if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || file.st_nlink > 1)
-        die(EXIT_CONFIG, "pid: %s is no regular file, or has another name (a hard link); remove it",
+        config_origin_die(EXIT_CONFIG, "pid", NULL,
+                          "%s is no regular file, or has another name (a hard link); remove it",
+                          path);
+}
+
+static NORETURN void refuse(const char *path)
+{
+    if (errno == ENOENT || errno == ENOTDIR)
+        config_origin_die(
+            EXIT_CONFIG, "pid", NULL,
+            "cannot open %s: its directory does not exist; make it, or let the service "
+            "manager do that (RuntimeDirectory)",
             path);
+    config_origin_die(EXIT_CONFIG, "pid", NULL, "cannot open %s: %s", path, strerror(errno));
 }
 
 void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid)
@@ -43,20 +56,16 @@ void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid
     if (path == NULL)
         return;
     p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (p->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-        die(EXIT_CONFIG,
-            "pid: cannot open %s: its directory does not exist; make it, or let the service "
-            "manager do that (RuntimeDirectory)",
-            path);
     if (p->fd < 0)
-        die(EXIT_CONFIG, "pid: cannot open %s: %s", path, strerror(errno));
+        refuse(path);
     refuse_foreign(p->fd, path);
     p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
     if (!p->locked && errno != EWOULDBLOCK) /* ENOLCK: NFS without its lock daemon */
-        die(EXIT_CONFIG, "pid: cannot lock %s: %s; put it on a local file system such as /run",
-            path, strerror(errno));
+        config_origin_die(EXIT_CONFIG, "pid", NULL,
+                          "cannot lock %s: %s; put it on a local file system such as /run", path,
+                          strerror(errno));
     if (!p->locked && !upgrading)
-        die(EXIT_CONFIG, "pid: %s is held by another server that runs", path);
+        config_origin_die(EXIT_CONFIG, "pid", NULL, "%s is held by another server that runs", path);
     if (p->locked && ftruncate(p->fd, 0) != 0)
         log_warning("pid: cannot empty %s: %s", path, strerror(errno));
     if (geteuid() == 0 && fchown(p->fd, uid, gid) != 0)

@@ -9,6 +9,7 @@
 #include "privilege.h"
 
 #include "config.h"
+#include "config_origin.h"
 #include "listen.h"
 #include "log.h"
 #include "logfile.h"
@@ -40,13 +41,14 @@ static void find_user(struct privilege *p, const char *user, bool group_is_given
     bool numeric = parse_id(user, &p->uid);
     const struct passwd *entry = numeric ? getpwuid(p->uid) : getpwnam(user);
     if (entry == NULL && !numeric)
-        die(EXIT_CONFIG, "user: there is no user \"%s\"; write a name or a number", user);
+        config_origin_die(EXIT_CONFIG, "user", NULL,
+                          "there is no user \"%s\"; write a name or a number", user);
     /* Without an entry the process would keep its group, which is root's. */
     if (entry == NULL && !group_is_given && p->uid != geteuid())
-        die(EXIT_CONFIG,
-            "user: %s has no entry in the user database, so its group is unknown; "
-            "set group",
-            user);
+        config_origin_die(EXIT_CONFIG, "user", NULL,
+                          "%s has no entry in the user database, so its group is unknown; "
+                          "set group",
+                          user);
     if (entry == NULL)
         return;
     p->uid = entry->pw_uid;
@@ -60,7 +62,8 @@ static void find_group(struct privilege *p, const char *group)
         return;
     const struct group *entry = getgrnam(group);
     if (entry == NULL)
-        die(EXIT_CONFIG, "group: there is no group \"%s\"; write a name or a number", group);
+        config_origin_die(EXIT_CONFIG, "group", NULL,
+                          "there is no group \"%s\"; write a name or a number", group);
     p->gid = entry->gr_gid;
 }
 
@@ -73,8 +76,8 @@ void privilege_init(struct privilege *p, const struct config *c)
         find_group(p, c->group);
     p->changes = p->uid != geteuid() || p->gid != getegid();
     if (p->changes && geteuid() != 0)
-        die(EXIT_CONFIG, "%s: only root can become another; start as root, or without this option",
-            p->uid != geteuid() ? "user" : "group");
+        config_origin_die(EXIT_CONFIG, p->uid != geteuid() ? "user" : "group", NULL,
+                          "only root can become another; start as root, or without this option");
 }
 
 /* Changes the owner of a unix socket, by descriptor and not by path: whoever may write in the
@@ -111,9 +114,9 @@ void privilege_give_log(const struct privilege *p, enum logfile log, const char 
         log_warning("%s keeps its owner: %s", name, strerror(errno));
 }
 
-static NORETURN void die_of(const char *what)
+static NORETURN void refuse(const char *option)
 {
-    die(EXIT_CONFIG, "%s: %s", what, strerror(errno));
+    config_origin_die(EXIT_CONFIG, option, NULL, "cannot become it: %s", strerror(errno));
 }
 
 void privilege_drop(const struct privilege *p)
@@ -121,11 +124,11 @@ void privilege_drop(const struct privilege *p)
     if (!p->changes)
         return;
     if (p->user_name[0] ? initgroups(p->user_name, p->gid) : setgroups(1, &p->gid))
-        die_of("cannot set the supplementary groups");
+        die(EXIT_CONFIG, "cannot set the supplementary groups: %s", strerror(errno));
     if (setresgid(p->gid, p->gid, p->gid) != 0)
-        die_of("group: cannot become it");
+        refuse("group");
     if (setresuid(p->uid, p->uid, p->uid) != 0)
-        die_of("user: cannot become it");
+        refuse("user");
     assert(geteuid() == p->uid && getuid() == p->uid && getegid() == p->gid);
     /* Without this, root owns /proc/PID of the workers now: the master could not read it for
      * max-worker-memory and for the state of a stuck thread, and there would be no core dumps. */

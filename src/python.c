@@ -11,6 +11,7 @@
 #include "buf.h"
 #include "codes.h"
 #include "config.h"
+#include "config_origin.h"
 #include "garbage.h"
 #include "holes.h"
 #include "immortal.h"
@@ -86,18 +87,20 @@ static void check_virtualenv(const char *directory)
     snprintf(path, sizeof(path), "%s/pyvenv.cfg", directory);
     FILE *file = fopen(path, "re");
     if (!file)
-        die(EXIT_CONFIG,
-            "virtualenv %s: no pyvenv.cfg there, so it is no virtualenv; make one with "
-            "'python%d.%d -m venv %s'",
-            directory, PY_MAJOR_VERSION, PY_MINOR_VERSION, directory);
+        config_origin_die(EXIT_CONFIG, "virtualenv", NULL,
+                          "%s: no pyvenv.cfg there, so it is no virtualenv; make one with "
+                          "'python%d.%d -m venv %s'",
+                          directory, PY_MAJOR_VERSION, PY_MINOR_VERSION, directory);
     if (!read_venv_key(file, "version", version, sizeof(version)))
         (void)read_venv_key(file, "version_info", version, sizeof(version));
     fclose(file);
     if (sscanf(version, "%u.%u", &major, &minor) != 2)
-        die(EXIT_CONFIG, "virtualenv %s: pyvenv.cfg does not say its Python version", directory);
+        config_origin_die(EXIT_CONFIG, "virtualenv", NULL,
+                          "%s: pyvenv.cfg does not say its Python version", directory);
     if (major != PY_MAJOR_VERSION || minor != PY_MINOR_VERSION)
-        die(EXIT_CONFIG,
-            "virtualenv %s is of Python %u.%u, but this program is built for Python %d.%d: make "
+        config_origin_die(
+            EXIT_CONFIG, "virtualenv", NULL,
+            "%s is of Python %u.%u, but this program is built for Python %d.%d: make "
             "the "
             "virtualenv with python%d.%d, or build the program with 'make PYTHON=python%u.%u'",
             directory, major, minor, PY_MAJOR_VERSION, PY_MINOR_VERSION, PY_MAJOR_VERSION,
@@ -196,7 +199,7 @@ static void check_build(const char *virtualenv)
     if (!reason)
         PyErr_Clear();
     else if (reason != Py_None)
-        die(EXIT_CONFIG, "%s", PyUnicode_AsUTF8(reason));
+        config_origin_die(EXIT_CONFIG, "virtualenv", NULL, "%s", PyUnicode_AsUTF8(reason));
     Py_XDECREF(reason);
 }
 

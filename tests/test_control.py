@@ -135,7 +135,10 @@ def test_bad_address(option: str) -> None:
     """One sentence that names the option."""
     result = run(f"--{option}=nonsense", "hello:application")
     assert result.returncode == 2
-    assert result.stderr.startswith(f"myserver: {option}: nonsense is none of HOST:PORT")
+    assert result.stderr.startswith(
+        f"myserver: command line: --{option}: nonsense is none of HOST:PORT, [IPV6]:PORT, :PORT, "
+        "unix:PATH, fd://N, /PATH\n"
+    )
 
 
 # ---- when it answers

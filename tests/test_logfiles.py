@@ -395,7 +395,9 @@ def test_unknown_log_format(server: Start) -> None:
     """There are two."""
     result = run("--log-format=xml", "hello:application")
     assert result.returncode == 2
-    assert result.stderr == 'myserver: log-format: "xml" is neither text nor json\n'
+    assert result.stderr == (
+        'myserver: command line: --log-format: "xml" is neither text nor json\n'
+    )
 
 
 # ---- syslog
@@ -550,4 +552,4 @@ def test_bad_syslog_address(option: str, where: str) -> None:
     """One sentence, before anything is opened."""
     result = run(f"--{option}={where}", "hello:application")
     assert result.returncode == 2
-    assert re.fullmatch(rf"myserver: {option}: .*\n", result.stderr)
+    assert re.fullmatch(rf"myserver: command line: --{option}: .*\n", result.stderr)

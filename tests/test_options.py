@@ -259,6 +259,8 @@ def test_short_flags() -> None:
 
 # ---------------------------------------------------------------- sentences, exactly
 
+FORMS = r"HOST:PORT, \[IPV6\]:PORT, :PORT, unix:PATH, fd://N"
+
 
 @pytest.mark.parametrize(
     ("args", "sentence"),
@@ -337,6 +339,9 @@ def test_sentences_of_the_command_line(args: list[str], sentence: str) -> None:
         ("[myserver]\nwsgi_file = x\n", "it.ini:2: wsgi-file is called app here"),
         ("[myserver]\nmaster = true\n", "it.ini:2: there is no master here: "
                                         "there always is a master"),
+        ("[myserver]\nno-reload = true\n", "it.ini:2: there is no option no-reload here; "
+                                           "write reload = false"),
+        ("[myserver]\nno-workers = 4\n", "it.ini:2: there is no option no-workers; .*"),
         ("[myserver]\nprint-config = true\n", "it.ini:2: print-config works on the "
                                               "command line only"),
         ("[uwsgi]\n", "it.ini:1: there is no section \\[uwsgi\\]; "
@@ -376,6 +381,46 @@ def test_sentences_of_the_ini_file(text: str, sentence: str, tmp_path: Path) -> 
     (tmp_path / "it.ini").write_text(text)
     shown = refusal("it.ini", "app", cwd=tmp_path)
     assert re.fullmatch(sentence, shown), shown
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("bind = foo", f"bind: foo is none of {FORMS}"),
+        ("control = foo", f"control: foo is none of {FORMS}, /PATH"),
+        ("stats = foo", f"stats: foo is none of {FORMS}, /PATH"),
+        (f"stats = /{'x' * 200}", f"stats: the path of unix:/{'x' * 200} is longer than 107 bytes"),
+        ("user = no-such-user", 'user: there is no user "no-such-user"; .*'),
+        ("group = no-such-group", 'group: there is no group "no-such-group"; .*'),
+        ("chdir = /none", "chdir: cannot change to /none: No such file or directory"),
+        ("access-logformat = %(zzz)s", "access-logformat: .*"),
+        ("forwarded-allow-ips = ::1,x", 'forwarded-allow-ips: "x" is no address or network; .*'),
+        ("refork-after = x", 'refork-after: "x" is not right; .*'),
+        ("refork-after = 1\npreload = false", "refork-after: without preload .*"),
+        ("log-format = xml", 'log-format: "xml" is neither text nor json'),
+        ("error-logfile = /none/x", "error-logfile: cannot open /none/x: its directory .*"),
+        ("access-logfile = /none/x", "access-logfile: cannot open /none/x: its directory .*"),
+        ("virtualenv = /none", "virtualenv: /none: no pyvenv.cfg there, .*"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["--check-config"], []], ids=["check", "serve"])
+def test_meanings(verb: list[str], line: str, sentence: str, tmp_path: Path) -> None:
+    """What only the module that uses a value can judge has the place of the value all the same."""
+    address = "" if "8000" in line or "bind" in line else "bind = :0\n"
+    text = f"[myserver]\n{line}\npythonpath = {ROOT}/tests/apps\n{address}"
+    (tmp_path / "it.ini").write_text(text)
+    done = run(*verb, "it.ini", "hello", cwd=tmp_path)
+    assert done.returncode == 2
+    shown = rf"(^myserver|\(\d+\)): it\.ini:2: {sentence}$"
+    assert re.search(shown, done.stderr, re.M), done.stderr
+
+
+def test_the_place_of_a_list_is_that_of_the_item(tmp_path: Path) -> None:
+    (tmp_path / "it.ini").write_text("[myserver]\nbind = :1\nbind = foo\nbind = :2\n")
+    assert refusal("it.ini", "app", cwd=tmp_path).startswith("it.ini:3: bind: foo is none of ")
+    assert refusal("it.ini", "app", "-b:1", "-bfoo", cwd=tmp_path).startswith(
+        "command line: --bind: foo is none of "
+    )
 
 
 @pytest.mark.parametrize("length", [180, 197, 198, 199, 260, 390, 4000, 100_000])
@@ -459,6 +504,8 @@ def test_bad_environment() -> None:
         'environment variable WEB_CONCURRENCY: workers: "many" is not a whole number; '
         "write a whole number from 1 to 256, or auto"
     )
+    sentence = refusal("app", env={"PORT": "80x"})
+    assert sentence.startswith("environment variable PORT: bind: 0.0.0.0:80x is none of HOST:PORT")
 
 
 def test_empty_text_unsets(tmp_path: Path) -> None:

@@ -196,7 +196,8 @@ def test_number_without_an_entry_needs_a_group(server: Start) -> None:
         server(user=uid)
     assert failure.value.status == 2
     assert failure.value.log == (
-        f"myserver: user: {uid} has no entry in the user database, so its group is unknown; set group\n"
+        f"myserver: command line: --user: {uid} has no entry in the user database, so its group is "
+        "unknown; set group\n"
     )
 
 
@@ -279,15 +280,15 @@ def test_root_is_warned(server: Start) -> None:
 @pytest.mark.parametrize(
     "option, sentence",
     [
-        ("--user=no-such-user", 'user: there is no user "no-such-user"; write a name or a number'),
-        ("--group=no-such-group", 'group: there is no group "no-such-group"; write a name'),
+        ("--user=no-such-user", '--user: there is no user "no-such-user"; write a name or a number'),
+        ("--group=no-such-group", '--group: there is no group "no-such-group"; write a name'),
     ],
 )
 def test_unknown_names(option: str, sentence: str) -> None:
     for check in ("--check-config", "--log-level=info"):
         done = run(option, check, "hello")
         assert done.returncode == 2
-        assert done.stderr.startswith(f"myserver: {sentence}")
+        assert done.stderr.startswith(f"myserver: command line: {sentence}")
 
 
 @root_only
@@ -300,7 +301,9 @@ def test_only_root_can_become_another() -> None:
     if "cannot open shared object file" in done.stderr:
         pytest.skip("this Python's library is not for everybody")
     assert done.returncode == 2
-    assert done.stderr.startswith("myserver: user: only root can become another; start as root")
+    assert done.stderr.startswith(
+        "myserver: command line: --user: only root can become another; start as root"
+    )
 
 
 # ---- umask, chdir, env, pythonpath

@@ -139,8 +139,8 @@ def test_broken_settings_keep_the_old_generation(server: Start) -> None:
     cases = (
         ("wokers = 2", r"it\.ini:5: there is no option wokers; did you mean workers\?"),
         ("keep-alive = soon", r'it\.ini:5: keep-alive: "soon" is not a duration'),
-        ("forwarded-allow-ips = nonsense", r'forwarded-allow-ips: "nonsense" is no address'),
-        ("chdir = /nonexistent", r"chdir: cannot change to /nonexistent"),
+        ("forwarded-allow-ips = nonsense", r'it\.ini:5: forwarded-allow-ips: "nonsense" is no address'),
+        ("chdir = /nonexistent", r"it\.ini:5: chdir: cannot change to /nonexistent"),
     )
     for count, (text, sentence) in enumerate(cases, 1):
         write_ini(s, text)

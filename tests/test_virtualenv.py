@@ -146,7 +146,7 @@ def test_no_virtualenv(tmp_path: Path, what: str) -> None:
         (path / "pyvenv.cfg").write_text("\0\xff = x\nversion\n= 3\n" * 10)
     done = run("--check-config", "--virtualenv", path, "--pythonpath", APPS, "hello")
     assert done.returncode == 2
-    assert f"virtualenv {path}: " in done.stderr
+    assert f"virtualenv: {path}: " in done.stderr
     assert ("venv" if what != "nonsense" else "version") in done.stderr
 
 
