@@ -4,8 +4,8 @@
 
 struct config;
 
-/* Both find a wrong word before anything is opened or loaded. Failure: one sentence, exit status
- * 2. */
+/* Both find a wrong word, or one without effect, before anything is opened or loaded. Failure: one
+ * sentence, exit status 2. */
 
 /* Checks the settings that each generation of workers may change (OPTION_RELOAD): at start and for
  * a reload. */

@@ -14,6 +14,9 @@ struct pidfile {
     bool locked, written;
 };
 
+/* Checks that pidfile_open could open `path` or create it, and creates nothing; `path` may be NULL.
+ * Failure: one sentence, exit status 2. */
+void pidfile_check(const char *path);
 /* Opens or creates `path`, and empties it; `path` may be NULL. A link is refused, and a file that a
  * running master has locked, unless `upgrading`; any other file is stale and used again. Gives the
  * file to uid and gid. Failure: one sentence, exit status 2. */

@@ -1,7 +1,7 @@
 /* check.c: words in the settings whose meaning config.c does not know.
  *
  * Owns nothing. Asks the modules that will use such a word later whether they understand it, and
- * ends the process with one sentence if not. Opens nothing,
+ * ends the process with one sentence if not, or if the setting would have no effect. Opens nothing,
  * keeps nothing. */
 #include "check.h"
 
@@ -11,10 +11,16 @@
 #include "control.h"
 #include "forwarded.h"
 #include "listen.h"
+#include "log.h"
 #include "logfile.h"
+#include "pidfile.h"
 #include "privilege.h"
 
+#include <errno.h>
+#include <libgen.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void check_log(const char *option, const char *where)
 {
@@ -35,6 +41,59 @@ static void check_counts(const char *option, const char *counts)
     }
 }
 
+/* Python takes directories that are not there, and then finds nothing in them. */
+static void check_pythonpath(const struct config_list *paths)
+{
+    for (size_t i = 0; i < paths->count; i++)
+        if (access(paths->items[i], F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR))
+            config_origin_die(EXIT_CONFIG, "pythonpath", paths->items[i], "%s does not exist",
+                              paths->items[i]);
+}
+
+/* The file itself may come later; so may its directory, but then most likely it is a mistake. */
+static void check_touched(const struct config_list *files)
+{
+    for (size_t i = 0; i < files->count; i++) {
+        char *copy = xstrdup(files->items[i]);
+        if (access(dirname(copy), F_OK) != 0)
+            log_warning("%s: the directory of %s does not exist yet",
+                        config_origin_place("touch-reload", files->items[i]), files->items[i]);
+        free(copy);
+    }
+}
+
+static const char *without_prefix(const char *address)
+{
+    return strncmp(address, "unix:", 5) == 0 ? address + 5 : address;
+}
+
+/* The kernel gives each socket with port 0 a port of its own. */
+static bool takes_any_port(const char *address)
+{
+    size_t len = strlen(address);
+    return len >= 2 && strcmp(address + len - 2, ":0") == 0;
+}
+
+static void check_apart(const char *option, const char *address, const char *other,
+                        const char *other_address)
+{
+    if (address && other_address && !takes_any_port(address) &&
+        strcmp(without_prefix(address), without_prefix(other_address)) == 0)
+        config_origin_die(EXIT_CONFIG, option, address, "%s is the address of %s already", address,
+                          other);
+}
+
+static void check_addresses(const struct config *config)
+{
+    listen_check("bind", &config->bind);
+    control_check(config);
+    check_apart("stats", config->stats, "control", config->control);
+    for (size_t i = 0; i < config->bind.count; i++) {
+        check_apart("control", config->control, "bind", config->bind.items[i]);
+        check_apart("stats", config->stats, "bind", config->bind.items[i]);
+    }
+}
+
 void check_generation(const struct config *config)
 {
     struct forwarded_trust trust;
@@ -50,6 +109,11 @@ void check_generation(const struct config *config)
                           "such as 127.0.0.1,::1,10.0.0.0/8, or *",
                           (int)strcspn(wrong, ","), wrong);
     forwarded_fini(&trust);
+    check_pythonpath(&config->pythonpath);
+    if (config->max_requests == 0 && config->max_requests_jitter != CONFIG_UNSET &&
+        config->max_requests_jitter > 0)
+        config_origin_die(EXIT_CONFIG, "max-requests-jitter", NULL,
+                          "without max-requests it does nothing; set both, or leave it out");
     check_counts("refork-after", config->refork_after);
     if (config->refork_after && !config->preload)
         config_origin_die(EXIT_CONFIG, "refork-after", NULL,
@@ -66,7 +130,8 @@ void check_words(const struct config *config)
     if (strcmp(config->log_format, "text") != 0 && strcmp(config->log_format, "json") != 0)
         config_origin_die(EXIT_CONFIG, "log-format", NULL, "\"%s\" is neither text nor json",
                           config->log_format);
-    listen_check("bind", &config->bind);
-    control_check(config);
+    check_addresses(config);
+    check_touched(&config->touch_reload);
+    pidfile_check(config->pid);
     privilege_init(&privilege, config);
 }

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,19 @@ static NORETURN void refuse(const char *path)
             "manager do that (RuntimeDirectory)",
             path);
     config_origin_die(EXIT_CONFIG, "pid", NULL, "cannot open %s: %s", path, strerror(errno));
+}
+
+void pidfile_check(const char *path)
+{
+    if (path == NULL)
+        return;
+    char *copy = xstrdup(path);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0)
+        close(fd);
+    else if (errno != ENOENT || access(dirname(copy), W_OK | X_OK) != 0)
+        refuse(path);
+    free(copy);
 }
 
 void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid)

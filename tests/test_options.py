@@ -401,6 +401,13 @@ def test_sentences_of_the_ini_file(text: str, sentence: str, tmp_path: Path) -> 
         ("error-logfile = /none/x", "error-logfile: cannot open /none/x: its directory .*"),
         ("access-logfile = /none/x", "access-logfile: cannot open /none/x: its directory .*"),
         ("virtualenv = /none", "virtualenv: /none: no pyvenv.cfg there, .*"),
+        ("pid = /none/x", "pid: cannot open /none/x: its directory does not exist; .*"),
+        ("pid = /", "pid: cannot open /: Is a directory"),
+        ("max-requests-jitter = 5", "max-requests-jitter: without max-requests it does nothing; .*"),
+        ("pythonpath = /none", "pythonpath: /none does not exist"),
+        ("control = 127.0.0.1:8000", "control: 127.0.0.1:8000 is the address of bind already"),
+        ("stats = /x\nbind = unix:/x", "stats: /x is the address of bind already"),
+        ("stats = /x\ncontrol = unix:/x", "stats: /x is the address of control already"),
     ],
 )
 @pytest.mark.parametrize("verb", [["--check-config"], []], ids=["check", "serve"])
@@ -421,6 +428,19 @@ def test_the_place_of_a_list_is_that_of_the_item(tmp_path: Path) -> None:
     assert refusal("it.ini", "app", "-b:1", "-bfoo", cwd=tmp_path).startswith(
         "command line: --bind: foo is none of "
     )
+
+
+def test_harmless_settings(tmp_path: Path) -> None:
+    """A file to touch may be missing, ports of the kernel's choice differ, and nothing is made."""
+    (tmp_path / "it.ini").write_text(
+        f"[myserver]\npythonpath = {ROOT}/tests/apps\ntouch-reload = touched\npid = it.pid\n"
+        "bind = :0\ncontrol = :0\nmax-requests-jitter = 0\ntouch-reload = none/touched\n"
+    )
+    done = run("--check-config", "it.ini", "hello", cwd=tmp_path)
+    assert done.returncode == 0
+    (warning,) = re.findall(r"\[warning\] .*? \(\d+\): (.*directory.*)", done.stderr)
+    assert warning == "it.ini:8: touch-reload: the directory of none/touched does not exist yet"
+    assert [path.name for path in tmp_path.iterdir()] == ["it.ini"]
 
 
 @pytest.mark.parametrize("length", [180, 197, 198, 199, 260, 390, 4000, 100_000])

@@ -141,6 +141,7 @@ def test_broken_settings_keep_the_old_generation(server: Start) -> None:
         ("keep-alive = soon", r'it\.ini:5: keep-alive: "soon" is not a duration'),
         ("forwarded-allow-ips = nonsense", r'it\.ini:5: forwarded-allow-ips: "nonsense" is no address'),
         ("chdir = /nonexistent", r"it\.ini:5: chdir: cannot change to /nonexistent"),
+        ("max-requests-jitter = 5", r"it\.ini:5: max-requests-jitter: without max-requests it does"),
     )
     for count, (text, sentence) in enumerate(cases, 1):
         write_ini(s, text)
@@ -149,7 +150,7 @@ def test_broken_settings_keep_the_old_generation(server: Start) -> None:
         wait_for(lambda: s.log.count("reload failed") == count and len(s.molds()) == 1)  # noqa: B023
     (s.dir / "it.ini").unlink()
     s.signal(signal.SIGHUP)
-    wait_for(lambda: s.log.count("reload failed: the settings or the virtual") == 5)
+    wait_for(lambda: s.log.count("reload failed: the settings or the virtual") == 6)
     assert s.workers() == workers
     assert s.get("/").status == 200
     write_ini(s, "workers = 2")
@@ -193,6 +194,8 @@ def test_touch_reload(server: Start) -> None:
     s = server("slow", start=False, touch_reload=["a", "sub/b"])
     (s.dir / "a").touch()
     s.start()
+    assert "touch-reload: the directory of sub/b does not exist yet" in s.log
+    assert "directory of a" not in s.log
     time.sleep(1.2)
     assert "reloading" not in s.log
     (s.dir / "a").touch()
