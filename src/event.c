@@ -199,14 +199,19 @@ static void on_load_failed(struct book *b, int status)
 
 /* ---- deaths ---- */
 
-static void on_start_failure(struct book *b, uint32_t generation)
+/* `status` is the worker's end. A worker that has loaded the application itself and says that this
+ * failed is as good a reason to give up as a mold that says so. */
+static void on_start_failure(struct book *b, uint32_t generation, int status)
 {
+    bool has_said = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP && !b->config->preload;
     /* Workers that die together, before the delay is over, count as one failure. */
     if (now_ms() >= b->orders.not_before_ms)
         book_count_failure(&b->orders);
     if (!b->trial || generation != b->generation)
         return;
-    if (b->reloading)
+    if (has_said)
+        fail_trial(b, load_failure(status));
+    else if (b->reloading)
         fail_trial(b, "its first worker died at start");
     else if (b->orders.failures >= START_TRIES)
         fail_trial(b, "no worker lives long enough to serve");
@@ -288,7 +293,7 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
     cut_record(b, s);
     book_clear_slot(b, s);
     if (failed && b->stop == STOP_NOT)
-        on_start_failure(b, generation);
+        on_start_failure(b, generation, status);
 }
 
 /* The mold has ended and will not carry out its open orders. A middle process of its double fork
@@ -398,7 +403,7 @@ static void adopt_worker(struct book *b, struct slot *s)
         uint32_t generation = s->generation;
         book_clear_slot(b, s);
         if (b->stop == STOP_NOT)
-            on_start_failure(b, generation);
+            on_start_failure(b, generation, 0);
     } else if (!book_knows(b, pid) && is_our_child(pid)) {
         s->pid = pid;
         s->state = SLOT_STARTING;

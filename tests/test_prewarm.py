@@ -133,7 +133,7 @@ def test_what_is_written(server: Start) -> None:
     s = server("warmed", prewarm=["/write_and_raise"], start=False)
     with pytest.raises(StartFailed):
         s.start()
-    assert '"/write_and_raise" answers with an error of the server' in s.log
+    assert '"/write_and_raise" answers 500: the path must work' in s.log
 
 
 def test_requests_as_they_were_written(server: Start) -> None:
@@ -167,8 +167,9 @@ def test_requests_say_whose_they_are(server: Start) -> None:
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ("/500", r'prewarm "/500" answers with an error of the server: the path must work'),
-        ("/raise", r'prewarm "/raise" answers with an error of the server'),
+        ("/500", r'prewarm "/500" answers 500: the path must work'),
+        ("/raise", r'prewarm "/raise" answers 500'),
+        ("/502", r'prewarm "/502" answers 502'),
         ("no request", r'prewarm "no request" is no request'),
         ("/ | no header", r'prewarm "/ \| no header" is no request'),
     ],
@@ -181,6 +182,15 @@ def test_wrong_request_at_start(server: Start, request_: str, sentence: str) -> 
     assert re.search(sentence, failure.value.log)
     if request_ == "/raise":
         assert "ValueError: as asked" in failure.value.log
+
+
+def test_wrong_request_without_preload(server: Start) -> None:
+    """Said once, by the first worker, and not tried again."""
+    with pytest.raises(StartFailed) as failure:
+        server("warmed", preload=False, workers=1, prewarm=["/502"], expect_deaths=True)
+    assert failure.value.status == 3
+    assert failure.value.log.count('prewarm "/502" answers 502') == 1
+    assert "cannot start: the application could not be loaded" in failure.value.log
 
 
 def test_answer_below_500_is_only_a_warning(server: Start) -> None:
@@ -197,7 +207,7 @@ def test_failing_request_at_a_reload_keeps_the_old(server: Start) -> None:
     before = s.workers()
     (s.dir / "broken").touch()
     s.signal(signal.SIGHUP)
-    assert s.log_contains(r"\[error\].* prewarm \"/broken\" answers with an error")
+    assert s.log_contains(r"\[error\].* prewarm \"/broken\" answers 503: ")
     assert s.log_contains(r"reload failed")
     assert s.workers() == before
     assert s.get("/200").status == 200
@@ -281,7 +291,7 @@ def test_without_preload_the_first_worker_decides(server: Start) -> None:
     """Those that take the place of one that died serve in any case."""
     s = server("warmed", preload=False, prewarm_rounds=2, expect_deaths=True)
     workers = s.workers()
-    reload(s, "raise", "reload failed: its first worker died at start; generation 1 goes on")
+    reload(s, "raise", "reload failed: the application could not be loaded; generation 1 goes on")
     assert '"/" answered before and now answers with an error' in s.log
     assert s.workers() == workers
     os.kill(workers[0], signal.SIGKILL)
