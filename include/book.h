@@ -36,6 +36,7 @@ struct slot {
     uint32_t generation;
     bool proven; /* has served for PROVEN_MS */
     bool killed; /* the master has sent it SIGKILL */
+    bool asked;  /* it is late to serve, and was asked for its stacks */
     bool heavy;  /* the last sample of its memory was above the limit */
     enum board_retire retire;
     uint64_t retired_ms; /* when `retire` was set; 0: it is not set */
@@ -59,6 +60,7 @@ struct mold {
     int order_fd; /* -1: closed */
     uint32_t generation;
     uint64_t deadline_ms;
+    bool asked; /* it or its first worker is late, and was asked for its stacks */
 };
 
 /* Retries: the first at once, then with growing delays. */

@@ -14,6 +14,7 @@
 #include "buf.h"
 #include "config.h"
 #include "cut.h"
+#include "failure.h"
 #include "listen.h"
 #include "log.h"
 #include "notify.h"
@@ -31,20 +32,7 @@
 
 #define PROVEN_MS   1000 /* a process that has run this long did not fail at start */
 #define START_TRIES 3
-
-/* "signal 11 (SIGSEGV)" or "exit status 1"; valid until the next call. */
-static const char *status_text(int status)
-{
-    static char text[64];
-    if (WIFSIGNALED(status)) {
-        const char *name = sigabbrev_np(WTERMSIG(status));
-        snprintf(text, sizeof text, "signal %d (SIG%s)%s", WTERMSIG(status), name ? name : "?",
-                 WCOREDUMP(status) ? ", core dumped" : "");
-    } else {
-        snprintf(text, sizeof text, "exit status %d", WEXITSTATUS(status));
-    }
-    return text;
-}
+#define STACKS_MS   300 /* for a late process to write its stacks before it is killed */
 
 static void begin_stop(struct book *b)
 {
@@ -114,20 +102,6 @@ static void refuse_to_start(struct book *b, enum exit_status status, const char 
     stop_quickly(b);
 }
 
-/* Why a mold that ended with `status` did not load the application. The mold itself has logged
- * more. */
-static const char *load_failure(int status)
-{
-    static char text[128];
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG)
-        return "the settings or the virtual environment are wrong";
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP)
-        return "the application could not be loaded";
-    snprintf(text, sizeof text, "the mold died while it loaded the application: %s",
-             status_text(status));
-    return text;
-}
-
 /* ---- generations ---- */
 
 /* The trial of a new mold is over: one of its workers serves. */
@@ -181,18 +155,19 @@ static void adopt_mold(struct book *b, struct mold *mold)
     }
 }
 
-static void on_load_failed(struct book *b, int status)
+static void on_load_failed(struct book *b, int status, bool was_late)
 {
+    const char *why = failure_load(status, was_late);
     if (!b->served) {
         bool config = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG;
-        refuse_to_start(b, config ? EXIT_CONFIG : EXIT_APP, load_failure(status));
+        refuse_to_start(b, config ? EXIT_CONFIG : EXIT_APP, why);
         return;
     }
     book_count_failure(&b->mold_starts);
     if (b->reloading)
-        log_error("reload failed: %s; generation %u goes on", load_failure(status), b->generation);
+        log_error("reload failed: %s; generation %u goes on", why, b->generation);
     else
-        log_error("no new mold: %s; the workers go on", load_failure(status));
+        log_error("no new mold: %s; the workers go on", why);
     b->reloading = false;
     notify_reloaded();
 }
@@ -210,7 +185,7 @@ static void on_start_failure(struct book *b, uint32_t generation, int status)
     if (!b->trial || generation != b->generation)
         return;
     if (has_said)
-        fail_trial(b, load_failure(status));
+        fail_trial(b, failure_load(status, false));
     else if (b->reloading)
         fail_trial(b, "its first worker died at start");
     else if (b->orders.failures >= START_TRIES)
@@ -289,7 +264,7 @@ static void on_worker_exit(struct book *b, struct slot *s, int status)
     else if (left)
         log_with_requests(b, s, LOG_INFO, "left");
     else
-        log_with_requests(b, s, LOG_ERROR, "died: %s%s", status_text(status), origin(s, status));
+        log_with_requests(b, s, LOG_ERROR, "died: %s%s", failure_status(status), origin(s, status));
     cut_record(b, s);
     book_clear_slot(b, s);
     if (failed && b->stop == STOP_NOT)
@@ -313,16 +288,17 @@ static void on_mold_exit(struct book *b, struct mold *mold, int status)
 {
     enum mold_state before = mold->state;
     bool current = mold == book_current_mold(b);
+    bool was_late = mold->asked;
     pid_t pid = mold->pid;
     give_up_orders(b, mold->generation);
     book_clear_mold(mold);
     if (before == MOLD_ENDING)
         return;
     if (before == MOLD_LOADING) {
-        on_load_failed(b, status);
+        on_load_failed(b, status, was_late);
         return;
     }
-    log_error("the mold (pid %d) died: %s", pid, status_text(status));
+    log_error("the mold (pid %d) died: %s", pid, failure_status(status));
     book_count_failure(&b->mold_starts);
     if (current && b->trial)
         fail_trial(b, "the mold died before a worker served");
@@ -330,7 +306,7 @@ static void on_mold_exit(struct book *b, struct mold *mold, int status)
 
 static void on_control_exit(struct book *b, int status)
 {
-    log_error("the control process (pid %d) died: %s", b->control_pid, status_text(status));
+    log_error("the control process (pid %d) died: %s", b->control_pid, failure_status(status));
     b->control_pid = 0;
     if (now_ms() - b->control_started_ms > PROVEN_MS)
         b->control_starts = (struct delay){0};
@@ -341,7 +317,7 @@ static void on_control_exit(struct book *b, int status)
  * kept as strangers, because one may be a worker that adopt_worker has not seen yet. */
 static void on_child_exit(struct book *b, pid_t pid, int status)
 {
-    if (upgrade_on_exit(b, pid, status, status_text(status)))
+    if (upgrade_on_exit(b, pid, status, failure_status(status)))
         return;
     if (pid == b->control_pid) {
         on_control_exit(b, status);
@@ -496,6 +472,30 @@ static void on_order_late(struct book *b, struct slot *s)
     kill(mold->pid, SIGKILL);
 }
 
+/* The process has had STACKS_MS to write its stacks. */
+static void log_late(const char *name, pid_t pid)
+{
+    struct buf stacks = {0};
+    report_stacks(&stacks, pid);
+    log_block(LOG_ERROR, stacks.data, stacks.len, "%s (pid %d) does not get ready and is killed%s",
+              name, pid, stacks.len > 0 ? "; its stacks are" : "");
+    buf_fini(&stacks);
+}
+
+static void starter_is_late(const struct book *b, struct slot *s)
+{
+    char name[32];
+    if (!s->asked) {
+        s->asked = true;
+        s->deadline_ms = b->looked_ms + STACKS_MS;
+        kill(s->pid, REPORT_STACKS_SIGNAL);
+        return;
+    }
+    snprintf(name, sizeof name, "worker %u", book_number(b, s));
+    log_late(name, s->pid);
+    book_kill_slot(s);
+}
+
 static void slot_is_late(struct book *b, struct slot *s)
 {
     s->deadline_ms = BOOK_NEVER;
@@ -506,8 +506,7 @@ static void slot_is_late(struct book *b, struct slot *s)
         on_order_late(b, s);
         break;
     case SLOT_STARTING:
-        log_error("worker %u (pid %d) does not get ready: killing it", book_number(b, s), s->pid);
-        book_kill_slot(s);
+        starter_is_late(b, s);
         break;
     case SLOT_SERVING:
         s->proven = true;
@@ -520,6 +519,38 @@ static void slot_is_late(struct book *b, struct slot *s)
     }
 }
 
+/* True the first time: it is to be asked for its stacks, and to be killed when it is late again. */
+static bool is_first_time(const struct book *b, struct mold *mold)
+{
+    bool is_first = !mold->asked;
+    mold->asked = true;
+    if (is_first)
+        mold->deadline_ms = b->looked_ms + STACKS_MS;
+    return is_first;
+}
+
+static void loader_is_late(const struct book *b, struct mold *mold)
+{
+    if (is_first_time(b, mold)) {
+        kill(mold->pid, REPORT_STACKS_SIGNAL);
+        return;
+    }
+    log_late("the mold", mold->pid);
+    kill(mold->pid, SIGKILL);
+}
+
+/* From here on its workers have the same deadline as the mold, and are met first. */
+static void trial_is_late(struct book *b, struct mold *mold)
+{
+    if (!is_first_time(b, mold)) {
+        fail_trial(b, "no worker serves within the startup-timeout");
+        return;
+    }
+    for (unsigned i = 0; i < b->board->workers; i++)
+        if (b->slots[i].state == SLOT_STARTING && b->slots[i].generation == mold->generation)
+            starter_is_late(b, &b->slots[i]);
+}
+
 static void mold_is_late(struct book *b, struct mold *mold)
 {
     mold->deadline_ms = BOOK_NEVER;
@@ -528,13 +559,11 @@ static void mold_is_late(struct book *b, struct mold *mold)
     case MOLD_DRAINING: /* it is still a worker: its slot has the deadline */
         break;
     case MOLD_LOADING:
-        log_error("the application is not loaded and warmed up within the startup-timeout: "
-                  "killing the mold");
-        kill(mold->pid, SIGKILL);
+        loader_is_late(b, mold);
         break;
     case MOLD_READY:
         if (b->wanted > 0)
-            fail_trial(b, "no worker serves within the startup-timeout");
+            trial_is_late(b, mold);
         break; /* paused: no worker is wanted; wanted_resume sets another deadline */
     case MOLD_ENDING:
         kill(mold->pid, SIGKILL);

@@ -131,8 +131,8 @@ static void start_mold(struct book *b)
         on_mold_not_forked(b);
         return;
     }
-    *book_other_mold(b) = (struct mold){MOLD_LOADING, pid, order_fds[1], generation,
-                                        now_ms() + b->config->startup_timeout_ms};
+    uint64_t due_ms = now_ms() + b->config->startup_timeout_ms;
+    *book_other_mold(b) = (struct mold){MOLD_LOADING, pid, order_fds[1], generation, due_ms, false};
 }
 
 static void settle_molds(struct book *b)

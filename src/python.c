@@ -2,7 +2,7 @@
  *
  * Owns: the interpreter and the module myserver.boot. Runs in the mold and in the workers, never
  * in the master. Only the main interpreter exists: Django's C drivers refuse others. Python
- * installs no signal handlers, except faulthandler's for STACKS_SIGNAL and those that the
+ * installs no signal handlers, except faulthandler's for REPORT_STACKS_SIGNAL and those that the
  * application asks for. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -18,6 +18,7 @@
 #include "log.h"
 #include "pymodule.h"
 #include "python.h"
+#include "report.h"
 #include "streams.h"
 
 #include <dlfcn.h>
@@ -31,17 +32,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* faulthandler's handler for this signal writes the stacks. Not SIGRTMIN itself, since applications
- * use the real-time signals from there on. */
-#define STACKS_SIGNAL (SIGRTMIN + 11)
-
 static PyObject *boot;             /* the module myserver.boot */
 static PyObject *sockets_loaded;   /* list of open sockets, after the application was loaded */
 static PyObject *sockets_before;   /* the same, before that */
 static Py_ssize_t modules_known;   /* length of sys.modules when last looked at */
 static struct board_mold *reports; /* what workers of this generation have reported */
 static PyObject *timeout_type;     /* myserver.RequestTimeout */
-static int stacks_fd = -1;         /* memfd that the handler of STACKS_SIGNAL writes to */
+static int stacks_fd = -1;         /* memfd that the handler of REPORT_STACKS_SIGNAL writes to */
 
 /* Calls boot.<method>(...); new reference or NULL with an exception set. */
 static PyObject *call_boot(const char *method, const char *format, ...)
@@ -240,6 +237,16 @@ static void keep_one_arena(void)
         (void)mallopt(M_ARENA_MAX, 1);
 }
 
+/* False: an exception is set. */
+static bool catch_stacks_signal(void)
+{
+    if (stacks_fd >= 0)
+        close(stacks_fd); /* the mold's: no two processes may write to the same */
+    stacks_fd = streams_spare(memfd_create(REPORT_STACKS_NAME, MFD_CLOEXEC));
+    Py_XSETREF(timeout_type, call_boot("watch", "(ii)", stacks_fd, REPORT_STACKS_SIGNAL));
+    return timeout_type != NULL;
+}
+
 void python_start(const struct config *config)
 {
     set_environment(config);
@@ -248,6 +255,8 @@ void python_start(const struct config *config)
     start_interpreter(config->virtualenv);
     import_boot();
     check_build(config->virtualenv ? config->virtualenv : "");
+    if (!catch_stacks_signal())
+        python_log_exception(LOG_ERROR, "stacks cannot be shown");
     prepare_path(config);
     sockets_before = call_boot("open_sockets", "()");
 }
@@ -339,11 +348,7 @@ int python_prepare_fork(const struct config *config, bool has_served)
 
 int python_begin_worker(void)
 {
-    if (stacks_fd >= 0)
-        close(stacks_fd); /* left over from a mold that was a worker */
-    stacks_fd = streams_spare(memfd_create("stacks", MFD_CLOEXEC));
-    Py_XSETREF(timeout_type, call_boot("watch", "(ii)", stacks_fd, STACKS_SIGNAL));
-    PyObject *done = timeout_type ? call_boot("after_fork", "()") : NULL;
+    PyObject *done = catch_stacks_signal() ? call_boot("after_fork", "()") : NULL;
     if (!done)
         python_log_exception(LOG_ERROR, "the worker cannot begin");
     Py_XDECREF(done);
@@ -491,13 +496,13 @@ void python_dump_stacks(struct buf *out)
 {
     sigset_t signals, before;
     sigemptyset(&signals);
-    sigaddset(&signals, STACKS_SIGNAL);
+    sigaddset(&signals, REPORT_STACKS_SIGNAL);
     if (ftruncate(stacks_fd, 0) < 0 || lseek(stacks_fd, 0, SEEK_SET) < 0)
         return;
     /* POSIX: a signal that a thread sends to itself, unblocked, is handled before pthread_kill
      * returns. */
     pthread_sigmask(SIG_UNBLOCK, &signals, &before);
-    pthread_kill(pthread_self(), STACKS_SIGNAL);
+    pthread_kill(pthread_self(), REPORT_STACKS_SIGNAL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     read_stacks(out);
 }

@@ -77,7 +77,8 @@ bool refork_begin(struct book *b, struct slot *s)
         return false;
     }
     log_info("refork: worker %u (pid %d) drains to become the mold", book_number(b, s), s->pid);
-    *book_other_mold(b) = (struct mold){MOLD_DRAINING, s->pid, order_fd, generation, BOOK_NEVER};
+    *book_other_mold(b) =
+        (struct mold){MOLD_DRAINING, s->pid, order_fd, generation, BOOK_NEVER, false};
     book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
     return true;
 }

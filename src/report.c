@@ -8,12 +8,15 @@
 #include "board.h"
 #include "log.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define STACKS_MAX 32768 /* a process that has gone wrong may have written anything */
 
 /* The system calls in which requests mostly wait; others are reported by number. */
 static const struct {
@@ -158,4 +161,35 @@ void report_running(struct buf *out, struct board *board, unsigned slot, unsigne
         }
         buf_append_str(out, "\n");
     }
+}
+
+static bool is_stacks_file(int directory_fd, const char *name)
+{
+    static const char wanted[] = "/memfd:" REPORT_STACKS_NAME " ";
+    char target[64];
+    ssize_t len = readlinkat(directory_fd, name, target, sizeof(target));
+    return len >= (ssize_t)strlen(wanted) && strncmp(target, wanted, strlen(wanted)) == 0;
+}
+
+static void append_file(struct buf *out, int fd)
+{
+    char text[STACKS_MAX];
+    ssize_t got = fd < 0 ? -1 : pread(fd, text, sizeof(text), 0);
+    if (got > 0)
+        buf_append(out, text, (size_t)got);
+    if (fd >= 0)
+        close(fd);
+}
+
+void report_stacks(struct buf *out, pid_t pid)
+{
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    while (directory && (entry = readdir(directory)))
+        if (is_stacks_file(dirfd(directory), entry->d_name))
+            append_file(out, openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC));
+    if (directory)
+        closedir(directory);
 }

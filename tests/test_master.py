@@ -178,6 +178,39 @@ def test_first_start_that_fails_has_status_3_and_traceback(server: Start) -> Non
     assert "cannot start: the application could not be loaded" in failure.value.log
 
 
+# Calls of C code: one waits without the GIL, the other holds it.
+HANGS = {
+    "waits": "time.sleep(60)",
+    "holds": "sum(iter(int, 1))",
+}
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_start_that_hangs_says_where(server: Start, how: str) -> None:
+    """One record with the stack, and one sentence about the start."""
+    hang = f"def get_stuck():\n    {HANGS[how]}\nget_stuck()\n"
+    with pytest.raises(StartFailed) as failure:
+        versioned(server, "x", hang, startup_timeout="500ms", expect_deaths=True)
+    assert failure.value.status == 3
+    log = failure.value.log
+    stack = r"the mold \(pid \d+\) does not get ready and is killed; its stacks are\n.*thread 0x.*\n"
+    assert re.search(stack + r'  .*File ".*versioned\.py", line \d+ in get_stuck\n', log), log
+    assert log.count("the application is not loaded and warmed up within the startup-timeout") == 1
+    assert "SIGKILL" not in log
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_worker_that_hangs_says_where(server: Start, how: str) -> None:
+    """A function for postfork."""
+    hang = f"import myserver\n@myserver.postfork\ndef get_stuck():\n    {HANGS[how]}\n"
+    with pytest.raises(StartFailed, match="no worker serves within the startup-time") as failure:
+        versioned(server, "x", hang, workers=1, startup_timeout="1s", expect_deaths=True)
+    assert failure.value.status == 3
+    stack = r"worker 1 \(pid \d+\) does not get ready and is killed; its stacks are\n.*thread 0x.*\n"
+    stack += r'  .*File ".*versioned\.py", line \d+ in get_stuck\n'
+    assert re.search(stack, failure.value.log), failure.value.log
+
+
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.abort()"])
 def test_application_that_ends_the_mold(server: Start, end: str) -> None:
     with pytest.raises(StartFailed, match="died while it loaded the application") as failure:
@@ -438,7 +471,11 @@ def test_reload_that_takes_too_long_keeps_the_old(server: Start) -> None:
     (mold,) = s.molds()
     write_app(s, "two", "time.sleep(60)")
     s.signal(signal.SIGHUP)
-    assert s.log_contains(r"reload failed: .*signal 9", 6)
+    assert s.log_contains(
+        r"reload failed: the application is not loaded and warmed up within the startup-timeout; "
+        r"generation 1 goes on$",
+        6,
+    )
     assert s.get("/").text == "one"
     assert s.molds() == [mold]
 

@@ -1,0 +1,15 @@
+/* failure.h: why a process ended, as text. */
+#ifndef MYSERVER_FAILURE_H
+#define MYSERVER_FAILURE_H
+
+#include "base.h"
+
+#include <stdbool.h>
+
+/* "signal 11 (SIGSEGV)" or "exit status 1"; valid until the next call. */
+const char *failure_status(int status);
+/* Why a process that ended with `status` did not load the application; it may have logged more.
+ * `was_late`: it was killed at the startup-timeout. Valid until the next call. */
+const char *failure_load(int status, bool was_late);
+
+#endif

@@ -1,0 +1,36 @@
+/* failure.c: why a process ended, as text.
+ *
+ * Owns the sentences about a start that failed, which a start, a reload and --check-config say
+ * alike. Decides nothing, logs nothing. */
+#include "failure.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+const char *failure_status(int status)
+{
+    static char text[64];
+    if (WIFSIGNALED(status)) {
+        const char *name = sigabbrev_np(WTERMSIG(status));
+        snprintf(text, sizeof text, "signal %d (SIG%s)%s", WTERMSIG(status), name ? name : "?",
+                 WCOREDUMP(status) ? ", core dumped" : "");
+    } else {
+        snprintf(text, sizeof text, "exit status %d", WEXITSTATUS(status));
+    }
+    return text;
+}
+
+const char *failure_load(int status, bool was_late)
+{
+    static char text[128];
+    if (was_late)
+        return "the application is not loaded and warmed up within the startup-timeout";
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG)
+        return "the settings or the virtual environment are wrong";
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP)
+        return "the application could not be loaded";
+    snprintf(text, sizeof text, "the mold died while it loaded the application: %s",
+             failure_status(status));
+    return text;
+}
