@@ -45,7 +45,7 @@ struct config {
 /* What the command line asks for. */
 enum config_verb {
     CONFIG_SERVE,
-    CONFIG_CHECK,   /* --check-config: load the application too, then exit */
+    CONFIG_CHECK,   /* --check-config: rehearse the start, then exit */
     CONFIG_PRINTED, /* --help, --version, --print-config, --options=...: done, exit 0 */
 };
 

@@ -5,11 +5,16 @@
 #include "base.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* "signal 11 (SIGSEGV)" or "exit status 1"; valid until the next call. */
 const char *failure_status(int status);
 /* Why a process that ended with `status` did not load the application; it may have logged more.
  * `was_late`: it was killed at the startup-timeout. Valid until the next call. */
 const char *failure_load(int status, bool was_late);
+/* Logs that a process does not get ready and is killed, with the stacks that it has written since
+ * it got REPORT_STACKS_SIGNAL, FAILURE_STACKS_MS ago. */
+void failure_log_late(const char *name, pid_t pid);
+#define FAILURE_STACKS_MS 300
 
 #endif

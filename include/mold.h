@@ -16,7 +16,9 @@ struct mold_order {
  * application cannot be loaded. */
 NORETURN void mold_main(const struct worker_seed *seed, int order_fd);
 
-/* --check-config: loads the application in this process. Returns the exit status. */
-int mold_check(const struct config *config);
+/* --check-config: the same for one worker, which ends when it could serve. The seed's board has
+ * worker[0].pid once it is forked, and its state SERVING at that end. Exit status: EXIT_APP as
+ * above, or the worker's. */
+NORETURN void mold_rehearse(const struct worker_seed *seed);
 
 #endif

@@ -48,8 +48,9 @@ struct reader {
 const struct config_action_row config_actions[CONFIG_ACTION_COUNT] = {
     [CONFIG_ACTION_CONFIG] = {"config", 'c', "FILE.ini",
                               "Reads settings from this file; so does FILE.ini as an argument."},
-    [CONFIG_ACTION_CHECK] = {"check-config", 0, NULL,
-                             "Checks the settings, loads the application, and exits."},
+    [CONFIG_ACTION_CHECK] =
+        {"check-config", 0, NULL,
+         "Checks the settings, loads the application as a start would, and exits."},
     [CONFIG_ACTION_PRINT] = {"print-config", 0, NULL,
                              "Prints the settings and where each comes from, and exits."},
     [CONFIG_ACTION_OPTIONS] = {"options", 0, "md|man|ini|json",

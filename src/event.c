@@ -32,7 +32,6 @@
 
 #define PROVEN_MS   1000 /* a process that has run this long did not fail at start */
 #define START_TRIES 3
-#define STACKS_MS   300 /* for a late process to write its stacks before it is killed */
 
 static void begin_stop(struct book *b)
 {
@@ -472,27 +471,17 @@ static void on_order_late(struct book *b, struct slot *s)
     kill(mold->pid, SIGKILL);
 }
 
-/* The process has had STACKS_MS to write its stacks. */
-static void log_late(const char *name, pid_t pid)
-{
-    struct buf stacks = {0};
-    report_stacks(&stacks, pid);
-    log_block(LOG_ERROR, stacks.data, stacks.len, "%s (pid %d) does not get ready and is killed%s",
-              name, pid, stacks.len > 0 ? "; its stacks are" : "");
-    buf_fini(&stacks);
-}
-
 static void starter_is_late(const struct book *b, struct slot *s)
 {
     char name[32];
     if (!s->asked) {
         s->asked = true;
-        s->deadline_ms = b->looked_ms + STACKS_MS;
+        s->deadline_ms = b->looked_ms + FAILURE_STACKS_MS;
         kill(s->pid, REPORT_STACKS_SIGNAL);
         return;
     }
     snprintf(name, sizeof name, "worker %u", book_number(b, s));
-    log_late(name, s->pid);
+    failure_log_late(name, s->pid);
     book_kill_slot(s);
 }
 
@@ -525,7 +514,7 @@ static bool is_first_time(const struct book *b, struct mold *mold)
     bool is_first = !mold->asked;
     mold->asked = true;
     if (is_first)
-        mold->deadline_ms = b->looked_ms + STACKS_MS;
+        mold->deadline_ms = b->looked_ms + FAILURE_STACKS_MS;
     return is_first;
 }
 
@@ -535,7 +524,7 @@ static void loader_is_late(const struct book *b, struct mold *mold)
         kill(mold->pid, REPORT_STACKS_SIGNAL);
         return;
     }
-    log_late("the mold", mold->pid);
+    failure_log_late("the mold", mold->pid);
     kill(mold->pid, SIGKILL);
 }
 

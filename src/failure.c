@@ -1,8 +1,12 @@
 /* failure.c: why a process ended, as text.
  *
  * Owns the sentences about a start that failed, which a start, a reload and --check-config say
- * alike. Decides nothing, logs nothing. */
+ * alike. Decides nothing, ends no process. */
 #include "failure.h"
+
+#include "buf.h"
+#include "log.h"
+#include "report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,4 +37,13 @@ const char *failure_load(int status, bool was_late)
     snprintf(text, sizeof text, "the mold died while it loaded the application: %s",
              failure_status(status));
     return text;
+}
+
+void failure_log_late(const char *name, pid_t pid)
+{
+    struct buf stacks = {0};
+    report_stacks(&stacks, pid);
+    log_block(LOG_ERROR, stacks.data, stacks.len, "%s (pid %d) does not get ready and is killed%s",
+              name, pid, stacks.len > 0 ? "; its stacks are" : "");
+    buf_fini(&stacks);
 }

@@ -5,8 +5,8 @@
 #include "config.h"
 #include "config_reload.h"
 #include "master.h"
-#include "mold.h"
 #include "process.h"
+#include "rehearsal.h"
 #include "streams.h"
 
 int main(int argc, char **argv)
@@ -27,7 +27,7 @@ int main(int argc, char **argv)
         status = master_run(&config);
         break;
     case CONFIG_CHECK:
-        status = mold_check(&config);
+        status = rehearsal_run(&config);
         break;
     case CONFIG_PRINTED:
         break;

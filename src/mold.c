@@ -9,11 +9,12 @@
  * then on.
  *
  * Never serves a request, never decides how many workers there are, never waits for one.
- * mold_main runs in a child of the master, mold_check in the first process. */
+ * mold_main runs in a child of the master, mold_rehearse in one of the rehearsal. */
 #include "mold.h"
 
 #include "board.h"
 #include "config.h"
+#include "failure.h"
 #include "forks.h"
 #include "listen.h"
 #include "log.h"
@@ -25,7 +26,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -262,13 +262,34 @@ void mold_main(const struct worker_seed *seed, int order_fd)
     take_orders(seed, order_fd);
 }
 
-int mold_check(const struct config *config)
+static NORETURN void rehearse_worker(const struct worker_seed *seed)
 {
-    struct listener nowhere = {.fd = -1, .server_name = "localhost", .server_port = "80"};
-    struct listeners listeners = {.items = &nowhere, .count = 1};
-    if (ready_application(config, &listeners, NULL) < 0 ||
-        (config->preload && prepare_fork(config, false) < 0))
-        return EXIT_APP;
-    printf("the configuration is right, and the application %s loads\n", config->app);
-    return EXIT_OK;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    log_set_process("worker 1");
+    begin_application(seed);
+    atomic_store(&seed->board->worker[0].state, BOARD_WORKER_SERVING);
+    _exit(EXIT_OK);
+}
+
+void mold_rehearse(const struct worker_seed *seed)
+{
+    int status = 0;
+    leave_with_master(seed);
+    process_restore_signals();
+    if (fill_mold(seed) < 0)
+        _exit(EXIT_APP);
+    announce(seed, BOARD_MOLD_READY);
+    if (seed->config->preload)
+        python_before_fork();
+    pid_t pid = fork();
+    if (pid == 0)
+        rehearse_worker(seed);
+    if (pid < 0)
+        log_error("cannot fork worker 1: %s", strerror(errno));
+    atomic_store(&seed->board->worker[0].pid, pid);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (pid > 0 && atomic_load(&seed->board->worker[0].state) != BOARD_WORKER_SERVING)
+        log_error("worker 1 (pid %d) died: %s", pid, failure_status(status));
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_CRASH);
 }

@@ -273,6 +273,58 @@ def test_check_config_loads_the_application(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in bad.stderr
 
 
+STRANGE_ENDS = [
+    ("import os; os._exit(0)", "the mold died while it loaded the application: exit status 0"),
+    ("import os; os._exit(4)", "the mold died while it loaded the application: exit status 4"),
+    (
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        r"the mold died while it loaded the application: signal 9 \(SIGKILL\)",
+    ),
+    (
+        "import time; time.sleep(60)",
+        "the application is not loaded and warmed up within the startup-timeout",
+    ),
+    (
+        "import myserver\n@myserver.postfork\ndef fail():\n    1 / 0",
+        "its first worker died at start",
+    ),
+    (
+        "import os, myserver\n@myserver.postfork\ndef leave():\n    os._exit(0)",
+        "its first worker died at start",
+    ),
+    (
+        "import time, myserver\n@myserver.postfork\ndef hang():\n    time.sleep(60)",
+        "no worker serves within the startup-timeout",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), STRANGE_ENDS)
+def test_check_config_is_a_rehearsal(tmp_path: Path, text: str, sentence: str) -> None:
+    """What ends a start ends the check, with the sentence and the status of a start."""
+    application = "def application(environ, start_response):\n    return []\n"
+    (tmp_path / "odd.py").write_text(f"{text}\n{application}")
+    done = run(
+        "--check-config", "--startup-timeout", "2s", "--prewarm-rounds=0", "odd", cwd=tmp_path
+    )
+    assert done.returncode == 3, done
+    assert re.search(rf"\[critical\].*: cannot start: {sentence}\n\Z", done.stderr), done
+    assert done.stdout == ""
+    assert ("ZeroDivisionError" in done.stderr) == ("1 / 0" in text)
+    assert ('odd.py", line' in done.stderr) == ("sleep" in text or "1 / 0" in text)
+
+
+def test_check_config_without_preload(tmp_path: Path) -> None:
+    """The worker loads the application."""
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    bad = run("--check-config", "--no-preload", "broken", cwd=tmp_path)
+    assert bad.returncode == 3
+    assert "ZeroDivisionError" in bad.stderr
+    assert "cannot start: the application could not be loaded\n" in bad.stderr
+    good = run("--check-config", "--no-preload", f"--pythonpath={APPS}", "hello")
+    assert good.returncode == 0, good
+
+
 # ---- stop
 
 

@@ -292,6 +292,18 @@ def test_unknown_names(option: str, sentence: str) -> None:
 
 
 @root_only
+def test_check_config_has_the_rights_of_the_server(tmp_path: Path) -> None:
+    """Root can read what the user of the server cannot."""
+    (tmp_path / "private.py").write_text("application = lambda environ, start_response: []\n")
+    tmp_path.chmod(0o700)
+    assert run("--check-config", "private", cwd=tmp_path).returncode == 0
+    done = run("--check-config", f"--user={NOBODY.pw_uid}", "private", cwd=tmp_path)
+    # 2 where not even Python is for everybody
+    assert done.returncode in (2, 3)
+    assert "cannot start: " in done.stderr
+
+
+@root_only
 def test_only_root_can_become_another() -> None:
     command = [str(BINARY), "--user=root", "--check-config", "hello"]
     done = subprocess.run(
