@@ -33,13 +33,20 @@ static const struct option *find_or_flag(const char *name)
     return strcmp(name, "flag") == 0 ? &flag : options_find(name);
 }
 
-#define die          throw_sentence
-#define options_find find_or_flag
+static const struct option *find_negated_or_flag(const char *name)
+{
+    return strcmp(name, "no-flag") == 0 ? &flag : options_find_negated(name);
+}
+
+#define die                  throw_sentence
+#define options_find         find_or_flag
+#define options_find_negated find_negated_or_flag
 #include "config.c"
 #include "config_ini.c"
 #include "config_names.c"
 #undef die
 #undef options_find
+#undef options_find_negated
 
 #include <cmocka.h>
 
