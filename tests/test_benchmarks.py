@@ -15,7 +15,7 @@ from typing import Any
 
 import harness
 import pytest
-from harness import SLOWNESS, Server
+from harness import SLOWNESS, Server, can_connect, wait_for
 
 BENCHMARKS = harness.ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -34,10 +34,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The load generators, compiled."""
+    """The load generators and the ceiling, compiled."""
     out = tmp_path_factory.mktemp("tools")
     command = ["make", "-s", "-C", str(BENCHMARKS / "load"), f"OUT={out}"]
-    subprocess.run([*command, f"{out}/load", f"{out}/slow"], check=True, timeout=100 * SLOWNESS)
+    subprocess.run(command, check=True, timeout=200 * SLOWNESS)
     return out
 
 
@@ -48,6 +48,18 @@ def load_said(tools: Path, where: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, check=True, timeout=60 * SLOWNESS)
     said: dict[str, Any] = json.loads(done.stdout)
     return said
+
+
+def test_ceiling_answers(tools: Path, tmp_path: Path) -> None:
+    """It is made of the program's own files."""
+    where = tmp_path / "ceiling.sock"
+    with subprocess.Popen([tools / "ceiling", where, "1"]) as ceiling:
+        try:
+            wait_for(lambda: can_connect(str(where)))
+            said = load_said(tools, f"unix:{where}", "-c", "2", "-d", "0.2", "/")
+        finally:
+            ceiling.terminate()
+    assert said["count"] > 0 and not any(said["errors"].values())
 
 
 def test_requests_longer_than_what_counts(server: Start, tools: Path) -> None:
