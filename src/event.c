@@ -120,11 +120,11 @@ static void end_trial(struct book *b)
 }
 
 /* A mold or its first worker failed before the trial was over. */
-static void fail_trial(struct book *b, const char *why)
+static void fail_trial(struct book *b, enum exit_status status, const char *why)
 {
     book_end_mold(book_current_mold(b), SIGKILL, BOOK_NEVER);
     if (!b->served)
-        refuse_to_start(b, EXIT_APP, why);
+        refuse_to_start(b, status, why);
     else
         log_error("%s failed: %s; generation %u goes on", b->reforking ? "refork" : "reload", why,
                   b->generation - 1);
@@ -141,6 +141,7 @@ static void fail_trial(struct book *b, const char *why)
 static void adopt_mold(struct book *b, struct mold *mold)
 {
     mold->state = MOLD_READY;
+    mold->asked = false;
     b->generation = mold->generation;
     b->trial = b->reloading || !b->served;
     b->orders = (struct delay){0};
@@ -158,8 +159,7 @@ static void on_load_failed(struct book *b, int status, bool was_late)
 {
     const char *why = failure_load(status, was_late);
     if (!b->served) {
-        bool config = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG;
-        refuse_to_start(b, config ? EXIT_CONFIG : EXIT_APP, why);
+        refuse_to_start(b, failure_exit(status), why);
         return;
     }
     book_count_failure(&b->mold_starts);
@@ -177,18 +177,17 @@ static void on_load_failed(struct book *b, int status, bool was_late)
  * failed is as good a reason to give up as a mold that says so. */
 static void on_start_failure(struct book *b, uint32_t generation, int status)
 {
-    bool has_said = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP && !b->config->preload;
     /* Workers that die together, before the delay is over, count as one failure. */
     if (now_ms() >= b->orders.not_before_ms)
         book_count_failure(&b->orders);
     if (!b->trial || generation != b->generation)
         return;
-    if (has_said)
-        fail_trial(b, failure_load(status, false));
+    if (!b->config->preload && failure_is_said(status))
+        fail_trial(b, failure_exit(status), failure_load(status, false));
     else if (b->reloading)
-        fail_trial(b, "its first worker died at start");
+        fail_trial(b, EXIT_APP, failure_begin(false));
     else if (b->orders.failures >= START_TRIES)
-        fail_trial(b, "no worker lives long enough to serve");
+        fail_trial(b, EXIT_APP, "no worker lives long enough to serve");
 }
 
 /* Logs one record: what happened to the worker, and the requests it was running; if there are any,
@@ -300,7 +299,7 @@ static void on_mold_exit(struct book *b, struct mold *mold, int status)
     log_error("the mold (pid %d) died: %s", pid, failure_status(status));
     book_count_failure(&b->mold_starts);
     if (current && b->trial)
-        fail_trial(b, "the mold died before a worker served");
+        fail_trial(b, EXIT_APP, "the mold died before a worker served");
 }
 
 static void on_control_exit(struct book *b, int status)
@@ -532,11 +531,12 @@ static void loader_is_late(const struct book *b, struct mold *mold)
 static void trial_is_late(struct book *b, struct mold *mold)
 {
     if (!is_first_time(b, mold)) {
-        fail_trial(b, "no worker serves within the startup-timeout");
+        fail_trial(b, EXIT_APP, failure_begin(true));
         return;
     }
     for (unsigned i = 0; i < b->board->workers; i++)
-        if (b->slots[i].state == SLOT_STARTING && b->slots[i].generation == mold->generation)
+        if (b->slots[i].state == SLOT_STARTING && b->slots[i].generation == mold->generation &&
+            !b->slots[i].asked)
             starter_is_late(b, &b->slots[i]);
 }
 

@@ -25,14 +25,35 @@ const char *failure_status(int status)
     return text;
 }
 
+static bool has_status(int status, enum exit_status wanted)
+{
+    return WIFEXITED(status) && WEXITSTATUS(status) == wanted;
+}
+
+bool failure_is_said(int status)
+{
+    return has_status(status, EXIT_APP) || has_status(status, EXIT_CONFIG);
+}
+
+enum exit_status failure_exit(int status)
+{
+    return has_status(status, EXIT_CONFIG) ? EXIT_CONFIG : EXIT_APP;
+}
+
+const char *failure_begin(bool was_late)
+{
+    return was_late ? "no worker serves within the startup-timeout"
+                    : "its first worker died at start";
+}
+
 const char *failure_load(int status, bool was_late)
 {
     static char text[128];
     if (was_late)
         return "the application is not loaded and warmed up within the startup-timeout";
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG)
+    if (has_status(status, EXIT_CONFIG))
         return "the settings or the virtual environment are wrong";
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP)
+    if (has_status(status, EXIT_APP))
         return "the application could not be loaded";
     snprintf(text, sizeof text, "the mold died while it loaded the application: %s",
              failure_status(status));

@@ -35,12 +35,18 @@ static NORETURN void become_mold(const struct worker_seed *seed)
     mold_rehearse(seed);
 }
 
-/* False: it still lives at `due_ms`. SIGCHLD is blocked. */
-static bool has_ended(pid_t pid, uint64_t due_ms, int *status)
+static sigset_t child_signal(void)
 {
     sigset_t ends;
     sigemptyset(&ends);
     sigaddset(&ends, SIGCHLD);
+    return ends;
+}
+
+/* False: it still lives at `due_ms`. SIGCHLD is blocked. */
+static bool has_ended(pid_t pid, uint64_t due_ms, int *status)
+{
+    sigset_t ends = child_signal();
     while (waitpid(pid, status, WNOHANG) == 0) {
         uint64_t now = now_ms(), left_ms = due_ms - now;
         if (now >= due_ms)
@@ -66,21 +72,12 @@ static void end_late(struct board *board, pid_t mold, int *status)
 /* NULL: the worker was ready to serve. */
 static const char *failure_of(struct board *board, bool preload, int status, bool was_late)
 {
-    bool has_said = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_APP && !preload;
+    bool has_said = !preload && failure_is_said(status);
     if (atomic_load(&board->worker[0].state) == BOARD_WORKER_SERVING)
         return NULL;
     if (atomic_load(&board->molds[1].state) != BOARD_MOLD_READY || has_said)
         return failure_load(status, was_late);
-    return was_late ? "no worker serves within the startup-timeout"
-                    : "its first worker died at start";
-}
-
-static void block_child_signal(void)
-{
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGCHLD);
-    process_block_signals(&ends);
+    return failure_begin(was_late);
 }
 
 int rehearsal_run(const struct config *config)
@@ -95,7 +92,8 @@ int rehearsal_run(const struct config *config)
                                .lifeline_fd = -1};
     int status = 0;
     atomic_store(&board->master_pid, getpid());
-    block_child_signal();
+    sigset_t ends = child_signal();
+    process_block_signals(&ends);
     pid_t mold = fork();
     if (mold == 0)
         become_mold(&seed);
@@ -111,5 +109,5 @@ int rehearsal_run(const struct config *config)
         return EXIT_OK;
     }
     log_critical("cannot start: %s", failure);
-    return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG ? EXIT_CONFIG : EXIT_APP;
+    return failure_exit(status);
 }

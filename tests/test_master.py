@@ -207,6 +207,17 @@ def test_start_that_hangs_says_where(server: Start, how: str) -> None:
     assert "SIGKILL" not in log
 
 
+def test_start_that_hangs_without_preload_says_where(server: Start) -> None:
+    """The worker loads the application, and its time is over when the mold's is."""
+    hang = "def get_stuck():\n    time.sleep(60)\nget_stuck()\n"
+    options = {"preload": False, "startup_timeout": "1s", "expect_deaths": True}
+    with pytest.raises(StartFailed, match="no worker serves within the startup-time") as failure:
+        versioned(server, "x", hang, **options)
+    log = failure.value.log
+    assert log.count("does not get ready and is killed; its stacks are\n") == 1, log
+    assert log.count("in get_stuck\n") == 1
+
+
 @pytest.mark.parametrize("how", HANGS)
 def test_worker_that_hangs_says_where(server: Start, how: str) -> None:
     """A function for postfork."""

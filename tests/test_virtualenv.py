@@ -123,12 +123,15 @@ def test_without_virtualenv(server: Start) -> None:
     assert os.access(said["executable"], os.X_OK)
 
 
+@pytest.mark.parametrize("preload", ["--preload", "--no-preload"])
 @pytest.mark.parametrize("check", [["--check-config"], []], ids=["check", "serve"])
-def test_virtualenv_of_another_version(tmp_path: Path, check: list[str]) -> None:
+def test_virtualenv_of_another_version(tmp_path: Path, check: list[str], preload: str) -> None:
     """Refused with a sentence that names both versions and the ways out."""
     (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.99.1\n")
-    done = run(*check, "--virtualenv", tmp_path, "--pythonpath", APPS, "-b127.0.0.1:0", "hello")
+    args = [*check, preload, "--virtualenv", tmp_path, "--pythonpath", APPS, "-b127.0.0.1:0"]
+    done = run(*args, "hello")
     assert done.returncode == 2
+    assert "cannot start: the settings or the virtual environment are wrong\n" in done.stderr
     for word in (str(tmp_path), "Python 3.99", "python3.99", "built for Python 3."):
         assert word in done.stderr
     assert "Traceback" not in done.stderr
