@@ -19,7 +19,8 @@ struct access_entry {
     /* may be incomplete: http_has_line; the headers are those that were accepted */
     const struct http *request;
     const struct response *response; /* its head has the headers that were sent; NULL: none */
-    /* 499: the client went away before an answer; 0: the worker ended before one */
+    /* 499: the client went away, or the server stopped at once, before an answer; 0: the worker
+     * ended before one */
     unsigned status;
     uint64_t body_bytes; /* of the response, without framing */
     /* wall clock when the first byte of the request was read, or since when it was seen to wait */

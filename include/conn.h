@@ -161,6 +161,9 @@ void conn_unpark_all(struct conn_shared *shared);
 /* Ends connections that have passed their deadline, closes idle ones sooner while the worker
  * drains, and makes room where too many descriptors are used. Leader, every tick. */
 void conn_expire_all(struct conn_shared *shared, uint64_t now);
+/* Logs and counts the request of `c`, which the process ends without answering it whole. By the
+ * owner; the connection is of no use then. */
+void conn_cut(struct conn *c, const char *why);
 /* Before the process ends at once: logs and counts the requests that are being read and the answers
  * that the loop is sending. Of those that threads run the master does it (cut.h). Leader. */
 void conn_record_all(struct conn_shared *shared, const char *why);

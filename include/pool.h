@@ -98,6 +98,9 @@ void pool_queue_ready(struct pool *pool, struct conn *conn);
 /* Answers the requests in `ready` with 503 when the watch has given up all threads: none of them
  * would run these. Leader. */
 void pool_refuse_behind_stuck(struct pool *pool);
+/* Before the process ends at once: conn_cut for the requests in `ready`, and the answers of threads
+ * that are still to be sent become the loop's. Leader. */
+void pool_cut_waiting(struct pool *pool, const char *why);
 /* Answers the requests that have waited here for longer than queue-timeout, without waiting for a
  * thread. Leader, every tick. */
 void pool_refuse_late(struct pool *pool);

@@ -13,7 +13,6 @@
 #include "pool.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -427,16 +426,20 @@ static bool is_unfinished(const struct conn *c)
            !c->origin.proxy_due && !http_is_idle(&c->exchange->http);
 }
 
+void conn_cut(struct conn *c, const char *why)
+{
+    c->exchange->aborted = true;
+    if (!c->exchange->end)
+        c->exchange->end = why;
+    (void)conn_end_request(c);
+}
+
 void conn_record_all(struct conn_shared *shared, const char *why)
 {
     struct conn *c;
     TAILQ_FOREACH(c, &shared->transferring, all)
-    if (is_unfinished(c)) {
-        c->exchange->aborted = true;
-        if (!c->exchange->end)
-            c->exchange->end = why;
-        conn_end_request(c);
-    }
+    if (is_unfinished(c))
+        conn_cut(c, why);
 }
 
 /* --- the loop's own work -------------------------------------------------------------------- */

@@ -16,7 +16,8 @@
 #include <string.h>
 #include <time.h>
 
-/* The format that the workers of this generation use: it may have come with a reload. */
+/* The format of the worker's generation, which may have come with a reload. A worker that drains
+ * while two more generations come gets the latest of them. */
 static struct access_format *format_of(struct book *b, const struct slot *s)
 {
     char text[BOARD_FORMAT_MAX], *wrong = NULL;
@@ -24,7 +25,7 @@ static struct access_format *format_of(struct book *b, const struct slot *s)
     text[sizeof text - 1] = '\0';
     struct access_format *format = access_compile(text, &wrong);
     free(wrong);
-    return format;
+    return format ? format : access_compile(b->config->access_logformat, &wrong);
 }
 
 static struct http_text add_text(struct buf *out, const char *text, size_t room)
@@ -85,13 +86,15 @@ void cut_record(struct book *b, const struct slot *s)
 {
     struct board_worker *shown = book_shown(b, s);
     unsigned number = book_number(b, s);
-    struct access_format *format = b->config->access_logfile ? format_of(b, s) : NULL;
+    struct access_format *format = NULL;
     for (unsigned i = 0; i < b->board->threads; i++) {
         const struct board_thread *thread = board_thread(b->board, number - 1, i);
         if (atomic_load(&thread->phase) != BOARD_RUNNING || atomic_load(&thread->recorded))
             continue;
         atomic_fetch_add(&shown->requests, 1);
         atomic_fetch_add(&shown->responses[status_of(thread) / 100], 1);
+        if (!format && b->config->access_logfile)
+            format = format_of(b, s);
         if (format)
             log_access(format, thread, number, s->pid);
     }

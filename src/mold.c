@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -223,8 +224,9 @@ static NORETURN void take_orders(const struct worker_seed *seed, int order_fd)
 {
     struct fork_job job = {.seed = *seed, .order_fd = order_fd};
     struct mold_order order;
-    strcpy(seed->board->molds[seed->generation % 2].access_logformat,
-           seed->config->access_logformat);
+    struct board_mold *shown = &seed->board->molds[seed->generation % 2];
+    snprintf(shown->access_logformat, sizeof shown->access_logformat, "%s",
+             seed->config->access_logformat);
     announce(seed, BOARD_MOLD_READY);
     while (read_order(order_fd, &order)) {
         assert(order.slot < seed->board->workers);

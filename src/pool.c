@@ -487,10 +487,17 @@ void pool_refuse_behind_stuck(struct pool *pool)
     }
 }
 
+void pool_cut_waiting(struct pool *pool, const char *why)
+{
+    struct conn *c;
+    resume_returned(pool);
+    while ((c = take_first(pool, &pool->ready)))
+        conn_cut(c, why);
+}
+
 static bool is_late(const struct pool *pool, uint64_t since_ns)
 {
-    uint64_t limit_ms = pool->shared->config->queue_timeout_ms;
-    return limit_ms > 0 && now_ns() >= since_ns + limit_ms * NS_PER_MS;
+    return now_ns() >= since_ns + pool->shared->config->queue_timeout_ms * NS_PER_MS;
 }
 
 /* The whole request that has waited longest, if that is too long. */
@@ -508,13 +515,15 @@ static struct conn *take_late(struct pool *pool)
 
 static void turn_away(struct conn *c)
 {
-    c->next = answer_turn_away(c, client_judge(c) == CLIENT_GONE);
+    c->next = answer_turn_away(c, client_judge(c));
     conn_resume(c);
 }
 
 void pool_refuse_late(struct pool *pool)
 {
     struct conn *c;
+    if (pool->shared->config->queue_timeout_ms == 0)
+        return;
     while ((c = TAILQ_FIRST(&pool->shared->parked)) && is_late(pool, c->parked_ns))
         if (intake_read(c) == CONN_RUNS)
             turn_away(c);

@@ -317,6 +317,7 @@ static void on_quit(struct ev_loop *loop, ev_signal *watcher, int events)
     (void)watcher;
     (void)events;
     log_info("stopping at once, %u connections are closed", worker.shared.count);
+    pool_cut_waiting(&worker.pool, "stopped at once");
     conn_record_all(&worker.shared, "stopped at once");
     _exit(EXIT_OK);
 }

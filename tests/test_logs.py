@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import re
 import signal
+import socket
+import struct
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -442,6 +446,29 @@ def test_one_line_of_what_the_loop_has_at_a_quick_stop(server: Start) -> None:
         assert s.stop(signal.SIGINT) == 0
     seen = [(e["status"], e["path"], e["end"]) for e in map(json.loads, access_log(s, 3))]
     assert (499, "/half", "stopped at once") in seen and (200, "/big", "stopped at once") in seen
+
+
+def is_read(client: socket.socket) -> bool:
+    """Whether the other end of a unix socket has read all that was sent."""
+    return struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0] == 0
+
+
+def test_one_line_of_a_whole_request_that_waits_at_a_quick_stop(server: Start) -> None:
+    """No thread has begun it, and the loop has no more to do for it."""
+    options = {"access_logfile": "access.log", "access_logformat": "json"}
+    s = server("endless", start=False, binds=["unix:app.sock"], prewarm_rounds=0, **options)
+    (s.dir / "endless.py").write_text(ENDLESS)
+    s.start()
+    with Wire(s) as busy, Wire(s) as waits:
+        waits.send(b"POST /waits HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+        wait_for(lambda: is_read(waits.socket))
+        busy.request("GET", "/silent")
+        wait_for(lambda: "sleeping" in s.log)
+        waits.send(b"b")
+        wait_for(lambda: is_read(waits.socket))
+        assert s.stop(signal.SIGINT) == 0
+    seen = {(e["status"], e["path"], e["end"]) for e in map(json.loads, access_log(s, 2))}
+    assert seen == {(499, "/waits", "stopped at once"), (0, "/silent", "worker ended")}
 
 
 def test_format_of_the_lines_follows_a_reload(server: Start) -> None:
