@@ -2,6 +2,7 @@
 #ifndef MYSERVER_ANSWER_H
 #define MYSERVER_ANSWER_H
 
+#include "client.h"
 #include "conn.h"
 
 struct pool_thread;
@@ -11,6 +12,6 @@ struct pool_thread;
 void answer_run(struct conn *c, struct pool_thread *thread);
 /* Ends a whole request that is not run: answers 503, because it has waited for too long, or nothing
  * when its client is gone. Returns what must be done with the connection. By its owner. */
-enum conn_next answer_turn_away(struct conn *c, bool is_gone);
+enum conn_next answer_turn_away(struct conn *c, enum client_verdict verdict);
 
 #endif

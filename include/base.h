@@ -3,6 +3,7 @@
 #ifndef MYSERVER_BASE_H
 #define MYSERVER_BASE_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +40,10 @@ void *xcalloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull)
 void *xrealloc(void *old, size_t size) __attribute__((returns_nonnull));
 char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
 PRINTF_LIKE(1, 2) char *xasprintf(const char *format, ...) __attribute__((returns_nonnull));
+PRINTF_LIKE(1, 0)
+char *xvasprintf(const char *format, va_list args) __attribute__((returns_nonnull));
+/* The directory part of a path, "." when it has none. */
+char *directory_of(const char *path) __attribute__((returns_nonnull));
 
 /* CLOCK_MONOTONIC in nanoseconds and milliseconds: for deadlines and durations. */
 uint64_t now_ns(void);

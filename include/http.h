@@ -118,9 +118,8 @@ struct http {
     unsigned gap_lines; /* complete lines after it */
     char *payload;      /* payload of the window, its pieces moved together; NULL: none yet */
     size_t payload_bytes;
-    bool length_in_trailer; /* a trailer is a Content-Length */
-    char last_byte;         /* last byte of the window before */
-    size_t counted_bytes;   /* what `in` adds to limits->bodies */
+    char last_byte;       /* last byte of the window before */
+    size_t counted_bytes; /* what `in` adds to limits->bodies */
     _Alignas(8) unsigned char parser[256];
 };
 

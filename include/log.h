@@ -3,10 +3,10 @@
  *
  *     2026-11-20 14:03:07.123Z [info] worker 3 (4711): text of one line
  *
- * The time is UTC in every form, because the processes of one server may have different time
- * zones. Text that came from outside is escaped by the caller (also quotes and backslashes)
- * or by log_write (control bytes): no record can forge another line. Records of several lines
- * (tracebacks) go through log_block. Callable from any thread, GIL held or not. */
+ * The time is UTC, because the processes of one server may have different time zones; only a
+ * local syslog wants local time. Text that came from outside is escaped by the caller (also quotes
+ * and backslashes) or by log_write (control bytes): no record can forge another line. Records of
+ * several lines (tracebacks) go through log_block. Callable from any thread, GIL held or not. */
 #ifndef MYSERVER_LOG_H
 #define MYSERVER_LOG_H
 

@@ -39,5 +39,7 @@ void report_running(struct buf *out, struct board *board, unsigned slot, unsigne
 #define REPORT_STACKS_NAME   "stacks"
 /* Appends what another process has written there; nothing if it has not. */
 void report_stacks(struct buf *out, pid_t pid);
+/* The same from the descriptor of such a file; borrows it. */
+void report_stacks_file(struct buf *out, int fd);
 
 #endif

@@ -457,9 +457,9 @@ static enum conn_next next_step(struct conn *c)
     return more ? CONN_NEXT_WRITE : conn_end_request(c);
 }
 
-enum conn_next answer_turn_away(struct conn *c, bool is_gone)
+enum conn_next answer_turn_away(struct conn *c, enum client_verdict verdict)
 {
-    if (is_gone) {
+    if (verdict == CLIENT_GONE) {
         c->exchange->aborted = true;
         c->exchange->end = "client closed while it waited";
     } else {
@@ -481,7 +481,7 @@ void answer_run(struct conn *c, struct pool_thread *thread)
     enum client_verdict verdict = client_judge(c);
     thread->last_run_ns = 0;
     if (verdict != CLIENT_WAITS) {
-        conn_give_back(c, answer_turn_away(c, verdict == CLIENT_GONE));
+        conn_give_back(c, answer_turn_away(c, verdict));
         return;
     }
     run(c, thread);

@@ -76,12 +76,23 @@ char *xasprintf(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    char *text;
-    int length = vasprintf(&text, format, args);
+    char *text = xvasprintf(format, args);
     va_end(args);
-    if (UNLIKELY(length < 0))
+    return text;
+}
+
+char *xvasprintf(const char *format, va_list args)
+{
+    char *text;
+    if (UNLIKELY(vasprintf(&text, format, args) < 0))
         out_of_memory();
     return text;
+}
+
+char *directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? xasprintf("%.*s", (int)(slash - path) + 1, path) : xstrdup(".");
 }
 
 uint64_t now_ns(void)

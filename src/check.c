@@ -1,8 +1,8 @@
 /* check.c: words in the settings whose meaning config.c does not know.
  *
  * Owns nothing. Asks the modules that will use such a word later whether they understand it, and
- * ends the process with one sentence if not, or if the setting would have no effect. Opens nothing,
- * keeps nothing. */
+ * ends the process with one sentence if not, or if the setting would have no effect. Leaves
+ * nothing open, keeps nothing. */
 #include "check.h"
 
 #include "access.h"
@@ -17,7 +17,6 @@
 #include "privilege.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,7 +44,7 @@ static void check_counts(const char *option, const char *counts)
 static void check_pythonpath(const struct config_list *paths)
 {
     for (size_t i = 0; i < paths->count; i++)
-        if (access(paths->items[i], F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR))
+        if (access(paths->items[i], F_OK) != 0 && errno == ENOENT)
             config_origin_die(EXIT_CONFIG, "pythonpath", paths->items[i], "%s does not exist",
                               paths->items[i]);
 }
@@ -54,11 +53,11 @@ static void check_pythonpath(const struct config_list *paths)
 static void check_touched(const struct config_list *files)
 {
     for (size_t i = 0; i < files->count; i++) {
-        char *copy = xstrdup(files->items[i]);
-        if (access(dirname(copy), F_OK) != 0)
+        char *directory = directory_of(files->items[i]);
+        if (access(directory, F_OK) != 0 && errno == ENOENT)
             log_warning("%s: the directory of %s does not exist yet",
                         config_origin_place("touch-reload", files->items[i]), files->items[i]);
-        free(copy);
+        free(directory);
     }
 }
 

@@ -52,10 +52,9 @@ const char *config_origin_place(const char *option, const char *value)
 void config_origin_die(enum exit_status status, const char *option, const char *value,
                        const char *format, ...)
 {
-    char *sentence;
     va_list args;
     va_start(args, format);
-    int length = vasprintf(&sentence, format, args);
+    char *sentence = xvasprintf(format, args);
     va_end(args);
-    die(status, "%s: %s", config_origin_place(option, value), length < 0 ? format : sentence);
+    die(status, "%s: %s", config_origin_place(option, value), sentence);
 }

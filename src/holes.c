@@ -59,7 +59,7 @@ static bool fill_pools(size_t size)
     while (row < pool && count * size < FILL_MOST_BYTES) {
         struct block *block = PyObject_Malloc(size);
         if (!block)
-            return false;
+            break;
         bool follows = last && (char *)block == (char *)last + size;
         row = follows ? row + 1 : 0;
         has_rows = has_rows || follows;

@@ -182,7 +182,6 @@ static int on_message_complete(llhttp_t *p)
 {
     struct http *h = p->data;
     h->stage = STAGE_READY;
-    h->length_in_trailer = h->chunked && (p->flags & F_CONTENT_LENGTH) != 0;
     /* The bytes that follow are another request, parsed after this one is answered. */
     return HPE_PAUSED;
 }
@@ -223,7 +222,8 @@ static bool check_last_line(struct http *h)
 /* RFC 9110 6.5.1 forbids it. llhttp 9 refuses it where it stands, llhttp 8 does not. */
 static bool check_trailer_names(struct http *h)
 {
-    return !h->length_in_trailer || http_refuse(h, 400, "Content-Length in a trailer");
+    return !h->chunked || !(parser_of(h)->flags & F_CONTENT_LENGTH) ||
+           http_refuse(h, 400, "Content-Length in a trailer");
 }
 
 /* Whether check_gap has not yet seen the bytes before the error: llhttp's own errors and the 413 of
@@ -349,7 +349,6 @@ static void begin_request(struct http *h)
     h->asks_close = h->asks_keep_alive = h->asks_continue = h->authority_in_target = false;
     h->window_offset = h->gap_start = h->gap_line_start = 0;
     h->gap_lines = 0;
-    h->length_in_trailer = false;
     h->payload = NULL;
     h->payload_bytes = 0;
     h->last_byte = 0;

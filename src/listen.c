@@ -48,14 +48,12 @@ static enum exit_status status_of(int error)
 static NORETURN PRINTF_LIKE(3, 4) void refuse_with(const struct open_context *context,
                                                    enum exit_status status, const char *format, ...)
 {
-    char *sentence;
     va_list args;
     va_start(args, format);
-    int length = vasprintf(&sentence, format, args);
+    char *sentence = xvasprintf(format, args);
     va_end(args);
     listen_close(context->all, true);
-    config_origin_die(status, context->option, context->bind, "%s",
-                      length < 0 ? context->bind : sentence);
+    config_origin_die(status, context->option, context->bind, "%s", sentence);
 }
 #define refuse(context, ...) refuse_with(context, EXIT_CONFIG, __VA_ARGS__)
 
@@ -272,7 +270,7 @@ static void check_path(const struct open_context *context, const char *path)
 static char *resolve_directory(const struct open_context *context, const char *path)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    char *written = slash ? xasprintf("%.*s", (int)(name - path), path) : xstrdup(".");
+    char *written = directory_of(path);
     char *directory = realpath(written, NULL);
     if (!directory)
         refuse_path(context, path, errno);

@@ -243,8 +243,7 @@ void logfile_follow(void)
 
 static int check_directory_of(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    char *directory = slash ? xasprintf("%.*s", (int)(slash - path) + 1, path) : xstrdup(".");
+    char *directory = directory_of(path);
     int error = access(directory, W_OK | X_OK) == 0 ? 0 : errno;
     free(directory);
     return error;

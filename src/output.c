@@ -157,13 +157,15 @@ static ssize_t sendfile_step(const struct output *o, int fd)
 {
     off_t offset = (off_t)o->file_offset;
     size_t step = o->file_bytes < FILE_STEP_BYTES ? (size_t)o->file_bytes : FILE_STEP_BYTES;
-    process_ignore_broken_pipes(); /* the application may have undone it; no MSG_NOSIGNAL here */
     return sendfile(fd, o->file_fd, &offset, step);
 }
 
 static enum output_result flush_file(struct output *o, int fd)
 {
     uint64_t turn_end = o->total_bytes + FILE_TURN_BYTES;
+    if (o->file_fd >= 0)
+        process_ignore_broken_pipes(); /* the application may have undone it; no MSG_NOSIGNAL here
+                                        */
     while (o->file_fd >= 0 && o->file_bytes > 0) {
         if (o->total_bytes >= turn_end)
             return OUTPUT_BLOCKED;

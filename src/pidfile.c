@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,13 +54,13 @@ void pidfile_check(const char *path)
 {
     if (path == NULL)
         return;
-    char *copy = xstrdup(path);
+    char *directory = directory_of(path);
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd >= 0)
         close(fd);
-    else if (errno != ENOENT || access(dirname(copy), W_OK | X_OK) != 0)
+    else if (errno != ENOENT || access(directory, W_OK | X_OK) != 0)
         refuse(path);
-    free(copy);
+    free(directory);
 }
 
 void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid)

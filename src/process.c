@@ -167,7 +167,7 @@ void process_ignore_broken_pipes(void)
 
 void process_ignore_failed_writes(void)
 {
-    ignore_if_default(SIGPIPE);
+    process_ignore_broken_pipes();
     ignore_if_default(SIGXFSZ);
 }
 

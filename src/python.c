@@ -241,7 +241,7 @@ static void keep_one_arena(void)
 static bool catch_stacks_signal(void)
 {
     if (stacks_fd >= 0)
-        close(stacks_fd); /* the mold's: no two processes may write to the same */
+        close(stacks_fd); /* no two processes may write to the same */
     stacks_fd = streams_spare(memfd_create(REPORT_STACKS_NAME, MFD_CLOEXEC));
     Py_XSETREF(timeout_type, call_boot("watch", "(ii)", stacks_fd, REPORT_STACKS_SIGNAL));
     return timeout_type != NULL;
@@ -484,14 +484,6 @@ void python_visit(void (*function)(void *), void *context)
     PyGILState_Release(state);
 }
 
-static void read_stacks(struct buf *out)
-{
-    char piece[4096];
-    ssize_t got;
-    for (off_t at = 0; (got = pread(stacks_fd, piece, sizeof(piece), at)) > 0; at += got)
-        buf_append(out, piece, (size_t)got);
-}
-
 void python_dump_stacks(struct buf *out)
 {
     sigset_t signals, before;
@@ -504,7 +496,7 @@ void python_dump_stacks(struct buf *out)
     pthread_sigmask(SIG_UNBLOCK, &signals, &before);
     pthread_kill(pthread_self(), REPORT_STACKS_SIGNAL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    read_stacks(out);
+    report_stacks_file(out, stacks_fd);
 }
 
 void python_log_exception(enum log_level level, const char *format, ...)

@@ -171,14 +171,20 @@ static bool is_stacks_file(int directory_fd, const char *name)
     return len >= (ssize_t)strlen(wanted) && strncmp(target, wanted, strlen(wanted)) == 0;
 }
 
-static void append_file(struct buf *out, int fd)
+void report_stacks_file(struct buf *out, int fd)
 {
     char text[STACKS_MAX];
-    ssize_t got = fd < 0 ? -1 : pread(fd, text, sizeof(text), 0);
+    ssize_t got = pread(fd, text, sizeof(text), 0);
     if (got > 0)
         buf_append(out, text, (size_t)got);
-    if (fd >= 0)
-        close(fd);
+}
+
+static void append_file(struct buf *out, int fd)
+{
+    if (fd < 0)
+        return;
+    report_stacks_file(out, fd);
+    close(fd);
 }
 
 void report_stacks(struct buf *out, pid_t pid)

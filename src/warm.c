@@ -188,13 +188,15 @@ static struct paths paths_of(const struct config *config)
 /* Logs what the user should know of the first answer of a configured path. */
 static enum warm_result judge(const char *spec, unsigned status)
 {
-    if (status == 0)
+    if (status == 0) {
         log_error("prewarm \"%s\" is no request", spec);
-    if (status >= 500)
+        return WARM_FAILED;
+    }
+    if (status >= 500) {
         log_error("prewarm \"%s\" answers %u: the path must work before the application serves",
                   spec, status);
-    if (status == 0 || status >= 500)
         return WARM_FAILED;
+    }
     if (status >= 300)
         log_warning("prewarm \"%s\" answers %u, so it warms little; write \"%s | %s\" (or another "
                     "header) if the application wants one",

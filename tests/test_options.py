@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -420,6 +421,13 @@ def test_meanings(verb: list[str], line: str, sentence: str, tmp_path: Path) -> 
     assert done.returncode == 2
     shown = rf"(^myserver|\(\d+\)): it\.ini:2: {sentence}$"
     assert re.search(shown, done.stderr, re.M), done.stderr
+
+
+def test_pythonpath_within_an_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(ROOT / "tests" / "apps" / "hello.py", "lib/hello.py")
+    done = run("--check-config", f"--pythonpath={tmp_path}/a.zip/lib", "hello", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_place_of_a_list_is_that_of_the_item(tmp_path: Path) -> None:
