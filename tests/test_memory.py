@@ -285,6 +285,13 @@ def test_executor_made_and_used_at_import(server: Start) -> None:
     assert "will not exist in the workers" not in s.log
 
 
+def test_executor_that_is_busy_at_the_fork(server: Start) -> None:
+    """What it runs does not go on in the workers."""
+    s = server("forks", env={"HAS": "busy executor"})
+    assert s.log_contains(r"thread 'sender_0' started by forks will not exist in the workers")
+    assert s.get("/executor").text == "0,1,2,3,4,5,6,7"
+
+
 def test_thread_started_at_import_is_named(server: Start) -> None:
     """It does not exist in the workers, and the log says which, whose, and what to do."""
     s = server("forks", env={"HAS": "thread"})

@@ -95,6 +95,8 @@ def _split(text: str, record: logging.LogRecord) -> list[bytes]:
     application's may have made something else of it: then all is message.
     """
     detail = "\n".join(filter(None, (record.exc_text, record.stack_info)))
-    message = text.removesuffix(detail)
-    parts = (message[:-1], detail) if detail and message.endswith("\n") else (text, "")
-    return [part.encode("utf-8", "backslashreplace") for part in parts]
+    if detail and text.endswith(f"\n{detail}"):
+        text = text[: -len(detail) - 1]
+    else:
+        detail = ""
+    return [part.encode("utf-8", "backslashreplace") for part in (text, detail)]

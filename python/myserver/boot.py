@@ -105,12 +105,21 @@ def _hold_collector() -> Callable[[], None]:
 
     def release() -> None:
         nonlocal is_held
-        gc.enable, gc.disable, gc.isenabled = enable, disable, isenabled
+        # Only those that nobody has wrapped meanwhile.
+        for name, original in originals.items():
+            if getattr(gc, name) is ours[name]:
+                setattr(gc, name, original)
         is_held = False
         want(is_wanted)
 
-    gc.enable, gc.disable = lambda: want(True), lambda: want(False)
-    gc.isenabled = lambda: is_wanted if is_held else isenabled()
+    originals = {"enable": enable, "disable": disable, "isenabled": isenabled}
+    ours: dict[str, Callable] = {
+        "enable": lambda: want(True),
+        "disable": lambda: want(False),
+        "isenabled": lambda: is_wanted if is_held else isenabled(),
+    }
+    for name, replacement in ours.items():
+        setattr(gc, name, replacement)
     disable()
     return release
 
@@ -407,15 +416,20 @@ def _instances(kind: type) -> list:
 def _find_threads() -> list[str]:
     """A warning for each thread but the main one: threads do not exist behind a fork.
 
-    Those of a ThreadPoolExecutor are started again (_revive_executors).
+    Not for those of an idle ThreadPoolExecutor, which starts new ones (_revive_executors).
     """
-    pools = sys.modules.get("concurrent.futures.thread")
-    pooled = getattr(pools, "_threads_queues", ())
+    worker = getattr(sys.modules.get("concurrent.futures.thread"), "_worker", None)
+    frames = sys._current_frames()
+
+    def waits_for_work(thread: threading.Thread) -> bool:
+        frame = frames.get(thread.ident or 0)
+        return bool(worker and frame and frame.f_code is worker.__code__)
+
     return [
         f"thread {thread.name!r} started by {_thread_origins.get(thread, '?')} will not exist in the "
         f"workers: start it in a function decorated with @myserver.postfork"
         for thread in threading.enumerate()
-        if thread is not threading.main_thread() and thread not in pooled
+        if thread is not threading.main_thread() and not waits_for_work(thread)
     ]
 
 

@@ -47,6 +47,9 @@ os.register_at_fork(
 if HAS == "executor":
     executor = ThreadPoolExecutor(2)
     assert list(executor.map(str, range(8))) == [str(i) for i in range(8)]
+elif HAS == "busy executor":
+    executor = ThreadPoolExecutor(2, thread_name_prefix="sender")
+    executor.submit(time.sleep, 1000)
 elif HAS == "thread":
     threading.Thread(target=time.sleep, args=(1000,), name="uploader", daemon=True).start()
 elif HAS == "socket":
@@ -101,6 +104,7 @@ ANSWERS: dict[str, Callable[[], str]] = {
     "/": lambda: str(os.getpid()),
     "/executor": lambda: ",".join(executor.map(str, range(8))),
     "/fork": forked,
+    "/import": lambda: importlib.import_module("wave").__name__,
     "/leaves": leaving,
     "/subprocess": lambda: subprocess.run(["echo", "hello"], capture_output=True).stdout.decode(),
     "/threads": lambda: ",".join(thread.name for thread in threading.enumerate()),

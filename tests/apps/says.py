@@ -49,7 +49,16 @@ class Single(logging.Formatter):
         return f"{record.getMessage()}\nbecause of {record.exc_info[1]}"
 
 
-FORMATTERS = {"short": Short("says: %(message)s"), "single": Single()}
+class Silent(logging.Formatter):
+    """Shows no exception that another handler has formatted already, and ends the line itself."""
+
+    def format(self, record):
+        """The message alone."""
+        record.exc_text = "formatted elsewhere"
+        return f"{record.getMessage()}\n"
+
+
+FORMATTERS = {"silent": Silent(), "short": Short("says: %(message)s"), "single": Single()}
 
 
 def trace(environ):
