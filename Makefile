@@ -234,6 +234,7 @@ $(LLHTTP_9)/llhttp.h: requirements-llhttp.txt $(VENV)/installed-$(PY_KEY)
 	    --no-binary :all: -d $(LLHTTP_9) -r requirements-llhttp.txt
 	@tar -xzf $(LLHTTP_9)/aiohttp-*.tar.gz -C $(LLHTTP_9) --transform='s|.*/||' --wildcards \
 	    '*/vendor/llhttp/build/*.[ch]' '*/vendor/llhttp/src/native/*.[ch]'
+	@touch $@
 
 .PHONY: test-llhttp9
 test-llhttp9: $(LLHTTP_9)/llhttp.h ## the tests of the parser, on llhttp 9 instead of the system's
