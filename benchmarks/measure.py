@@ -174,7 +174,9 @@ def warm(load: Load, where: str) -> int:
 
 
 def starved(load: Load, result: dict[str, Any], seconds: float) -> int:
-    """Connections without any answer, when one has waited as long as all could have had theirs."""
+    """Connections without any answer, when one has waited for twice as long as all would have needed
+    for theirs, and for most of the measurement.
+    """
     all_could_s = load.connections * seconds / max(result["count"], 1)
     neglected = result["unfinished_oldest_us"] > max(seconds * 0.9, 2 * all_could_s) * 1e6
     return int(result["starved"]) if neglected else 0
