@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import FLAVOUR, ROOT, Server, wait_for
-from wire import Wire, let
+from wire import Wire, let, wire_to
 
 Start = Callable[..., Server]
 
@@ -27,17 +27,6 @@ def hold_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = ROOT / "tests" / "tools" / "hold_letters.c"
     subprocess.run(["cc", *flags, "-o", library, source], check=True)
     return library
-
-
-def wire_to(s: Server, stack: ExitStack, number: int) -> Wire:
-    """A kept-alive connection that this worker has."""
-    found = s.log_contains(rf"worker {number} \(pid (\d+)\) serves")
-    assert found
-    for _ in range(1000):
-        wire = stack.enter_context(Wire(s, 20))
-        if wire.ask("/pid").text.split()[0] == found[1]:
-            return wire
-    raise AssertionError(f"worker {number} accepts nobody")
 
 
 def sleeps_for_ever(pid: int) -> bool:

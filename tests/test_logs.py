@@ -112,9 +112,10 @@ BAD = r"bad\n  2026-11-29 12:00:00.000 \[info\] master \(1\): forged \\ud800\n"
         ("", rf"two\\n  lines\n{TRACE}  ValueError: {BAD}"),
         ("stack", rf"two\\n  lines\n{TRACE}  ValueError: {BAD}  Stack \(most .*\n(?:    .*\n)+"),
         ("short", rf"says: two\\n  lines\n  {BAD}"),
+        ("silent", r"two\\n  lines\\n\n"),
         ("single", r"two\\n  lines\\nbecause of bad\\n2026-11-29 .* forged \S+\n"),
     ],
-    ids=["traceback", "stack", "short", "single"],
+    ids=["traceback", "stack", "short", "silent", "single"],
 )
 def test_traceback_of_the_application(server: Start, how: str, record: str) -> None:
     """In the form of the server's own, as far as the application's formatter lets it."""
@@ -367,39 +368,14 @@ def test_one_line_however_it_ended(server: Start, threads: int) -> None:
     assert len(ends(s)) == done + 6, ends(s)
 
 
-# Each sleeps and cannot be interrupted, before or behind the first piece of its answer.
-ENDLESS = """\
-import os, time
-
-def sleep():
-    os.write(1, b"sleeping\\n")
-    while True:
-        try:
-            time.sleep(600)
-        except BaseException:
-            pass
-
-def begun():
-    yield b"x"
-    sleep()
-
-def application(environ, start_response):
-    start_response("200 OK", [])
-    if environ["PATH_INFO"] == "/silent":
-        sleep()
-    return begun() if environ["PATH_INFO"] == "/begun" else [b"hello"]
-"""
-
-
-@pytest.mark.parametrize("path, status", [("/silent", 0), ("/begun", 200)])
+@pytest.mark.parametrize("path, status", [("/lock", 0), ("/drip", 200)])
 @pytest.mark.parametrize("way", ["killed", "INT", "TERM", "timeout"])
 def test_one_line_when_the_worker_ends(
     server: Start, way: str, path: str, status: int
 ) -> None:
     """The master writes the line of a request that ends with its worker, and counts it, once."""
     s = server(
-        "endless",
-        start=False,
+        "stuck",
         threads=2,
         access_logfile="access.log",
         access_logformat="json",
@@ -409,11 +385,10 @@ def test_one_line_when_the_worker_ends(
         prewarm_rounds=0,
         **OPTIONS,
     )
-    (s.dir / "endless.py").write_text(ENDLESS)
-    (pid,) = s.start().workers()
+    (pid,) = s.workers()
     with Wire(s) as wire:
         wire.send(request("GET", f"{path}?secret"))
-        wait_for(lambda: "sleeping" in s.log)
+        assert wire.head().status == 200 if status else s.log_contains(f"running {path}")
         if way == "killed":
             os.kill(pid, signal.SIGKILL)
         elif way != "timeout":
@@ -422,7 +397,7 @@ def test_one_line_when_the_worker_ends(
         assert ended and (way == "TERM" or ended[0].endswith("; it was running"))
     assert s.log_contains(rf"it was running\n  thread \d: GET {path}, running")
     (entry,) = (json.loads(line) for line in access_log(s, 1))
-    if way == "timeout" and path == "/silent":
+    if way == "timeout" and path == "/lock":
         expected = {"status": 504, "query": "secret", "end": "timeout"}
     else:
         expected = {"status": status, "query": "", "end": "worker ended", "bytes": 0}
@@ -456,28 +431,25 @@ def is_read(client: socket.socket) -> bool:
 def test_one_line_of_a_whole_request_that_waits_at_a_quick_stop(server: Start) -> None:
     """No thread has begun it, and the loop has no more to do for it."""
     options = {"access_logfile": "access.log", "access_logformat": "json"}
-    s = server("endless", start=False, binds=["unix:app.sock"], prewarm_rounds=0, **options)
-    (s.dir / "endless.py").write_text(ENDLESS)
-    s.start()
+    s = server("stuck", binds=["unix:app.sock"], **options)
     with Wire(s) as busy, Wire(s) as waits:
         waits.send(b"POST /waits HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
         wait_for(lambda: is_read(waits.socket))
-        busy.request("GET", "/silent")
-        wait_for(lambda: "sleeping" in s.log)
+        busy.request("GET", "/lock")
+        assert s.log_contains("running /lock")
         waits.send(b"b")
         wait_for(lambda: is_read(waits.socket))
         assert s.stop(signal.SIGINT) == 0
     seen = {(e["status"], e["path"], e["end"]) for e in map(json.loads, access_log(s, 2))}
-    assert seen == {(499, "/waits", "stopped at once"), (0, "/silent", "worker ended")}
+    assert seen == {(499, "/waits", "stopped at once"), (0, "/lock", "worker ended")}
 
 
 def test_format_of_the_lines_follows_a_reload(server: Start) -> None:
     """Also that of the lines which the master writes."""
     s = server(
-        "endless", args=["-c", "it.ini"], start=False, expect_deaths=True, access_logfile="access.log"
+        "stuck", args=["-c", "it.ini"], start=False, expect_deaths=True, access_logfile="access.log"
     )
     (s.dir / "it.ini").write_text("[myserver]\nprewarm-rounds = 0\n")
-    (s.dir / "endless.py").write_text(ENDLESS)
     s.start()
     with (s.dir / "it.ini").open("a") as ini:
         ini.write("access-logformat = %(m)s %(U)s %(s)s <%(h)s> %(p)s\n")
@@ -485,10 +457,10 @@ def test_format_of_the_lines_follows_a_reload(server: Start) -> None:
     assert s.log_contains("reloaded: all workers", 10)
     (pid,) = s.workers()
     with Wire(s) as wire:
-        wire.send(request("GET", "/silent"))
-        wait_for(lambda: "sleeping" in s.log)
+        wire.send(request("GET", "/lock"))
+        assert s.log_contains("running /lock")
         os.kill(pid, signal.SIGKILL)
-        assert access_log(s, 1) == [f"GET /silent 000 <127.0.0.1> <{pid}>"]
+        assert access_log(s, 1) == [f"GET /lock 000 <127.0.0.1> <{pid}>"]
 
 
 LONG = "x" * 300

@@ -198,7 +198,7 @@ def test_start_that_hangs_says_where(server: Start, how: str) -> None:
     skip_where_signals_wait(how)
     hang = f"def get_stuck():\n    {HANGS[how]}\nget_stuck()\n"
     with pytest.raises(StartFailed) as failure:
-        versioned(server, "x", hang, startup_timeout="500ms", expect_deaths=True)
+        versioned(server, "x", hang, startup_timeout=f"{500 * SLOWNESS}ms", expect_deaths=True)
     assert failure.value.status == 3
     log = failure.value.log
     stack = r"the mold \(pid \d+\) does not get ready and is killed; its stacks are\n.*thread 0x.*\n"
@@ -210,7 +210,7 @@ def test_start_that_hangs_says_where(server: Start, how: str) -> None:
 def test_start_that_hangs_without_preload_says_where(server: Start) -> None:
     """The worker loads the application, and its time is over when the mold's is."""
     hang = "def get_stuck():\n    time.sleep(60)\nget_stuck()\n"
-    options = {"preload": False, "startup_timeout": "1s", "expect_deaths": True}
+    options = {"preload": False, "startup_timeout": f"{SLOWNESS}s", "expect_deaths": True}
     with pytest.raises(StartFailed, match="no worker serves within the startup-time") as failure:
         versioned(server, "x", hang, **options)
     log = failure.value.log
@@ -224,7 +224,7 @@ def test_worker_that_hangs_says_where(server: Start, how: str) -> None:
     skip_where_signals_wait(how)
     hang = f"import myserver\n@myserver.postfork\ndef get_stuck():\n    {HANGS[how]}\n"
     with pytest.raises(StartFailed, match="no worker serves within the startup-time") as failure:
-        versioned(server, "x", hang, workers=1, startup_timeout="1s", expect_deaths=True)
+        versioned(server, "x", hang, workers=1, startup_timeout=f"{SLOWNESS}s", expect_deaths=True)
     assert failure.value.status == 3
     stack = r"worker 1 \(pid \d+\) does not get ready and is killed; its stacks are\n.*thread 0x.*\n"
     stack += r'  .*File ".*versioned\.py", line \d+ in get_stuck\n'
@@ -240,7 +240,7 @@ def test_application_that_ends_the_mold(server: Start, end: str) -> None:
 
 def test_application_that_takes_too_long(server: Start) -> None:
     with pytest.raises(StartFailed, match="within the startup-timeout") as failure:
-        versioned(server, "x", "time.sleep(60)", startup_timeout="500ms", expect_deaths=True)
+        versioned(server, "x", "time.sleep(60)", startup_timeout=f"{500 * SLOWNESS}ms", expect_deaths=True)
     assert failure.value.status == 3
 
 
@@ -325,7 +325,7 @@ def test_check_config_is_a_rehearsal(tmp_path: Path, text: str, sentence: str) -
     application = "def application(environ, start_response):\n    return []\n"
     (tmp_path / "odd.py").write_text(f"{text}\n{application}")
     done = run(
-        "--check-config", "--startup-timeout", "2s", "--prewarm-rounds=0", "odd", cwd=tmp_path
+        "--check-config", "--startup-timeout", f"{2 * SLOWNESS}s", "--prewarm-rounds=0", "odd", cwd=tmp_path
     )
     assert done.returncode == 3, done
     assert re.search(rf"\[critical\].*: cannot start: {sentence}\n\Z", done.stderr), done

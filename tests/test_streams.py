@@ -12,18 +12,9 @@ import pytest
 
 from harness import Server, wait_for
 from test_isolation import descriptors
-from wire import Wire, request
+from wire import Wire, request, wire_to
 
 Start = Callable[..., Server]
-
-
-def wire_to(s: Server, stack: ExitStack, pid: int) -> Wire:
-    """A kept-alive connection that this worker has."""
-    for _ in range(1000):
-        wire = stack.enter_context(Wire(s, 20))
-        if wire.ask("/").text.startswith(f"{pid} "):
-            return wire
-    raise AssertionError(f"worker {pid} accepts nobody")
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
@@ -51,7 +42,7 @@ def test_a_connection_given_by_a_sibling(server: Start, closed: str) -> None:
     second = int(found[1])
     (first,) = set(s.workers()) - {second}
     with ExitStack() as stack:
-        given, closes = wire_to(s, stack, second), wire_to(s, stack, first)
+        given, closes = wire_to(s, stack, 2), wire_to(s, stack, 1)
         assert closes.ask(f"/close?{closed}").status == 200
         s.signal(signal.SIGTTOU)
         assert s.log_contains(rf"worker 2 \(pid {second}\) left")

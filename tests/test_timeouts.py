@@ -546,8 +546,7 @@ def test_time_of_a_wait_is_logged(server: Start) -> None:
         begin_waiting(s, running, body)
         unread.request("HEAD", "/")
         assert body.send(b"no chunk\r\n").answer().status == 400  # so what came before is seen
-        begun = time.monotonic()
-        wait_for(lambda: time.monotonic() - begun > 0.3, 20, "some time to pass")
+        time.sleep(0.3)  # what is asserted is that at least this was waited
         let(s, "go")
         assert unread.answer("HEAD").status == 200
     assert durations(s, 4)["HEAD 200"] >= 290

@@ -184,6 +184,17 @@ def ask(server: Server, target: str, *lines: str, **options: Any) -> Answer:
         return wire.ask(target, *lines, **options)
 
 
+def wire_to(s: Server, stack: ExitStack, number: int) -> Wire:
+    """A kept-alive connection that this worker has; the answer to /pid begins with its pid."""
+    found = s.log_contains(rf"worker {number} \(pid (\d+)\) serves")
+    assert found
+    for _ in range(1000):
+        wire = stack.enter_context(Wire(s, 20))
+        if wire.ask("/pid").text.split()[0] == found[1]:
+            return wire
+    raise AssertionError(f"worker {number} accepts nobody")
+
+
 def let(server: Server, name: str) -> None:
     """Let an application go on that waits for this word (see `apps/told.py`)."""
     (Path(server.dir) / f"let-{name}").touch()

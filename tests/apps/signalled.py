@@ -20,7 +20,8 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     if environ["PATH_INFO"] == "/file":
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.truncate(os.open("large", os.O_CREAT | os.O_RDWR), 100_000_000)
+        with open("large", "wb") as file:
+            file.truncate(100_000_000)
         return environ["wsgi.file_wrapper"](open("large", "rb"))  # noqa: SIM115
     environ["wsgi.input"].read()
     return [ignored().encode()]
