@@ -129,9 +129,9 @@ endif
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 DEFINES  := -D_GNU_SOURCE -DMYSERVER_VERSION='"$(VERSION)"' -DMYSERVER_PYTHON='"$(PY_VERSION)"' \
             -DMYSERVER_PYTHON_EXECUTABLE='"$(PY_PROGRAM)"'
-BASE_CFLAGS := -std=gnu17 -fPIE -iquote include -isystem $(PY_INCLUDE) $(LLHTTP_CFLAGS) $(DEFINES)
+BASE_CFLAGS := -std=gnu17 -fPIE -iquote include -iquote src -isystem $(PY_INCLUDE) $(LLHTTP_CFLAGS) $(DEFINES)
 ALL_CFLAGS  := $(BASE_CFLAGS) $(WARNINGS) $(FLAVOUR_FLAGS) $(CFLAGS)
-# Exported, so that libpython calls ours: see src/gil.c.
+# Exported, so that libpython calls ours: see src/python/gil.c.
 ALL_LDFLAGS := -pie -Wl,--export-dynamic-symbol=pthread_cond_timedwait -Wl,-z,relro,-z,now $(CET_MARKS) $(FLAVOUR_FLAGS) \
                $(LDFLAGS)
 LIBS        := -L$(PY_LIBDIR) $(PY_RPATH) -l$(PY_LIBRARY) -lev -linih $(LLHTTP_LIBS) \
@@ -139,8 +139,8 @@ LIBS        := -L$(PY_LIBDIR) $(PY_RPATH) -l$(PY_LIBRARY) -lev -linih $(LLHTTP_L
 
 ## ---------------------------------------------------------------- the program
 
-SOURCES      := $(wildcard src/*.c)
-HEADERS      := $(wildcard include/*.h)
+SOURCES      := $(wildcard src/*.c src/*/*.c src/*/*/*.c)
+HEADERS      := $(wildcard include/*.h include/*/*.h src/*/*.h src/*/*/*.h)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 OBJECTS      := $(SOURCES:src/%.c=$(BUILD)/%.o) \
@@ -155,6 +155,7 @@ $(BIN): $(OBJECTS) $(BUILD)/flags
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(OBJECTS) $(LIBS)
 
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
 	$(SAY) CC $<
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -173,7 +174,7 @@ $(BUILD)/flags: FORCE
 .PHONY: FORCE
 FORCE:
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/unit/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d $(BUILD)/*/*/*.d)
 
 ## ---------------------------------------------------------------- tests
 
@@ -375,7 +376,7 @@ lint-cppcheck:
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
 	    --error-exitcode=1 --suppress=missingIncludeSystem --suppress=missingReturn \
 	    --suppress=ctuuninitvar \
-	    -I include $(DEFINES) $(filter -D%,$(LLHTTP_CFLAGS)) src
+	    -I include -I src $(DEFINES) $(filter -D%,$(LLHTTP_CFLAGS)) src
 
 # The file that fills the heap on purpose.
 NOT_ANALYZED_holes := -Wno-analyzer-malloc-leak

@@ -2,7 +2,7 @@
 #ifndef MYSERVER_CODES_H
 #define MYSERVER_CODES_H
 
-#include "base.h"
+#include "base/base.h"
 
 /* Before the last round of the warm-up: remembers a checksum of the code of every function. */
 void codes_note(void);

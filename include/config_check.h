@@ -2,7 +2,7 @@
 #ifndef MYSERVER_CONFIG_CHECK_H
 #define MYSERVER_CONFIG_CHECK_H
 
-#include "options.h"
+#include "config/options.h"
 
 #include <stdbool.h>
 

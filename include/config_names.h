@@ -2,7 +2,7 @@
 #ifndef MYSERVER_CONFIG_NAMES_H
 #define MYSERVER_CONFIG_NAMES_H
 
-#include "base.h"
+#include "base/base.h"
 
 #include <stdbool.h>
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "board.h"
+#include "shared/board.h"
 
 struct book;
 struct slot;

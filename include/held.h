@@ -3,7 +3,7 @@
 #ifndef MYSERVER_HELD_H
 #define MYSERVER_HELD_H
 
-#include "conn.h"
+#include "worker/conn.h"
 
 /* The loop begins to send the rest of this connection's answer; c->untaken bytes of it are with the
  * kernel. Counts the answer until exchange_reset. */

@@ -3,7 +3,7 @@
 #ifndef MYSERVER_HTTP_HEAD_H
 #define MYSERVER_HTTP_HEAD_H
 
-#include "http.h"
+#include "http/request.h"
 
 /* Whether a request line can begin with this byte. */
 MUST_CHECK bool http_head_may_begin(char first);

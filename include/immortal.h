@@ -2,7 +2,7 @@
 #ifndef MYSERVER_IMMORTAL_H
 #define MYSERVER_IMMORTAL_H
 
-#include "base.h"
+#include "base/base.h"
 
 /* Makes every object immortal that is reachable from the objects the collector knows, except
  * objects that live only for a while (frames, generators) or must be freed (files, sockets). Before

@@ -4,7 +4,7 @@
 #ifndef MYSERVER_STREAMS_H
 #define MYSERVER_STREAMS_H
 
-#include "base.h"
+#include "base/base.h"
 
 /* Opens /dev/null in place of every standard stream that is closed. */
 void streams_fill(void);

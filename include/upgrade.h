@@ -3,7 +3,7 @@
 #ifndef MYSERVER_UPGRADE_H
 #define MYSERVER_UPGRADE_H
 
-#include "base.h"
+#include "base/base.h"
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -3,7 +3,7 @@
 #ifndef MYSERVER_WANTED_H
 #define MYSERVER_WANTED_H
 
-#include "base.h"
+#include "base/base.h"
 
 #include <stdbool.h>
 

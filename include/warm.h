@@ -4,7 +4,7 @@
 #ifndef MYSERVER_WARM_H
 #define MYSERVER_WARM_H
 
-#include "base.h"
+#include "base/base.h"
 
 struct config;
 

@@ -4,8 +4,8 @@
  * sentences about errors: only the names in options.def work. */
 #include "config_names.h"
 
-#include "config.h"
-#include "options.h"
+#include "config/options.h"
+#include "config/settings.h"
 
 #include <ctype.h>
 #include <string.h>

@@ -9,17 +9,17 @@
  * only. */
 #include "event.h"
 
-#include "board.h"
-#include "book.h"
-#include "buf.h"
-#include "config.h"
+#include "base/buf.h"
+#include "base/log.h"
+#include "config/settings.h"
 #include "cut.h"
-#include "failure.h"
-#include "listen.h"
-#include "log.h"
-#include "notify.h"
-#include "refork.h"
-#include "report.h"
+#include "master/book.h"
+#include "master/refork.h"
+#include "shared/board.h"
+#include "shared/failure.h"
+#include "shared/report.h"
+#include "system/listen.h"
+#include "system/notify.h"
 #include "wanted.h"
 
 #include <signal.h>

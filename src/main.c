@@ -1,13 +1,13 @@
 /* main.c: from the command line to the process that does the work. Layer 5.
  *
  * Owns the order of the first steps and the exit status, nothing else. */
-#include "check.h"
-#include "config.h"
-#include "config_reload.h"
-#include "master.h"
-#include "process.h"
-#include "rehearsal.h"
+#include "config/settings.h"
+#include "master/check.h"
+#include "master/master.h"
+#include "master/rehearsal.h"
+#include "mold/reload.h"
 #include "streams.h"
+#include "system/process.h"
 
 int main(int argc, char **argv)
 {

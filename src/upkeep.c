@@ -6,14 +6,14 @@
  *
  * Never reads a file, never starts or ends a process: it notes in the book that a reload is
  * wanted, or that a worker is to be replaced. Runs in the master only. */
-#include "upkeep.h"
+#include "master/upkeep.h"
 
-#include "board.h"
-#include "book.h"
-#include "config.h"
+#include "base/log.h"
+#include "config/settings.h"
 #include "event.h"
-#include "log.h"
-#include "usage.h"
+#include "master/book.h"
+#include "shared/board.h"
+#include "system/usage.h"
 
 #include <fts.h>
 #include <stdlib.h>

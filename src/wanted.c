@@ -2,10 +2,10 @@
  *
  * Owns book.wanted. Never starts or ends a worker: master.c does that. Runs in the master only. */
 #include "wanted.h"
-#include "board.h"
-#include "book.h"
-#include "config.h"
-#include "log.h"
+#include "base/log.h"
+#include "config/settings.h"
+#include "master/book.h"
+#include "shared/board.h"
 
 void wanted_pause(struct book *b)
 {

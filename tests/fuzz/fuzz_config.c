@@ -1,6 +1,6 @@
 /* fuzz_config.c: any bytes as an ini file. It is read, or refused with one sentence that names the
  * file; never cut, never read beyond. */
-#include "base.h"
+#include "base/base.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 NORETURN PRINTF_LIKE(2, 3) void fuzz_die(enum exit_status status, const char *format, ...);
 static FILE *fuzz_fopen(const char *path, const char *mode);
 static int fuzz_fclose(FILE *file);
-#include "config_ini.c"
+#include "config/ini.c"
 #undef die
 #undef fopen
 #undef fclose

@@ -1,8 +1,8 @@
 /* fuzz_forwarded.c: any bytes as forwarded-allow-ips, as a X-Forwarded-For value, and as header
  * lines of a request. What comes out is an address, and never one that the client could choose
  * although an untrusted hop stands to its right. */
-#include "forwarded.h"
-#include "http.h"
+#include "http/forwarded.h"
+#include "http/request.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>

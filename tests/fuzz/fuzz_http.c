@@ -1,7 +1,7 @@
 /* fuzz_http.c: any bytes as the requests of a connection. Whole, byte by byte, in odd pieces, split
  * at random, and with bodies that come by a pipe they must give the same requests, bodies and
  * refusals, and what is taken must be what a strict reader would take. */
-#include "http.h"
+#include "http/request.h"
 
 #include <limits.h>
 #include <stdio.h>

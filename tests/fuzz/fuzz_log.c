@@ -1,10 +1,10 @@
 /* fuzz_log.c: any bytes as what a client can bring into a log: escaped texts, and the access lines
  * of requests and responses made of them. A line is one line, its fields stay apart, and nothing
  * is lost: what was escaped can be read back. */
-#include "access.h"
-#include "http.h"
-#include "log.h"
-#include "response.h"
+#include "base/log.h"
+#include "http/access.h"
+#include "http/request.h"
+#include "http/response.h"
 
 #include <stdlib.h>
 

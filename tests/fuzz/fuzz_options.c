@@ -1,7 +1,7 @@
 /* fuzz_options.c: any text as the value of any option. What is taken can be printed, and what was
  * printed is taken again and is the same; what is refused changes nothing. */
-#include "config.h"
-#include "options.h"
+#include "config/options.h"
+#include "config/settings.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* fuzz_proxy.c: any bytes as the beginning of a balancer's connection. However they are split, the
  * header is the same, and never longer than what was there. */
-#include "proxy.h"
+#include "http/proxy.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>

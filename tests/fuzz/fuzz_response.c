@@ -1,6 +1,6 @@
 /* fuzz_response.c: any bytes as what an application hands to start_response. However hostile,
  * the head must have exactly the lines that were accepted, and its framing must be one. */
-#include "response.h"
+#include "http/response.h"
 
 #include <stdlib.h>
 #include <strings.h>

@@ -3,7 +3,7 @@
  *
  * Reads from stdin, again and again, two numbers of 4 bytes (the length of the input, and into
  * pieces of which size it is cut) and the input. Owns nothing beyond an input. */
-#include "http.h"
+#include "http/request.h"
 
 #include <stdio.h>
 #include <stdlib.h>

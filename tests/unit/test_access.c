@@ -1,5 +1,5 @@
 /* The access log: every atom, JSON, and that nothing from outside can forge a line or a field. */
-#include "access.c"
+#include "http/access.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* test_body.c: bodies in memory, on the disk, across the border, and when the disk fails. */
-#include "body.c"
+#include "http/body.c"
 
 #include <setjmp.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 /* The growable buffer: growth, printing at every boundary, consuming. */
-#include "buf.c"
+#include "base/buf.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

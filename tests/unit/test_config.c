@@ -1,7 +1,7 @@
 /* Where settings come from: names, origins, the ini file, the command line. What ends the
  * program here throws the sentence back to the test. */
-#include "base.h"
-#include "options.h"
+#include "base/base.h"
+#include "config/options.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,8 +41,8 @@ static const struct option *find_negated_or_flag(const char *name)
 #define die                  throw_sentence
 #define options_find         find_or_flag
 #define options_find_negated find_negated_or_flag
-#include "config.c"
-#include "config_ini.c"
+#include "config/ini.c"
+#include "config/read.c"
 #include "config_names.c"
 #undef die
 #undef options_find

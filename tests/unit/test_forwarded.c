@@ -1,5 +1,5 @@
 /* Trusted proxies: parsing the list, matching addresses, choosing the client. */
-#include "forwarded.c"
+#include "http/forwarded.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

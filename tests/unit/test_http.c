@@ -1,6 +1,6 @@
 /* test_http.c: the request parser, fed with every file below tests/requests in every way of
  * splitting it, and with what files cannot show: limits, offsets, buffers, the disk. */
-#include "http.c"
+#include "http/parse.c"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* Listening sockets: every form of a bind, stale and live unix sockets, adoption, refusals. */
-#include "listen.c"
+#include "system/listen.c"
 
 #include <arpa/inet.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* The error log: the form of a record, what is escaped, levels, opening a file. */
-#include "log.c"
+#include "base/log.c"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* The files of the logs: opened by one process, taken over by others. */
-#include "logfile.c"
+#include "base/logfile.c"
 
 #include <setjmp.h>
 #include <stdio.h>

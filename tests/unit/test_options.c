@@ -1,5 +1,5 @@
 /* The values of options: types, ranges, texts, and what `auto` sees. */
-#include "options.c"
+#include "config/options.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

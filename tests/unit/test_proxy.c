@@ -1,5 +1,5 @@
 /* The PROXY protocol: both versions, every way to be wrong, every split. */
-#include "proxy.c"
+#include "http/proxy.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

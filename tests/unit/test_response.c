@@ -1,6 +1,6 @@
 /* test_response.c: heads as they go over the wire, what an application may not put into
  * them, and the framing of every kind of response. */
-#include "response.c"
+#include "http/response.c"
 
 #include <ctype.h>
 #include <setjmp.h>

@@ -1,0 +1,46 @@
+/* access.h: one line of the access log, made from a format. Layer 2: bytes only.
+ *
+ * Every value is escaped (log_escape, or as JSON strings), so that no client can forge a line or a
+ * field. */
+#ifndef MYSERVER_ACCESS_H
+#define MYSERVER_ACCESS_H
+
+#include "base/base.h"
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct http;
+
+struct access_entry {
+    const char *client; /* REMOTE_ADDR; "-" when unknown */
+    /* may be incomplete: http_has_line; the headers are those that were accepted */
+    const struct http *request;
+    const struct response *response; /* its head has the headers that were sent; NULL: none */
+    /* 499: the client went away, or the server stopped at once, before an answer; 0: the worker
+     * ended before one */
+    unsigned status;
+    uint64_t body_bytes; /* of the response, without framing */
+    /* wall clock when the first byte of the request was read, or since when it was seen to wait */
+    struct timespec start;
+    uint64_t duration_ns; /* from then until the last byte was handed to the kernel */
+    unsigned worker;      /* its number, from 1 */
+    pid_t pid;            /* of the worker; 0: this process */
+    const char *end;      /* reason of a bad end ("client closed", "header timeout"), or NULL */
+};
+
+struct access_format; /* compiled, opaque */
+
+/* `format`: "combined", "json", or text with gunicorn's atoms: %(h)s %(l)s %(u)s %(t)s %(r)s
+ * %(s)s %(m)s %(U)s %(q)s %(H)s %(b)s %(B)s %(f)s %(a)s %(T)s %(D)s %(M)s %(L)s %(p)s
+ * %({name}i)s %({name}o)s, %%. Returns NULL and a sentence in `*error` (owned by the caller)
+ * for an unknown atom. */
+MUST_CHECK struct access_format *access_compile(const char *format, char **error);
+void access_free(struct access_format *format);
+/* Appends one line with its newline. */
+void access_line(const struct access_format *format, const struct access_entry *entry,
+                 struct buf *out);
+
+#endif

@@ -1,0 +1,29 @@
+/* backlog.h: how many connections wait in the kernel to be accepted. */
+#ifndef MYSERVER_BACKLOG_H
+#define MYSERVER_BACKLOG_H
+
+#include "base/base.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct listeners;
+
+/* One listening socket. */
+struct backlog {
+    int family;  /* of the socket */
+    ino_t inode; /* of the socket; identifies it to the kernel */
+    bool known;  /* the kernel reported it at the last reading */
+    unsigned waiting, room;
+};
+
+/* Fills `all` for each listener, while its descriptor is open. */
+void backlog_init(struct backlog *all, const struct listeners *listeners);
+/* Asks the kernel for `waiting` and `room` of all; needs no descriptor of the sockets. */
+void backlog_read(struct backlog *all, size_t count);
+/* Whether connections to these ports are about to enter a queue: their handshake is not complete,
+ * or with TCP_DEFER_ACCEPT their request has not come. False also where the kernel does not
+ * tell. */
+MUST_CHECK bool backlog_has_handshakes(const struct listeners *listeners);
+
+#endif

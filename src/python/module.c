@@ -1,0 +1,61 @@
+/* pymodule.c: the built-in module _myserver, through which the Python package `myserver`
+ * reaches the server. Owns the worker's number. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base/log.h"
+#include "python/module.h"
+
+static unsigned worker_number;
+
+static PyObject *worker_id(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    return PyLong_FromUnsignedLong(worker_number);
+}
+
+static PyObject *write_log(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int level;
+    const char *text, *detail;
+    Py_ssize_t detail_len;
+    if (!PyArg_ParseTuple(args, "iyy#", &level, &text, &detail, &detail_len))
+        return NULL;
+    if (level < LOG_DEBUG || level > LOG_CRITICAL)
+        return PyErr_Format(PyExc_ValueError, "log level %d is not 0..%d", level, LOG_CRITICAL);
+    log_block((enum log_level)level, detail, (size_t)detail_len, "%s", text);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"worker_id", worker_id, METH_NOARGS,
+     "worker_id() -> int: number of this worker from 1; 0 while the application is loaded."},
+    {"log", write_log, METH_VARARGS,
+     "log(level, text, detail): one record of the server's log, below it the lines of detail, both "
+     "bytes; level 0 (debug) to 4 (critical)."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_myserver",
+    .m_doc = "The server, seen from the application it runs.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyObject *pymodule_create(void)
+{
+    return PyModuleDef_Init(&definition);
+}
+
+void pymodule_set_worker(unsigned number)
+{
+    worker_number = number;
+}
