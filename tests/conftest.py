@@ -1,21 +1,24 @@
-"""Fixtures: the program under test, and the real nginx and PostgreSQL around it."""
+"""Fixtures: the program under test, and the real nginx, PostgreSQL and MariaDB around it."""
 
 from __future__ import annotations
 
+import gc
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import harness
-from harness import Server, wait_for
+import services
+from harness import PATIENCE_S, Server, wait_for
+from shop_client import populate
 
 NGINX_CONF = """\
 daemon off;
@@ -39,24 +42,30 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         location / {{
-            proxy_pass http://app;
-            {keepalive}
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
+            {passing}
             {extra}
         }}
     }}
 }}
 """
+PROXY = """proxy_pass http://app;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            """
+UWSGI = "include /etc/nginx/uwsgi_params; uwsgi_pass app;"
 KEEPALIVE = 'proxy_http_version 1.1;\n            proxy_set_header Connection "";'
 
 
 PASSED = pytest.StashKey[bool]()
+# They compile, install, and serve under load.
+LONGEST = ("test_deploys", "test_fleet", "test_walk", "test_wheel")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let fixtures know at teardown whether the test passed."""
     report = yield
     if report.when == "call":
@@ -66,16 +75,57 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def finish(server: Server, passed: bool) -> list[str]:
     """Stop a server after a test; the problems, if the test itself has found none."""
+    problems = []
     try:
         if server.status is None and server.process:
             server.stop()
-        problems = server.problems()
     except AssertionError as error:
-        problems = [f"did not end at TERM: {error}"]
+        problems.append(f"did not end at TERM: {error}")
+    problems += server.problems()
     if problems or not passed:
         print(f"---- {' '.join(server.command)}\n{server.log}")
     server.close()
     return problems if passed else []
+
+
+def pytest_configure() -> None:
+    """Who was started in the background of a shell ignores SIGINT, and so would what the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """None of the longest begins when all others are at their end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test is not looked at after each."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A thread that fails, or a socket that nobody has closed, is a failure of the test that it is of.
+
+    Otherwise it would be one of the test that runs when it happens.
+    """
+    before = set(threading.enumerate())
+    yield
+    if not request.node.stash.get(PASSED, False):
+        return  # its traceback holds what it used
+    left: list[threading.Thread] = []
+
+    def have_ended() -> bool:
+        left[:] = set(threading.enumerate()) - before
+        return not left
+
+    try:
+        wait_for(have_ended)
+    except AssertionError:
+        pytest.fail(f"these threads have not ended: {left}", pytrace=False)
+    gc.collect()
 
 
 @pytest.fixture
@@ -101,7 +151,12 @@ def free_port() -> int:
 
 
 def start_nginx(
-    directory: Path, server: Server, port: int, keepalive: bool, extra: str
+    directory: Path,
+    server: Server,
+    port: int,
+    keepalive: bool,
+    extra: str,
+    passing: str = PROXY,
 ) -> subprocess.Popen[bytes]:
     """Start nginx in front of a server and wait until it accepts."""
     address = server.address
@@ -114,7 +169,7 @@ def start_nginx(
             user="user root;" if os.geteuid() == 0 else "",
             upstream=f"unix:{address}" if isinstance(address, str) else "{}:{}".format(*address),
             upstream_keepalive="keepalive 16;" if keepalive else "",
-            keepalive=KEEPALIVE if keepalive else "",
+            passing=passing + (KEEPALIVE if keepalive else ""),
             extra=extra,
         )
     )
@@ -122,74 +177,57 @@ def start_nginx(
     assert nginx, "nginx is missing; make deps installs it"
     process = subprocess.Popen([nginx, "-c", str(conf), "-e", str(directory / "error.log")])
     try:
-        wait_for(lambda: harness.can_connect(("127.0.0.1", port)), 10, "nginx")
+        wait_for(lambda: harness.can_connect(("127.0.0.1", port)), what="nginx")
     except AssertionError:
         process.kill()
-        process.wait(5)
+        process.wait(PATIENCE_S)
         raise
     return process
 
 
 @pytest.fixture
 def nginx() -> Iterator[Callable[..., str]]:
-    """Put nginx in front: nginx(server, keepalive=True, extra="...") returns its URL."""
+    """Put nginx in front: nginx(server, keepalive=True, extra="...", uwsgi=False) returns its URL."""
     processes: list[subprocess.Popen[bytes]] = []
     directories: list[Path] = []
 
-    def make(server: Server, keepalive: bool = True, extra: str = "") -> str:
+    def make(server: Server, keepalive: bool = True, extra: str = "", uwsgi: bool = False) -> str:
         directories.append(Path(tempfile.mkdtemp(prefix="myserver-nginx-")))
         port = harness.free_port()
-        processes.append(start_nginx(directories[-1], server, port, keepalive, extra))
+        passing = UWSGI if uwsgi else PROXY
+        processes.append(start_nginx(directories[-1], server, port, keepalive, extra, passing))
         return f"http://127.0.0.1:{port}"
 
     yield make
     for process in processes:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
     for directory in directories:
         print((directory / "error.log").read_text(errors="replace"))
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def postgres_program(name: str) -> str:
-    """The path of a PostgreSQL program of the newest version that Debian has installed."""
-    found = sorted(
-        Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3])
-    )
-    path = str(found[-1]) if found else shutil.which(name)
-    assert path, "PostgreSQL is missing; make deps installs it"
-    return path
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A PostgreSQL cluster of our own; the DATABASE_URL of its empty database `test`."""
-    directory = Path(tempfile.mkdtemp(prefix="myserver-pg-"))
-    # PostgreSQL refuses to run as root.
-    user: dict[str, Any] = {"cwd": directory, "env": {"PATH": os.environ["PATH"], "LC_ALL": "C"}}
-    if os.geteuid() == 0:
-        account = pwd.getpwnam("postgres")
-        os.chown(directory, account.pw_uid, account.pw_gid)
-        user |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    data, port = directory / "data", str(harness.free_port())
-    initdb = [postgres_program("initdb"), "-D", data, "-U", "postgres", "-A", "trust"]
-    subprocess.run([*initdb, "-E", "UTF8", "--no-sync"], check=True, capture_output=True, **user)
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [postgres_program("postgres"), "-D", data, "-k", directory, "-h", "127.0.0.1"]
-            + ["-p", port, "-F", "-c", "max_connections=200"],
-            stdout=log,
-            stderr=log,
-            **user,
-        )
-    where = ["-h", directory, "-p", port, "-U", "postgres"]
-    ready = [postgres_program("pg_isready"), "-q", *where]
-    try:
-        wait_for(lambda: subprocess.run(ready, **user).returncode == 0, 30, "PostgreSQL")
-        subprocess.run([postgres_program("createdb"), *where, "test"], check=True, **user)
-        yield f"postgresql://postgres@127.0.0.1:{port}/test"
-    finally:
-        # SIGINT is its fast shutdown: it does not wait for clients.
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        shutil.rmtree(directory, ignore_errors=True)
+    with services.postgres("test", port=harness.free_port()) as url:
+        yield f"{url}/test"
+
+
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[str]:
+    """A MariaDB of our own; the URL of its empty database `test`."""
+    with services.mariadb("test", port=harness.free_port()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def populated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a populated shop, with SQLite, which nobody changes."""
+    return populate(tmp_path_factory.mktemp("populated"))
+
+
+@pytest.fixture(scope="module")
+def shop_var(populated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a populated shop, with SQLite."""
+    return shutil.copytree(populated, tmp_path_factory.mktemp("shop") / "var")

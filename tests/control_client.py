@@ -5,14 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Mapping
 from typing import Any
 
-from harness import SLOWNESS, Response, Server, read_all
+from harness import PATIENCE_S, SLOWNESS, Response, Server, read_all
 
 OPTIONS = {"control": "unix:control.sock", "stats": "unix:stats.sock"}
 
 
-def connect(server: Server, name: str = "control.sock", timeout: float = 5.0) -> socket.socket:
+def connect(
+    server: Server, name: str = "control.sock", timeout: float = PATIENCE_S
+) -> socket.socket:
     """A new connection to one of its unix sockets."""
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(timeout * SLOWNESS)
@@ -20,12 +23,18 @@ def connect(server: Server, name: str = "control.sock", timeout: float = 5.0) ->
     return s
 
 
-def ask(server: Server, path: str, method: str = "GET", body: bytes | None = None) -> Response:
+def ask(
+    server: Server,
+    path: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     """One request to `control`."""
     client = http.client.HTTPConnection("localhost")
     client.sock = connect(server)
     try:
-        client.request(method, path, body)
+        client.request(method, path, body, dict(headers or {}))
         response = client.getresponse()
         return Response(response.status, response.reason, response.headers, response.read())
     finally:

@@ -7,8 +7,11 @@ packages the applications may import.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
+import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -17,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTERM
@@ -25,7 +29,9 @@ from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ROOT / "tests" / "apps"
+REQUESTS = ROOT / "tests" / "requests"
 SHOP = ROOT / "shop"
+RESERVED_FROM = 512  # descriptors that hold the names of ports
 BINARY = Path(os.environ.get("MYSERVER_BIN", ROOT / "build" / "myserver"))
 FLAVOUR = os.environ.get("MYSERVER_FLAVOUR", "release")
 VENV = Path(os.environ.get("MYSERVER_VENV", ROOT / ".venv"))
@@ -38,6 +44,7 @@ FOREIGN_ENV = (
     "DATABASE_URL",
     "DJANGO_SETTINGS_MODULE",
     "FORWARDED_ALLOW_IPS",
+    "GUNICORN_CMD_ARGS",
     "PORT",
     "PYTHONHOME",
     "PYTHONPATH",
@@ -47,7 +54,8 @@ FOREIGN_ENV = (
 )
 
 # A log with one of these fails the test, whatever else it checked.
-DEATH = re.compile(r"\bdied:")
+# A worker that hangs is killed, and has then "left".
+DEATH = re.compile(r"\bdied:|: killing it$")
 BY_SIGNAL = re.compile(r"\bdied\b.*?: signal (\d+)")
 # Of these no process of ours dies unless the application brings it about: a bug, also in tests on
 # deaths.
@@ -94,6 +102,10 @@ class Response:
         """The body as UTF-8."""
         return self.body.decode()
 
+    def json(self) -> Any:
+        """What the body says."""
+        return json.loads(self.body)
+
 
 @dataclass
 class Process:
@@ -107,7 +119,12 @@ class Process:
     title: str
 
 
-def wait_for(condition: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
+# How long to wait where it is not said. Far more than anything takes on a machine that is busy with
+# other things, and less than the default of graceful-timeout, so that a worker that hangs is seen.
+PATIENCE_S = 20.0
+
+
+def wait_for(condition: Callable[[], T | None], timeout: float = PATIENCE_S, what: str = "") -> T:
     """Wait until `condition` returns something true and return that; fail after `timeout`."""
     deadline = time.monotonic() + timeout * SLOWNESS
     while True:
@@ -118,30 +135,51 @@ def wait_for(condition: Callable[[], T], timeout: float = 5.0, what: str = "") -
         time.sleep(0.01)
 
 
-def processes() -> list[Process]:
-    """Every process that can be seen."""
+def processes(group: int | None = None) -> list[Process]:
+    """Every process that can be seen; or those of a process group, which is found much sooner."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
+            if group is not None and os.getpgid(int(pid)) != group:
+                continue
+            entry = Path("/proc", pid)
             before, _, after = (entry / "stat").read_text(errors="replace").rpartition(")")
             title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        state, parent, group = after.split()[:3]
+        state, parent, its_group = after.split()[:3]
         name = before.partition("(")[2]
-        found.append(
-            Process(int(entry.name), int(parent), int(group), state, name, title.strip())
-        )
+        found.append(Process(int(pid), int(parent), int(its_group), state, name, title.strip()))
+    return found
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """What a process has open, by number; not what it closes meanwhile."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[int(entry.name)] = os.readlink(entry)
     return found
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port that nobody listens on. As long as this process runs no other one is given it: not
+    by this function, and not by the kernel, which chooses from higher ones."""
+    for port in random.sample(range(10_000, 32_768), 1000):
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0myserver-tests-port-{port}")
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            name.close()
+            continue
+        # The name is taken until this process ends. High, so that low numbers stay free for tests
+        # that start servers with few descriptors.
+        fcntl.fcntl(name, fcntl.F_DUPFD_CLOEXEC, RESERVED_FROM)
+        name.close()
+        return port
+    raise AssertionError("no port is free")
 
 
 def can_connect(address: tuple[str, int] | str) -> bool:
@@ -165,7 +203,11 @@ def sanitizer_env() -> dict[str, str]:
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of this process without what would change a test, with `env` added."""
-    clean = {name: value for name, value in os.environ.items() if name not in FOREIGN_ENV}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in FOREIGN_ENV and not name.startswith("MYSERVER_")
+    }
     return clean | sanitizer_env() | dict(env or {})
 
 
@@ -180,7 +222,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30 * SLOWNESS,
+        timeout=60 * SLOWNESS,
     )
 
 
@@ -212,6 +254,18 @@ def read_all(s: socket.socket) -> bytes:
         if not piece:
             return data
         data += piece
+
+
+def engine_of(program: Path) -> Path:
+    """The engine that lies beside a program in a build directory."""
+    (engine,) = program.resolve().parent.glob("engine-3.*.so")
+    return engine
+
+
+def readelf(option: str, file: Path = BINARY) -> str:
+    """What readelf says of the program, or of its engine."""
+    command = ["readelf", "--wide", option, str(file)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def whole_lines(text: str) -> list[str]:
@@ -250,6 +304,7 @@ class Server:
         self.names: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.killed = False  # by us
+        self.served = False  # wherever it has said so
         self.begin = 0  # of what this run has written to the log
         paths = options.pop("pythonpath", [])
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
@@ -273,13 +328,13 @@ class Server:
     # ---- life
 
     def start(
-        self, timeout: float = 20.0, streams: Path | None = None, fds: Collection[int] = ()
+        self, timeout: float = 60.0, streams: Path | None = None, fds: Collection[int] = ()
     ) -> Server:
         """Start and wait until the first worker serves; StartFailed when that does not come.
 
         `streams`: where stdout and stderr go when that is not the log. `fds`: what it inherits.
         """
-        self.killed = False
+        self.killed = self.served = False
         self.begin = len(self.log)
         with (streams or self.log_path).open("ab") as log:
             self.process = subprocess.Popen(
@@ -299,6 +354,7 @@ class Server:
             raise StartFailed(None, self.log[self.begin :]) from None
         if not self._is_ready():
             raise StartFailed(self.status, self.log[self.begin :])
+        self.served = True
         self.names = re.findall(r"listening on (\S+)", self.log[self.begin :])
         return self
 
@@ -321,13 +377,13 @@ class Server:
         self.killed |= number == SIGKILL
         os.kill(self.pid, number)
 
-    def stop(self, number: int = SIGTERM, timeout: float = 20.0) -> int:
+    def stop(self, number: int = SIGTERM, timeout: float = PATIENCE_S) -> int:
         """Stop it, if it runs, and return its exit status; AssertionError when it does not end."""
         if self.status is None:
             self.signal(number)
         return self.wait(timeout)
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = PATIENCE_S) -> int:
         """Wait for its end and return the exit status."""
         assert self.process is not None, "not started"
         try:
@@ -340,12 +396,16 @@ class Server:
         if self.process is None:
             return
         self.killed |= self.status is None
-        for process in self.relatives():
-            try:
+        wait_for(self._has_killed_all, what="all to die")
+        self.process.wait(PATIENCE_S * SLOWNESS)
+
+    def _has_killed_all(self) -> bool:
+        """Kill those that are there, also who was forked meanwhile; whether there were none."""
+        found = self.relatives()
+        for process in found:
+            with suppress(ProcessLookupError):
                 os.kill(process.pid, SIGKILL)
-            except ProcessLookupError:
-                pass
-        self.process.wait(5)
+        return not found
 
     def close(self) -> None:
         """Stop it somehow and remove its directory."""
@@ -356,11 +416,18 @@ class Server:
 
     def relatives(self) -> list[Process]:
         """The master, the mold and the workers, as far as they live."""
-        return [p for p in processes() if p.group == self.pid and p.state != "Z"]
+        return [p for p in processes(self.pid) if p.state != "Z"]
 
     def workers(self) -> list[int]:
-        """The pids of the workers."""
-        return sorted(p.pid for p in self.relatives() if p.name == "myserver:worker")
+        """The pids of the workers, without those that have left their place to another and end."""
+        return sorted(p.pid for p in self._all_workers() if not p.title.endswith(" ending"))
+
+    def ending_workers(self) -> list[int]:
+        """The pids of those."""
+        return sorted(p.pid for p in self._all_workers() if p.title.endswith(" ending"))
+
+    def _all_workers(self) -> list[Process]:
+        return [p for p in self.relatives() if p.name == "myserver:worker"]
 
     def molds(self) -> list[int]:
         """The pids of the molds: one, or two while a reload is under way."""
@@ -374,7 +441,7 @@ class Server:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def log_contains(
-        self, pattern: str, timeout: float = 5.0, begin: int = 0
+        self, pattern: str, timeout: float = PATIENCE_S, begin: int = 0
     ) -> re.Match[str] | None:
         """Wait for a line that matches, behind `begin`; None when it does not come."""
         regex = re.compile(pattern, re.MULTILINE)
@@ -385,7 +452,7 @@ class Server:
 
     def problems(self) -> list[str]:
         """What no test may leave behind: reports of bugs in the log, processes, sockets."""
-        found = [line for line in self.log.splitlines() if self._is_problem(line)]
+        found = [line for line in self._all_logs().splitlines() if self._is_problem(line)]
         if self.status is None:
             return found
         if self._has_wrong_status():
@@ -397,6 +464,15 @@ class Server:
             if stat.S_ISSOCK(path.lstat().st_mode) and not self.killed
         ]
         return found
+
+    def _all_logs(self) -> str:
+        """What it has written, also to another file, or to one that was moved away."""
+        paths = {self.log_path, self.dir / "server.log", *self.dir.rglob("*.log*")}
+        return "\n".join(
+            path.read_text(errors="replace")
+            for path in sorted(paths)
+            if path.is_file() and not path.name.startswith("access")
+        )
 
     def _is_problem(self, line: str) -> bool:
         if any(pattern.search(line) for pattern in PROBLEMS):
@@ -410,7 +486,9 @@ class Server:
         """Whether the master ended as it should not; a failed start has a status of its own."""
         if self.killed:
             return False
-        return self.status != self.expect_status and (self._is_ready() or self.status < 0)
+        served = self.served or self._is_ready()
+        status = self.status
+        return status != self.expect_status and (served or (status is not None and status < 0))
 
     # ---- talking to it
 
@@ -421,6 +499,7 @@ class Server:
 
     def address_of(self, name: str) -> tuple[str, int] | str:
         """The address of a listener from its name in the log."""
+        name = name.removeprefix("uwsgi:")
         if name.startswith("unix:"):
             return str(self.dir / name.removeprefix("unix:"))
         host, _, port = name.rpartition(":")
@@ -439,7 +518,7 @@ class Server:
         return f"http://{self.names[0]}"
 
     def connect(
-        self, timeout: float = 5.0, name: str | None = None, source: str | None = None
+        self, timeout: float = PATIENCE_S, name: str | None = None, source: str | None = None
     ) -> socket.socket:
         """A new connection to the first listener, or to the one named; from an address of this machine."""
         address = self.address_of(name) if name else self.address
@@ -451,13 +530,11 @@ class Server:
         bound = (source, 0) if source else None
         return socket.create_connection(address, timeout * SLOWNESS, bound)
 
-    def raw(self, data: bytes, timeout: float = 5.0) -> bytes:
+    def raw(self, data: bytes, timeout: float = PATIENCE_S) -> bytes:
         """Send bytes; what comes back until the connection is closed or silent for `timeout`."""
         with self.connect(timeout) as s:
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):
                 s.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
             return read_all(s)
 
     def get(self, path: str = "/", headers: Mapping[str, str] | None = None) -> Response:
@@ -470,7 +547,7 @@ class Server:
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE_S,
     ) -> Response:
         """One request on a connection of its own."""
         client = http.client.HTTPConnection("localhost", timeout=timeout * SLOWNESS)

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import json
 import os
 import re
 import socket
@@ -11,14 +10,13 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-from harness import SHOP, SLOWNESS, VENV
+from harness import SHOP, SLOWNESS, VENV, Response
 
 PRODUCTS = 300
 TIMEOUT_S = 30 * SLOWNESS
@@ -58,27 +56,13 @@ def populate(var_dir: Path, **extra: str) -> Path:
     return var_dir
 
 
-@dataclass
-class Answer:
+class Answer(Response):
     """One response, read whole."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.body.decode()
 
     @property
     def location(self) -> str:
         """Where a redirect leads."""
         return self.headers["Location"]
-
-    def json(self) -> dict[str, Any]:
-        """The body as JSON."""
-        return json.loads(self.body)
 
     def links(self, pattern: str) -> list[str]:
         """All values of href, src and action that `pattern` matches from their beginning."""
@@ -96,6 +80,12 @@ class Client:
         self._connection = http.client.HTTPConnection(
             parts.hostname or "", parts.port, timeout=TIMEOUT_S
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Closes the connection; a later request opens another."""
@@ -119,7 +109,7 @@ class Client:
             sent["Cookie"] = "; ".join(f"{key}={value}" for key, value in self.cookies.items())
         self._connection.request(method, path, body=body, headers=sent)
         response = self._connection.getresponse()
-        answer = Answer(response.status, response.headers, response.read())
+        answer = Answer(response.status, response.reason, response.headers, response.read())
         for line in answer.headers.get_all("Set-Cookie", []):
             self.cookies |= {key: morsel.value for key, morsel in SimpleCookie(line).items()}
         return answer
@@ -168,13 +158,11 @@ def at_once(visits: int, url: str, visit: Callable[[Client], None]) -> None:
     errors: list[BaseException] = []
 
     def run() -> None:
-        client = Client(url)
         try:
-            visit(client)
+            with Client(url) as client:
+                visit(client)
         except BaseException as error:
             errors.append(error)
-        finally:
-            client.close()
 
     threads = [threading.Thread(target=run) for _ in range(visits)]
     for thread in threads:

@@ -13,20 +13,21 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import harness
 import pytest
+
+import bounds
+import curves
+import harness
+import in_process
+import measure
+import pairs
+import run
+import servers
 from harness import SLOWNESS, Server, can_connect, wait_for
+from model import App, Case, Load, Scenario
+from scenarios import mixed, observe, reload
 
 BENCHMARKS = harness.ROOT / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-import bounds  # noqa: E402
-import in_process  # noqa: E402
-import measure  # noqa: E402
-import pairs  # noqa: E402
-import run  # noqa: E402
-from model import App, Case, Load, Scenario  # noqa: E402
-from scenarios import mixed  # noqa: E402
-
 Start = Callable[..., Server]
 PAGE_S = 1.0
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -80,7 +81,7 @@ class Recorder:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.where = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.where = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
 
@@ -107,7 +108,7 @@ def test_new_connections_where_the_server_keeps_them(tools: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        where = "127.0.0.1:%d" % listener.getsockname()[1]
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
         said = load_said(tools, where, "-1", "-c", "1", "-w", "0", "-d", "0.2", "/")
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(20 * SLOWNESS)
@@ -115,6 +116,44 @@ def test_new_connections_where_the_server_keeps_them(tools: Path) -> None:
             stack.enter_context(connection)
     # One may be under way when the seconds that count begin, and one when they end.
     assert 1 < said["count"] <= len(accepted) <= said["count"] + 2
+
+
+def test_who_is_answered_before_whom(tools: Path) -> None:
+    """A server that answers the later of two clients three times, and then both in turn."""
+
+    def serve(listener: socket.socket) -> None:
+        first, later = (listener.accept()[0] for _ in range(2))
+        with first, later, suppress(OSError):
+            first.recv(65536)
+            for _ in range(3):
+                later.recv(65536)
+                later.sendall(ANSWER)
+            later.recv(65536)
+            while True:
+                for connection in (first, later):
+                    connection.sendall(ANSWER)
+                    if not connection.recv(65536):
+                        return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        said = load_said(tools, where, "-c", "2", "-w", "0", "-d", "0.2", "/")
+        thread.join(20 * SLOWNESS)
+    assert said["passed"]["new"]["count"] == 0 and said["passed"]["kept"]["count"] > 4
+    assert said["passed"]["kept"]["max"] == (3 + 1) / 2
+    assert said["passed"]["kept"]["p50"] == 1
+
+
+def test_new_and_kept_connections_side_by_side(server: Start, tools: Path) -> None:
+    """As many as asked for are new for each request."""
+    s = server("hello")
+    said = load_said(tools, s.names[0], "-c", "4", "-n", "1", "-w", "0", "-d", "0.3", "/")
+    passed = said["passed"]
+    assert passed["new"]["count"] > 1 and passed["kept"]["count"] > 1
+    # At the end one answer may come too late to count, and the next request be under way.
+    assert 0 <= said["connects"] - (passed["new"]["count"] + 3) <= 2
 
 
 def test_the_ideal_meets_the_same_requests(tools: Path) -> None:
@@ -168,9 +207,12 @@ def test_in_process_counts_as_load_does(tmp_path: Path) -> None:
     assert said["count"] <= 2 * 3 * 2
 
 
-def test_settles_when_the_work_is_done() -> None:
+def test_settles_when_the_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that computes for a while, and then waits."""
-    script = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
+    monkeypatch.setattr(measure, "SETTLE_MOST_S", 60 * SLOWNESS)
+    script = (
+        "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
+    )
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
         assert busy.stdin and busy.stdout
@@ -185,7 +227,7 @@ def test_settles_when_the_work_is_done() -> None:
 def silent() -> Iterator[str]:
     """Somebody who takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        yield "127.0.0.1:%d" % listener.getsockname()[1]
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def first_word(tools: Path, where: str, path: str, when: str) -> str:
@@ -206,6 +248,93 @@ def test_slow_clients_say_when_all_have_begun(server: Start, tools: Path, silent
     assert first_word(tools, silent, "/", "steady") == "late"
 
 
+def idle_said(tools: Path, where: str, count: int) -> tuple[int, int]:
+    """What benchmarks/idle says: how many were open, and how many were closed meanwhile."""
+    with subprocess.Popen([tools / "idle", where, str(count)], stdin=-1, stdout=-1) as idle:
+        assert idle.stdin and idle.stdout
+        opened = json.loads(idle.stdout.readline())["open"]
+        idle.stdin.close()
+        return opened, json.loads(idle.stdout.read())["lost"]
+
+
+def test_idle_connections_are_counted(server: Start, tools: Path) -> None:
+    s = server("hello", worker_connections=20, keep_alive="1h")
+    assert idle_said(tools, s.names[0], 20) == (20, 0)
+    assert idle_said(tools, s.names[0], 30) == (30, 10)
+
+
+def test_nginx_counts_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind it is the server, on a unix socket; both end."""
+    monkeypatch.setattr(servers.Myserver, "binary", harness.BINARY)
+    app = App("hello:application", directory=BENCHMARKS / "apps")
+    case = Case("any", app, 1, 1, [Load("any")], ["myserver"], proxied=True)
+    server = servers.make("myserver", case, harness.VENV)
+    try:
+        server.start("/")
+        assert server.get("/") == (200, b"Hello, world!\n")
+        ours, theirs = (
+            {Path(f"/proc/{pid}/exe").resolve().name for pid in measure.processes_of(roots)}
+            for roots in (server.roots, server.proxy_roots)
+        )
+        everybody = [*server.roots, *server.proxy_roots]
+    finally:
+        server.stop()
+    assert (ours, theirs) == ({"myserver"}, {"nginx"})
+    assert not any(Path(f"/proc/{pid}").exists() for pid in everybody)
+
+
+def test_a_protocol_needs_nginx() -> None:
+    case = Case("any", App("hello:application"), 1, 1, [Load("any")], ["myserver-uwsgi"])
+    with pytest.raises(servers.Unsupported):
+        servers.make("myserver-uwsgi", case, Path())
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((10, 11, 9, 12), "flat"),
+        ((10, 11, 20, 110), "linear"),
+        ((0.1, 1, 10, 100), "linear"),
+        ((10, 10, 10, 100), "bends"),
+        ((1, 100, 10_000, 1_000_000), "bends"),
+        ((100, 90, 50, 10), "bends"),
+    ],
+)
+def test_what_a_curve_is(values: tuple[float, ...], kind: str) -> None:
+    points = [(10.0**n, value) for n, value in enumerate(values)]
+    assert curves.verdict(points, "g").kind == kind
+
+
+def test_the_interval_of_starts() -> None:
+    """The turns of a start are one value; between starts is what the interval is made of."""
+    result = {
+        "samples": [
+            {"server": name, "case": "c", "load": "l", "round": n, "session": n // 2}
+            | {"cpu_s_per_1000": cpu * (1 + n // 2)}
+            for n in range(6)
+            for name, cpu in ((observe.OFF, 1.0), (observe.ON, (1.1, 1.21)[n % 2]))
+        ]
+    }
+    ratios = observe.session_ratios(result, "c", "l", observe.ON, observe.OFF)
+    assert ratios == pytest.approx([(1.1 * 1.21) ** 0.5] * 3)
+    assert observe.interval(ratios) == pytest.approx([ratios[0]] * 3)
+    mean, low, high = observe.interval([1.0, 1.02])
+    assert low < 1 < mean < 1.02 < high
+
+
+def test_the_cpu_of_a_reload() -> None:
+    """What it took beyond its requests, of which there may be fewer."""
+    common = {"server": "myserver", "case": reload.EIGHT, "round": 0}
+    alone = common | {"load": reload.ROWS.name, "requests": 100, "cpu_s_per_1000": 10.0}
+    during = common | {"load": reload.ROWS_RELOAD.name, "requests": 50, "cpu_total_s": 2.0}
+    assert reload.cpu_of_reload({"samples": [alone, during]}, "myserver") == [1.5]
+
+
+def test_why_a_bound_is_not_met() -> None:
+    bound = bounds.Bound("any", "text", 1, lambda _: [bounds.Compared([0.5], "x")], why="reason")
+    assert bound.row(result_of(("myserver", 0, 1))).endswith("| **no**: reason |")
+
+
 def visits_of(scenario: Scenario, rounds: int = 0) -> list[tuple[int, str, str]]:
     """In which order a run measures."""
     found = []
@@ -223,13 +352,26 @@ def test_order_of_a_group() -> None:
     ten = Case("ten", app, 1, 10, loads, ("myserver", "far"))
     more: dict[str, Any] = {"group": "both", "rounds": 2, "thorough": ("in-process", "myserver")}
     grouped = [Case(**(vars(case) | more)) for case in (one, ten)]
-    scenario = Scenario("any", [*grouped, Case("last", app, 1, 1, loads, ["far"])], [], rounds=1)
+    scenario = Scenario("any", [*grouped, Case("last", app, 1, 1, loads, ["far"])], rounds=1)
     first = [(0, "in-process", "one"), (0, "myserver", "one"), (0, "myserver", "ten")]
     first += [(0, "far", "one"), (0, "far", "ten")]
     second = [(1, "myserver", "ten"), (1, "myserver", "one"), (1, "in-process", "one")]
     assert visits_of(scenario) == [*first, *second, (0, "far", "last")]
     asked = visits_of(scenario, rounds=2)
     assert {(1, "far", "ten"), (1, "far", "last")} <= set(asked)
+
+
+def test_without_time_only_ours_is_measured() -> None:
+    """And who was left out is said."""
+    case = Case("one", App("a:b"), 1, 1, [Load("any")], ("granian", "myserver", "bjoern"))
+    measured = run.Run(Scenario("any", [case], rounds=1), Path())
+    measured.peers_until = 0
+    visited = []
+    note = lambda case, name, number: visited.append(name)  # noqa: E731
+    measured.visit = note  # type: ignore[method-assign]
+    measured.run(None, until=float("inf"))
+    assert visited == ["myserver"]
+    assert measured.left_out == {"one": ["granian", "bjoern"]}
 
 
 def result_of(*samples: tuple[str, int, float], **more: Any) -> dict[str, Any]:
@@ -259,7 +401,9 @@ def test_ratios_are_of_the_same_rounds() -> None:
     found = [pairs.samples(result, name, *bounds.SEVERAL) for name in ("myserver", "bjoern")]
     assert pairs.ratios("rps", *found) == [3, 2]
     assert pairs.text(pairs.ratios("rps", *found)) == "2.500 (2.000–3.000, 2 rounds)"
-    assert bound_row("requests/s to bjoern", result)[2].startswith("2.50 (2.00–3.00, 2 rounds): bjoern; ")
+    assert bound_row("requests/s to bjoern", result)[2].startswith(
+        "2.50 (2.00–3.00, 2 rounds): bjoern; "
+    )
 
 
 @pytest.mark.parametrize("rps, met", [(20, "yes"), (19.96, "yes"), (19.94, "**no**")])

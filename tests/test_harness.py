@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -13,7 +17,7 @@ from typing import Any
 import pytest
 
 import stress
-from harness import Server, StartFailed, arguments, can_connect, wait_for
+from harness import ROOT, Server, StartFailed, arguments, can_connect, free_port, wait_for
 from wire import Wire
 
 PRETENDER = f"""#!{sys.executable}
@@ -124,7 +128,7 @@ def test_who_expects_deaths_expects_no_crash(
         s.stop()
         found = s.problems()
     assert len(found) == len(problems)
-    assert all(part in problem for part, problem in zip(problems, found))
+    assert all(part in problem for part, problem in zip(problems, found, strict=True))
 
 
 def test_status_of_a_killed_master_is_none_of_its_own(pretender: Path) -> None:
@@ -150,6 +154,7 @@ def test_status_of_a_killed_master_is_none_of_its_own(pretender: Path) -> None:
         "Fatal Python error: PyThreadState_Get: the function must be called with the GIL held",
         "free(): invalid pointer",
         "[error] master (1): the mold died while it loaded the application: signal 11 (SIGSEGV)",
+        "[warning] master (1): worker 1 (pid 7) did not finish in time: killing it",
     ],
 )
 def test_reports_of_bugs_are_problems(line: str) -> None:
@@ -159,6 +164,75 @@ def test_reports_of_bugs_are_problems(line: str) -> None:
     s.close()
 
 
+@pytest.mark.parametrize("name", ["server.log", "errors.log", "error.log.1", "logs/error.log"])
+def test_wherever_it_writes_them(name: str) -> None:
+    """A test that looks at another log, or moves it away, does not hide what is in it."""
+    s = Server()
+    s.log_path = s.dir / "another.log"
+    path = s.dir / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("worker 1 (pid 7) died: exit status 1\n")
+    assert len(s.problems()) == 1
+    s.close()
+
+
+def test_a_status_counts_wherever_it_logs(pretender: Path) -> None:
+    with Server("unwell", binary=pretender) as s:
+        s.log_path = s.dir / "another.log"
+        s.stop()
+        assert s.problems() == ["exit status 4"]
+
+
+def test_free_ports_are_those_of_one_test(tmp_path: Path) -> None:
+    """Nobody else gets them between the choice and the use."""
+    ours = {free_port() for _ in range(50)}
+    code = "import harness; print(*(harness.free_port() for _ in range(50)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=True)
+    theirs = set(map(int, done.stdout.split()))
+    assert len(ours) == len(theirs) == 50 and not ours & theirs
+    _, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert max(ours) < 32_768 <= high
+
+
+LEAVES = {
+    "a thread that fails": """\
+import threading, time
+def test_leaves():
+    def fail():
+        time.sleep(0.5)
+        raise OSError("late")
+    threading.Thread(target=fail).start()
+def test_innocent():
+    time.sleep(1)
+""",
+    "a socket": """\
+import gc, socket
+def test_leaves():
+    ring = [socket.socket()]
+    ring.append(ring)
+def test_innocent():
+    gc.collect()
+""",
+}
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_what_is_left_is_a_failure_of_who_left_it(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "test_leaving.py"
+    path.write_text(LEAVES[name])
+    options = ["-p", "conftest", "-p", "no:cacheprovider", "-W", "error", "-rA", "-c", os.devnull]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, f"--rootdir={tmp_path}", path],
+        cwd=ROOT / "tests",
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'benchmarks'}"},
+        capture_output=True,
+        text=True,
+    )
+    said = re.findall(r"^(PASSED|ERROR) \S+::(\w+)", done.stdout, re.MULTILINE)
+    assert ("PASSED", "test_innocent") in said and ("ERROR", "test_leaves") in said, done.stdout
+
+
 def test_stress_forgives_no_wrong_answer(pretender: Path, server: Callable[..., Server]) -> None:
     run = stress.Stress(server("well", binary=pretender), seed=1, clients=1, forgive=True)
     client = threading.Thread(target=run.client, args=(0,))
@@ -166,6 +240,34 @@ def test_stress_forgives_no_wrong_answer(pretender: Path, server: Callable[..., 
     wait_for(lambda: any("another request's answer" in fault for fault in run.accounts.faults))
     run.over.set()
     client.join()
+
+
+class Deaf:
+    """A server that reads nothing of a request, and answers one that was not asked."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+
+    def connect(self) -> socket.socket:
+        """A client, whose answer is there."""
+        client = socket.create_connection(self.listener.getsockname())
+        self.accepted = self.listener.accept()[0]
+        self.accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        return client
+
+
+def test_stress_ends_its_sender_first() -> None:
+    """Who sends a body while the answer comes has ended when its socket is closed."""
+    before = threading.active_count()
+    server, rng = Deaf(), random.Random(1)
+    client = stress.Client(server, stress.Accounts())  # type: ignore[arg-type]
+    wish = stress.Wish(rng)
+    wish.body, wish.kind = bytes(64 << 20), "upload"
+    with server.listener, pytest.raises(stress.Wrong):
+        stress.fulfil(client, [wish], rng=rng)
+    assert threading.active_count() == before
+    client.close()
+    server.accepted.close()
 
 
 def test_an_end_is_not_silence(pretender: Path, server: Callable[..., Server]) -> None:

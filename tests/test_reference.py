@@ -9,15 +9,13 @@ import os
 import random
 import struct
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from harness import BINARY, sanitizer_env
+from harness import BINARY, REQUESTS, sanitizer_env
 from reference_model import Request, Result, read_all
 
 PROGRAM = BINARY.resolve().parent / "unit" / "http_results"
-REQUESTS = Path(__file__).parent / "requests"
 
 
 def seeds(kind: str) -> list[bytes]:
@@ -34,6 +32,7 @@ WORDS = [
     *(bytes([byte]) for byte in b'\r\n\t \0\x0b\x7f\xff:,;=?#*/"\\[]%_0'),
     *(b"\r\n", b"\r\n\r\n", b"\n\n", b" \r\n", b"\r\n ", b"\r\n\t", b": ", b":\r\n", b"0\r\n\r\n"),
     *(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"POST ", b"HEAD", b"OPTIONS *", b"CONNECT a:1"),
+    *(b"QUERY ", b"CONNECT / ", b"PRI ", b"SOURCE ", b"get ", b"!~ "),
     *(b"HTTP/1.0", b"HTTP/1.1", b"HTTP/0.9", b"HTTP/2.0", b"http/1.1", b"HTTP/1.2", b"RTSP/1.0"),
     *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding:\r\n", b"Transfer-Encoding: gzip\r\n"),
     *(b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Content-Length:\r\n", b"Host: b\r\n"),
@@ -95,7 +94,7 @@ def parse_line(line: str) -> Result:
     for text in requests:
         _, minor, keep, expects, chunked, *rest = text.split(" ")
         method, target, path, query, host, body, *headers = map(unhex, rest)
-        pairs = list(zip(headers[::2], headers[1::2]))
+        pairs = list(zip(headers[::2], headers[1::2], strict=True))
         flags = keep == "1", expects == "1", chunked == "1"
         result.requests.append(
             Request(int(minor), method, target, path, query, host, *flags, body, pairs)
@@ -138,6 +137,6 @@ def test_differential(seed: int) -> None:
     inputs = generate(seed, min(BATCH, COUNT))
     expected = [read_all(data) for data in inputs]
     for piece in (1 << 30, 1 + seed % 7):
-        for data, ours, model in zip(inputs, ask_server(inputs, piece), expected):
+        for data, ours, model in zip(inputs, ask_server(inputs, piece), expected, strict=True):
             wrong = difference(ours, model)
             assert wrong is None, f"{wrong}:\n{data!r}\nours:  {ours}\nmodel: {model}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness import SLOWNESS, Server
+from harness import PATIENCE_S, Server
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Wire:
     def __init__(
         self,
         server: Server,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE_S,
         name: str | None = None,
         source: str | None = None,
     ) -> None:
@@ -151,6 +152,7 @@ class Wire:
 
     def is_silent(self, seconds: float = 0.05) -> bool:
         """Whether nothing has come so far, and no end of the connection either."""
+        before = self.socket.gettimeout()
         self.socket.settimeout(seconds)
         try:
             self.socket.recv(1, socket.MSG_PEEK)
@@ -158,7 +160,7 @@ class Wire:
         except TimeoutError:
             return True
         finally:
-            self.socket.settimeout(10 * SLOWNESS)
+            self.socket.settimeout(before)
 
 
 def request(method: str, target: str, body: bytes | None = None, *lines: str) -> bytes:

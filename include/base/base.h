@@ -1,7 +1,7 @@
 /* base.h: what every file may use: fatal errors, memory allocation that ends the process when it
  * fails, clocks, text that no locale changes, and attributes of functions. */
-#ifndef MYSERVER_BASE_H
-#define MYSERVER_BASE_H
+#ifndef MYSERVER_BASE_BASE_H
+#define MYSERVER_BASE_BASE_H
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -53,9 +53,8 @@ uint64_t now_ms(void);
  * differ. For all protocol text: strcasecmp obeys the locale of the application, and to Turkish I
  * and i are two letters. */
 bool ascii_equal(const char *a, const char *b, size_t len);
-/* "Jan" to "Dec", which strftime(3) would write in the language of the application. */
-extern const char base_months[12][4];
 
+#define NS_PER_US 1000ull
 #define NS_PER_MS 1000000ull
 #define NS_PER_S  1000000000ull
 

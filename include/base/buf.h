@@ -4,8 +4,8 @@
  *      |--- content ---|--- room ------|
  *
  * Owned by value: embed it, buf_fini() it. A zeroed struct is an empty buffer. */
-#ifndef MYSERVER_BUF_H
-#define MYSERVER_BUF_H
+#ifndef MYSERVER_BASE_BUF_H
+#define MYSERVER_BASE_BUF_H
 
 #include "base/base.h"
 

@@ -7,13 +7,14 @@
  * local syslog wants local time. Text that came from outside is escaped by the caller (also quotes
  * and backslashes) or by log_write (control bytes): no record can forge another line. Records of
  * several lines (tracebacks) go through log_block. Callable from any thread, GIL held or not. */
-#ifndef MYSERVER_LOG_H
-#define MYSERVER_LOG_H
+#ifndef MYSERVER_BASE_LOG_H
+#define MYSERVER_BASE_LOG_H
 
 #include "base/base.h"
 #include "base/buf.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_CRITICAL };
 
@@ -35,6 +36,13 @@ PRINTF_LIKE(2, 3) void log_write(enum log_level level, const char *format, ...);
 PRINTF_LIKE(4, 5)
 void log_block(enum log_level level, const char *text, size_t len, const char *format, ...);
 
+/* One JSON record of what another process has printed, whatever the level that is logged: `text`
+ * and, if there is any, `detail`. Only for an error log of JSON. */
+void log_foreign(enum log_level level, const char *process, pid_t pid, const char *text, size_t len,
+                 const char *detail, size_t detail_len);
+/* What another process has printed, as it is: a line without its end that is a record already. */
+void log_foreign_line(const char *line, size_t len);
+
 #define log_debug(...)    log_write(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...)     log_write(LOG_INFO, __VA_ARGS__)
 #define log_warning(...)  log_write(LOG_WARNING, __VA_ARGS__)
@@ -46,6 +54,10 @@ void log_block(enum log_level level, const char *text, size_t len, const char *f
  * a client in another second, or by log_say_left_out, which is for a timer. */
 PRINTF_LIKE(2, 3) void log_client(enum log_level level, const char *format, ...);
 void log_say_left_out(void);
+
+/* From now on every record that is written in this process is given to `take` too, as it is
+ * written; NULL: no more. `take` may run on any thread. */
+void log_copy(void (*take)(const char *record, size_t len));
 
 /* One line of the access log, with its newline. Callable as the others. */
 void log_access_line(const char *line, size_t len);

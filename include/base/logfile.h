@@ -4,8 +4,8 @@
  * Only the master opens files, with its rights. The descriptors of those that it opened last are in
  * a socket that every process has, and each process takes them over with its next line: it needs no
  * right to the directory, and no signal. */
-#ifndef MYSERVER_LOGFILE_H
-#define MYSERVER_LOGFILE_H
+#ifndef MYSERVER_BASE_LOGFILE_H
+#define MYSERVER_BASE_LOGFILE_H
 
 #include "base/base.h"
 
@@ -35,9 +35,16 @@ MUST_CHECK char *logfile_open(enum logfile log, const char *where, bool follow_l
  * why not. A log that is no file, or was opened through a symbolic link, keeps its owner, and that
  * is no failure. */
 MUST_CHECK bool logfile_give(enum logfile log, uid_t uid, gid_t gid);
-/* In a process that starts the program again: if the access log goes to stdout, makes descriptor 1
- * that stdout again. */
+/* In a process that starts the program again: as logfile_unwrap; and if the access log goes to
+ * stdout, makes descriptor 1 that stdout again. */
 void logfile_pass_on(void);
+/* From now on what this process and its children print on descriptors 1 and 2 goes into a stream of
+ * unix sockets instead; the log itself keeps going where it went. Returns the other end of the
+ * stream, which tells who has written what (SO_PASSCRED); -1: there can be none, see errno. Once,
+ * in the master, after the logs were opened. */
+MUST_CHECK int logfile_wrap(void);
+/* Descriptors 1 and 2 of this process are what they were before, if they were wrapped. */
+void logfile_unwrap(void);
 /* Once, after both logs are open. `opening` is in shared memory, and only the master writes it. */
 void logfile_share(_Atomic uint32_t *opening);
 /* Opens the files again, for all processes; a log whose file cannot be opened stays as it is.

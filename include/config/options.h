@@ -1,7 +1,7 @@
 /* options.h: the table of options as data, and the types of their values: text to member of
- * struct config and back. Does not know where a value comes from; config.h does. */
-#ifndef MYSERVER_OPTIONS_H
-#define MYSERVER_OPTIONS_H
+ * struct config and back. Does not know where a value comes from; read.h does. */
+#ifndef MYSERVER_CONFIG_OPTIONS_H
+#define MYSERVER_CONFIG_OPTIONS_H
 
 #include "base/base.h"
 
@@ -13,6 +13,7 @@ enum option_type {
     OPTION_BOOL,     /* true, false; --name and --no-name */
     OPTION_UINT,     /* plain count */
     OPTION_SIZE,     /* bytes; k, m, g are powers of 1024 */
+    OPTION_MEMORY,   /* a size, or auto */
     OPTION_DURATION, /* ms, s (also without unit), m, h; fractions */
     OPTION_MODE,     /* octal */
     OPTION_LEVEL,    /* enum log_level by name */
@@ -53,6 +54,41 @@ enum {
 
 extern const struct option options_table[OPTION_COUNT];
 
+/* Options that exist only on the command line and are no settings. */
+enum action {
+    ACTION_CONFIG,
+    ACTION_CHECK,
+    ACTION_PRINT,
+    ACTION_OPTIONS,
+    ACTION_MEMORY,
+    ACTION_HEALTH,
+    ACTION_VERSION,
+    ACTION_HELP,
+    ACTION_COUNT,
+};
+
+struct action_row {
+    const char *name;
+    char short_flag;     /* 0: none */
+    const char *metavar; /* NULL: takes no value */
+    const char *help;
+};
+
+extern const struct action_row actions_table[ACTION_COUNT];
+
+/* `myserver NAME ...`, where NAME is the first argument: myserver.commands.NAME in Python. */
+struct command_row {
+    const char *name; /* NULL ends the table */
+    const char *arguments;
+    const char *help;
+};
+
+extern const struct command_row commands_table[];
+
+/* A copy of the name in its only spelling: `_` is `-`. The caller owns it. */
+char *options_spell(const char *name, size_t len);
+/* The enum action of that name; ACTION_COUNT: there is none. */
+size_t options_find_action(const char *name);
 /* NULL when there is none of that name. */
 const struct option *options_find(const char *name);
 /* The BOOL whose name follows "no-" in `name`; NULL when there is none. */
@@ -71,5 +107,9 @@ void options_clear(struct config *c, const struct option *option);
 size_t options_item_count(const struct config *c, const struct option *option);
 /* The text that options_set would read as item `index`. The caller owns it. */
 char *options_item(const struct config *c, const struct option *option, size_t index);
+/* The number at `index` (from 0) of "N[,N...]"; 0 when there are fewer, or `counts` is NULL. */
+unsigned options_count_at(const char *counts, unsigned index);
+/* Frees what `c` owns, not `c` itself. */
+void options_free(struct config *c);
 
 #endif

@@ -1,4 +1,4 @@
-/* config_origin.h: where the values in effect come from, for every sentence about one of them. */
+/* origin.h: where the values in effect come from, for every sentence about one of them. */
 #ifndef MYSERVER_CONFIG_ORIGIN_H
 #define MYSERVER_CONFIG_ORIGIN_H
 

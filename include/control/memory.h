@@ -1,6 +1,6 @@
-/* memory.h: how much memory the processes of a running server use, as a table. Layer 1. */
-#ifndef MYSERVER_MEMORY_H
-#define MYSERVER_MEMORY_H
+/* memory.h: how much memory the processes of a running server use, as a table. */
+#ifndef MYSERVER_CONTROL_MEMORY_H
+#define MYSERVER_CONTROL_MEMORY_H
 
 #include <stdio.h>
 

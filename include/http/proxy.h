@@ -1,9 +1,9 @@
 /* proxy.h: the PROXY protocol, versions 1 and 2: the header with the client's address that a load
- * balancer sends first on a connection. Layer 2: pure functions over bytes.
+ * balancer sends first on a connection. Pure functions over bytes.
  *
  * Only for connections of trusted peers; from them the header must come. */
-#ifndef MYSERVER_PROXY_H
-#define MYSERVER_PROXY_H
+#ifndef MYSERVER_HTTP_PROXY_H
+#define MYSERVER_HTTP_PROXY_H
 
 #include "base/base.h"
 

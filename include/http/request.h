@@ -1,22 +1,18 @@
-/* http.h: one HTTP/1.x request, from bytes. Layer 2: no socket, no Python.
- *
- * The head is collected in one bounded buffer and scanned strictly, once (RFC 9112; the scan
- * refuses what llhttp lets through). Then llhttp reads it for the framing, and the body goes
- * through llhttp into `body` (or past it, by http_splice).
- *
- *     in.data          head_bytes        parsed            in.len
- *       |--- the head ---|--- done with ---|--- unparsed ----|--- room ---|
- *
- * The head stays where it is until http_reset(), so texts are offsets into it. The result does not
- * depend on how the bytes were split over reads. */
-#ifndef MYSERVER_HTTP_H
-#define MYSERVER_HTTP_H
+/* request.h: what is known of one request, whatever protocol brought it. The parsers fill it
+ * (parse.h, uwsgi.h); everybody else only reads it. Texts are offsets into `in`, where the head
+ * stays until the next request. */
+#ifndef MYSERVER_HTTP_REQUEST_H
+#define MYSERVER_HTTP_REQUEST_H
 
 #include "base/buf.h"
+#include "base/text.h"
 #include "http/body.h"
 
 #include <stdbool.h>
 
+#define HTTP_MAX_FIELDS 256
+
+/* What a request may be; a parser refuses more. */
 struct http_limits {
     size_t request_line_bytes;  /* longer: 414 */
     size_t field_bytes;         /* one header line longer: 431 */
@@ -26,14 +22,6 @@ struct http_limits {
     size_t body_memory_bytes;   /* see body.h */
     const char *tmp_dir;        /* borrowed */
     struct body_budget *bodies; /* borrowed; see body.h; NULL: none */
-};
-
-#define HTTP_MAX_FIELDS 256
-
-enum http_result {
-    HTTP_MORE,    /* needs more bytes */
-    HTTP_READY,   /* the request is whole, body included */
-    HTTP_REFUSED, /* answer `refusal_status`, then close; nothing more is parsed */
 };
 
 /* Headers the server itself looks at. */
@@ -54,6 +42,7 @@ enum http_field {
     HTTP_FIELD_X_FORWARDED_OTHER,
     HTTP_FIELD_X_REAL_IP, /* to here */
     HTTP_FIELD_HOST,
+    HTTP_FIELD_TRACEPARENT,
     HTTP_FIELD_TRANSFER_ENCODING,
 };
 
@@ -68,25 +57,26 @@ struct http_header {
     enum http_field field;
 };
 
-struct http {
-    const struct http_limits *limits; /* borrowed */
+struct request {
     struct buf in;
     size_t head_bytes; /* length of the head; 0 until it is whole */
-    size_t parsed;
 
     /* As sent; set as soon as the request line was read (length > 0), even if the request is then
      * refused. `headers` has the fields that were accepted until then. */
     struct http_text method, target;
-    struct http_text line; /* "METHOD TARGET HTTP/x.y", when it was read whole; see http_has_line */
+    struct http_text
+        line; /* "METHOD TARGET HTTP/x.y", when it was read whole; see request_has_line */
 
-    /* Valid once head_bytes is set, until http_reset(). With `line` alone, path and query are those
-     * of the target as far as it was understood. */
+    /* Valid once head_bytes is set, until parser_reset(). With `line` alone, path and query are
+     * those of the target as far as it was understood. */
     struct http_text path, query; /* of the target, still percent-encoded; query without '?';
                                    * path is "/" when an absolute-form has none, "" for "*" */
+    bool authority_in_target;     /* absolute-form */
     struct http_text host;  /* authority of an absolute-form target, else Host; may be empty */
     unsigned version_minor; /* HTTP/1.0 or HTTP/1.1 */
     bool is_head;           /* the method is HEAD */
     bool keep_alive;        /* what the client asked for, by version and Connection */
+    bool asks_upgrade;      /* HTTP/1.1, Connection: upgrade and Upgrade, and no body */
     bool expects_continue;  /* HTTP/1.1, Expect: 100-continue, and a body is announced */
     bool has_body; /* Content-Length or Transfer-Encoding was sent, even if the body is empty */
     bool chunked;
@@ -95,73 +85,60 @@ struct http {
      * authority of the target as its value. Trailers are never added. */
     struct http_header headers[HTTP_MAX_FIELDS];
     unsigned header_count;
+
+    bool is_uwsgi; /* it comes as a uwsgi packet; what follows is known only then */
+    /* Variables of the packet that are no headers lie behind them in `headers`: keys of environ.
+     * Only a proxy that is trusted may set them, or say what the other three say. */
+    unsigned variable_count;
+    struct http_text remote_addr, remote_port; /* as sent; may be empty */
+    bool says_https;
+
     struct body body; /* whole at HTTP_READY; body.length is the decoded length */
 
     unsigned refusal_status;    /* 4xx/5xx after HTTP_REFUSED */
     const char *refusal_reason; /* static text for the log */
-
-    /* Private to http.c. */
-    int stage;
-    size_t scanned; /* how far the bytes were searched for the end of the line */
-    size_t line_start;
-    size_t head_start;   /* where the request line begins, after empty lines */
-    unsigned line_count; /* empty lines, then header lines */
-    unsigned seen;       /* bit per enum http_field */
-    bool asks_close, asks_keep_alive, asks_continue;
-    bool authority_in_target;
-    struct http_text coding; /* value of Transfer-Encoding */
-    size_t window_start;     /* in `in`: where the bytes begin that llhttp reads now (the window) */
-    uint64_t window_offset;  /* the same place, counted in bytes of the body as sent */
-    uint64_t gap_start;      /* where the last piece of payload ended, counted the same way */
-    /* where the last, incomplete line after it begins, counted the same way */
-    uint64_t gap_line_start;
-    unsigned gap_lines; /* complete lines after it */
-    char *payload;      /* payload of the window, its pieces moved together; NULL: none yet */
-    size_t payload_bytes;
-    char last_byte;       /* last byte of the window before */
-    size_t counted_bytes; /* what `in` adds to limits->bodies */
-    _Alignas(8) unsigned char parser[256];
+    bool refusal_shown;         /* and for the page: nobody but the operator can have caused it */
 };
 
-/* `limits` is borrowed and must outlive `h`. */
-void http_init(struct http *h, const struct http_limits *limits);
-void http_fini(struct http *h);
-/* Ends the request. Pipelined bytes that follow it move to the front; http_feed(h, 0) parses them.
- * Keeps at most 16 KiB of buffer unless more is unparsed. */
-void http_reset(struct http *h);
-/* Where to read(2) to. The room is never 0; usually 4 KiB, in a body up to 64 KiB. NULL: refused,
- * because unfinished requests use all the memory that limits->bodies allows. */
-char *http_room(struct http *h, size_t *room_bytes);
-/* `received` bytes were written to http_room(). */
-MUST_CHECK enum http_result http_feed(struct http *h, size_t received);
-/* How many bytes of the body may go from the socket to its file without passing through
- * http_room(); 0: none at the moment. Always less than all missing bytes: llhttp must see the end
- * of the request. */
-uint64_t http_splice_room(const struct http *h);
-/* `len` bytes of the body, at most http_splice_room(), are in a pipe: moves them to the file.
- * HTTP_MORE; or HTTP_REFUSED, and the pipe may still hold some of them. */
-MUST_CHECK enum http_result http_splice(struct http *h, int pipe_fd, size_t len);
-/* Nothing of a request has arrived, except empty lines: the connection may be closed silently. At
- * end of file in any other state the request is lost. */
-bool http_is_idle(const struct http *h);
-/* The head is whole and the body is not. Decides which timeout applies and whether 100 Continue may
- * be sent. */
-bool http_in_body(const struct http *h);
-
 /* Whether a request line was read that has the right form, even if the request was then refused. */
-static inline bool http_has_line(const struct http *h)
+static inline bool request_has_line(const struct request *r)
 {
-    return h->line.length > 0;
+    return r->line.length > 0;
 }
-static inline const char *http_at(const struct http *h, struct http_text t)
+static inline const char *request_at(const struct request *r, struct http_text t)
 {
-    return h->in.data + t.offset;
+    return r->in.data + t.offset;
+}
+static inline struct text request_piece(const struct request *r, struct http_text t)
+{
+    return (struct text){request_at(r, t), t.length};
+}
+/* "HTTP/1.1": the end of the request line, which must be there. */
+static inline struct http_text request_protocol(const struct request *r)
+{
+    const uint32_t len = sizeof("HTTP/1.1") - 1;
+    return (struct http_text){r->line.offset + r->line.length - len, len};
 }
 /* Refuses the request with `status`; nothing more is parsed. `reason` is static text. Always
  * returns false, so that a check can end with it. */
-bool http_refuse(struct http *h, unsigned status, const char *reason);
+static inline bool request_refuse(struct request *r, unsigned status, const char *reason)
+{
+    r->refusal_status = status;
+    r->refusal_reason = reason;
+    return false;
+}
+/* All fields of that kind, as one list (RFC 9110 5.3); of HTTP_FIELD_OTHER those of that name. Lies
+ * in the request where there is one field, else in `room`; {NULL, 0}: there is none. The caller
+ * frees `room`. */
+struct text request_list(const struct request *r, enum http_field field, const char *name,
+                         struct buf *room);
+/* Whether somebody has logged in, as far as the request shows it: it has cookies, or an
+ * authorization. */
+bool request_has_login(const struct request *r);
+/* Forgets everything but `in` and the body, which the parser has its way with. */
+void request_forget(struct request *r);
 /* Percent-decodes `len` bytes into `out` (room for `len`). Invalid escapes are kept as they are.
  * Returns the length. */
-size_t http_decode(const char *path, size_t len, char *out);
+size_t request_decode(const char *path, size_t len, char *out);
 
 #endif

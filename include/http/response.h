@@ -1,11 +1,11 @@
 /* response.h: one response: status line and headers into bytes, and how its body is
- * framed. Layer 2: no socket, no Python.
+ * framed. No socket, no Python.
  *
  * Life: response_status, response_header..., (again from response_status when the
  * application replaces them), response_finish_head once, then response_admit and
  * response_chunk_* per piece of the body. */
-#ifndef MYSERVER_RESPONSE_H
-#define MYSERVER_RESPONSE_H
+#ifndef MYSERVER_HTTP_RESPONSE_H
+#define MYSERVER_HTTP_RESPONSE_H
 
 #include "base/base.h"
 #include "base/buf.h"
@@ -47,6 +47,7 @@ struct response_facts {
     unsigned version_minor; /* of the request */
     bool keep_alive;        /* client and server both want it */
     int64_t known_bytes;    /* length of the whole body if known, else -1 */
+    const char *sentence;   /* without '<' and '&', for the page of response_error; NULL: none */
 };
 
 void response_fini(struct response *r);
@@ -64,6 +65,9 @@ const char *response_check_text(enum response_check check);
 /* Chooses the framing and completes the head: Server, Date, Connection (only where it
  * differs from the version's default), Content-Length or Transfer-Encoding, empty line. */
 void response_finish_head(struct response *r, const struct response_facts *facts);
+/* The application answers by itself on the connection, in another protocol: for the logs this is a
+ * 101 without a body. Resets `r`. */
+void response_switch(struct response *r);
 /* How many of the next `len` bytes of the body may be sent: never past Content-Length,
  * 0 for RESPONSE_NO_BODY. Counts them. */
 size_t response_admit(struct response *r, size_t len);

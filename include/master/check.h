@@ -1,6 +1,6 @@
-/* check.h: checks settings whose meaning only modules above config.c know. */
-#ifndef MYSERVER_CHECK_H
-#define MYSERVER_CHECK_H
+/* check.h: checks settings whose meaning only folders above config/ know. */
+#ifndef MYSERVER_MASTER_CHECK_H
+#define MYSERVER_MASTER_CHECK_H
 
 struct config;
 

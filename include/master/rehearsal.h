@@ -1,6 +1,6 @@
 /* rehearsal.h: --check-config: a start without sockets, logs and pid file. */
-#ifndef MYSERVER_REHEARSAL_H
-#define MYSERVER_REHEARSAL_H
+#ifndef MYSERVER_MASTER_REHEARSAL_H
+#define MYSERVER_MASTER_REHEARSAL_H
 
 struct config;
 

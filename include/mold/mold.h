@@ -1,16 +1,11 @@
 /* mold.h: the process that has the application loaded and forks workers from it. */
-#ifndef MYSERVER_MOLD_H
-#define MYSERVER_MOLD_H
+#ifndef MYSERVER_MOLD_MOLD_H
+#define MYSERVER_MOLD_MOLD_H
 
 #include "shared/seed.h"
 
-/* What the master writes to the mold's order pipe; at EOF the mold leaves. */
-struct mold_order {
-    uint32_t slot;
-};
-
 /* Runs the mold in a process just forked from the master; never returns. Loads the
- * application, sets molds[generation % 2].state and rings, then forks a worker per order:
+ * application, sets its state on the board and rings, then forks a worker per order:
  * double fork, so that the worker becomes the master's child. The worker's pid is in its slot
  * before the next order is read. `seed->slot` is ignored. Exit status EXIT_APP when the
  * application cannot be loaded. */

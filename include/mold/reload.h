@@ -1,12 +1,9 @@
-/* config_reload.h: reads the settings again, for a new generation of a running server. */
-#ifndef MYSERVER_CONFIG_RELOAD_H
-#define MYSERVER_CONFIG_RELOAD_H
+/* reload.h: reads the settings again, for a new generation of a running server. */
+#ifndef MYSERVER_MOLD_RELOAD_H
+#define MYSERVER_MOLD_RELOAD_H
 
 struct config;
 
-/* Changes to the directory of the option `chdir`, if it is set. Failure: one sentence, exit status
- * 2. */
-void config_reload_enter(const struct config *c);
 /* In a new mold: reads everything as at the start, from the directory of the start, and then enters
  * `chdir`. Options that differ from `running` but need a restart are named in a warning and keep
  * their running values. Any error: one sentence (see die_through), exit status 2. The caller owns

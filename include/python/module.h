@@ -1,6 +1,6 @@
-/* pymodule.h: the built-in Python module _myserver. Layer 3. */
-#ifndef MYSERVER_PYMODULE_H
-#define MYSERVER_PYMODULE_H
+/* module.h: the built-in Python module _myserver. */
+#ifndef MYSERVER_PYTHON_MODULE_H
+#define MYSERVER_PYTHON_MODULE_H
 
 struct _object;
 

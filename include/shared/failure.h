@@ -1,6 +1,6 @@
 /* failure.h: why a process ended, as text. */
-#ifndef MYSERVER_FAILURE_H
-#define MYSERVER_FAILURE_H
+#ifndef MYSERVER_SHARED_FAILURE_H
+#define MYSERVER_SHARED_FAILURE_H
 
 #include "base/base.h"
 

@@ -1,7 +1,7 @@
 /* report.h: what another thread or process can tell about a running request, from the board and
  * from the kernel. For the watch of a worker (watch.h), and for the master. */
-#ifndef MYSERVER_REPORT_H
-#define MYSERVER_REPORT_H
+#ifndef MYSERVER_SHARED_REPORT_H
+#define MYSERVER_SHARED_REPORT_H
 
 #include "base/base.h"
 #include "base/buf.h"
@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 struct board;
-struct board_thread;
+struct board_seat;
 
 /* The system call that a thread is in. */
 struct report_syscall {
@@ -22,7 +22,7 @@ struct report_syscall {
 /* False: the thread is in no system call, or the kernel does not tell. */
 MUST_CHECK bool report_read_syscall(pid_t pid, pid_t tid, struct report_syscall *call);
 /* Appends "GET /path, running 12.3 s, client 192.0.2.1". */
-void report_request(struct buf *out, const struct board_thread *slot);
+void report_request(struct buf *out, const struct board_seat *slot);
 /* Appends "state S (sleeping), wchan futex_wait_queue, syscall futex". */
 void report_kernel(struct buf *out, pid_t pid, pid_t tid);
 /* Appends a line for every running request of a worker, except that of thread `except`. With the

@@ -1,6 +1,6 @@
 /* backlog.h: how many connections wait in the kernel to be accepted. */
-#ifndef MYSERVER_BACKLOG_H
-#define MYSERVER_BACKLOG_H
+#ifndef MYSERVER_SYSTEM_BACKLOG_H
+#define MYSERVER_SYSTEM_BACKLOG_H
 
 #include "base/base.h"
 

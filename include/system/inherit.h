@@ -1,14 +1,16 @@
 /* inherit.h: listening sockets that this process was started with, by systemd or by the master that
  * it replaces. */
-#ifndef MYSERVER_INHERIT_H
-#define MYSERVER_INHERIT_H
+#ifndef MYSERVER_SYSTEM_INHERIT_H
+#define MYSERVER_SYSTEM_INHERIT_H
 
 #include "base/base.h"
 
 #include <stdbool.h>
 
-/* The `bind` of sockets that systemd passes. */
-#define INHERIT_SYSTEMD "systemd"
+/* The `bind` of sockets that systemd passes; of those whose name (FileDescriptorName) is "uwsgi".
+ */
+#define INHERIT_SYSTEMD       "systemd"
+#define INHERIT_SYSTEMD_UWSGI "systemd uwsgi"
 
 /* Reads the sockets from the environment variables and unsets these. Once, before anything is
  * opened. */

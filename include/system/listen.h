@@ -1,6 +1,6 @@
 /* listen.h: listening sockets: opened once by the master, inherited by all processes. */
-#ifndef MYSERVER_LISTEN_H
-#define MYSERVER_LISTEN_H
+#ifndef MYSERVER_SYSTEM_LISTEN_H
+#define MYSERVER_SYSTEM_LISTEN_H
 
 #include "base/base.h"
 
@@ -8,15 +8,17 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+struct config;
 struct config_list;
 
 struct listener {
-    int fd;      /* non-blocking, close-on-exec; owned */
-    int family;  /* AF_INET, AF_INET6, AF_UNIX */
-    char *bind;  /* the setting that it comes from; owned */
-    char *name;  /* what it listens on, as a user would write it; owned */
-    bool made;   /* by this program, or the one before it in an upgrade */
-    bool shared; /* another master or the parent uses it too: remove no file, filter nothing */
+    int fd;        /* non-blocking, close-on-exec; owned */
+    int family;    /* AF_INET, AF_INET6, AF_UNIX */
+    char *bind;    /* the setting that it comes from, without "uwsgi:"; owned */
+    char *name;    /* what it listens on, as a user would write it; owned */
+    bool is_uwsgi; /* it takes uwsgi packets, not HTTP */
+    bool made;     /* by this program, or the one before it in an upgrade */
+    bool shared;   /* another master or the parent uses it too: remove no file, filter nothing */
     char *unlink_path; /* the unix socket's path if this program made it, else NULL; owned */
     dev_t path_device; /* with path_inode: the file at unlink_path when it was made */
     ino_t path_inode;
@@ -29,16 +31,22 @@ struct listeners {
     size_t count;
 };
 
+/* The protocol and the address of a value of `bind`: the address, which points into it, is what
+ * follows "uwsgi:". */
+const char *listen_address(const char *bind, bool *is_uwsgi);
 /* Opens `binds`, the values of `option` ("host:port", "[v6]:port", ":port", "unix:/path",
- * "fd://N"). A stale unix socket (nobody accepts there) is replaced, a live one is an error.
- * `backlog` is clamped to net.core.somaxconn with a warning. In an upgrade, sockets that the
- * predecessor has open are taken from it. Any failure ends the process: with EXIT_CRASH where a
- * later start may succeed (the address is in use, or not there yet), else with EXIT_CONFIG. */
+ * "fd://N"; for `bind`, "uwsgi:" may stand before it). [::] takes IPv4 connections too, unless
+ * another address of `config` is for them on the same port. A stale unix socket (nobody accepts
+ * there) is replaced, a live one is an error. `backlog` is clamped to net.core.somaxconn with a
+ * warning. In an upgrade, sockets that the predecessor has open are taken from it. Any failure ends
+ * the process: with EXIT_CRASH where a later start may succeed (the address is in use, or not there
+ * yet), else with EXIT_CONFIG. */
 void listen_open(struct listeners *all, const char *option, const struct config_list *binds,
-                 unsigned backlog, mode_t unix_mode);
-/* Takes the sockets that systemd passes to the program, instead of `bind`. False: there is none. */
+                 const struct config *config, unsigned backlog, mode_t unix_mode);
+/* Takes the sockets that systemd passes to the program, instead of `bind`; those with
+ * FileDescriptorName=uwsgi take uwsgi packets. False: there is none. */
 MUST_CHECK bool listen_activated(struct listeners *all);
-/* "http://127.0.0.1:8000/, unix:/run/shop.sock", for the log. Owned by the caller. */
+/* "http://127.0.0.1:8000/, uwsgi:unix:/run/shop.sock", for the log. Owned by the caller. */
 MUST_CHECK char *listen_urls(const struct listeners *all);
 /* In an upgrade: `shared` when the other master uses them too, false when this one has taken over.
  * Sockets that were not made by this program stay shared. */

@@ -1,7 +1,7 @@
 /* notify.h: tells the service manager the state of the server (sd_notify(3)). Does nothing when no
  * manager has asked for it. */
-#ifndef MYSERVER_NOTIFY_H
-#define MYSERVER_NOTIFY_H
+#ifndef MYSERVER_SYSTEM_NOTIFY_H
+#define MYSERVER_SYSTEM_NOTIFY_H
 
 #include "base/base.h"
 

@@ -1,6 +1,6 @@
 /* pidfile.h: the file that says which process is the master. */
-#ifndef MYSERVER_PIDFILE_H
-#define MYSERVER_PIDFILE_H
+#ifndef MYSERVER_SYSTEM_PIDFILE_H
+#define MYSERVER_SYSTEM_PIDFILE_H
 
 #include "base/base.h"
 

@@ -1,6 +1,6 @@
 /* privilege.h: with whose rights the processes run: the options `user` and `group`. */
-#ifndef MYSERVER_PRIVILEGE_H
-#define MYSERVER_PRIVILEGE_H
+#ifndef MYSERVER_SYSTEM_PRIVILEGE_H
+#define MYSERVER_SYSTEM_PRIVILEGE_H
 
 #include "base/base.h"
 #include "base/logfile.h"

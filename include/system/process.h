@@ -1,6 +1,6 @@
 /* process.h: a process's title, signals, and the program and directory that it was started with. */
-#ifndef MYSERVER_PROCESS_H
-#define MYSERVER_PROCESS_H
+#ifndef MYSERVER_SYSTEM_PROCESS_H
+#define MYSERVER_SYSTEM_PROCESS_H
 
 #include "base/base.h"
 
@@ -14,6 +14,9 @@ char **process_arguments(int *argc);
 /* Changes to the directory of the start, by the name that the shell had for it: a symbolic link to
  * the current release may lead elsewhere now. Failure: one sentence, exit status 2. */
 void process_go_home(void);
+/* `path`, which begins at that directory unless it is absolute, as an absolute path; as it is when
+ * that directory is gone. The caller owns it. */
+char *process_from_home(const char *path);
 /* Executes the program that argv[0] names now, with the same arguments. Failure: one sentence, exit
  * status 2. */
 NORETURN void process_start_again(void);
@@ -24,16 +27,21 @@ PRINTF_LIKE(1, 2) void process_set_title(const char *format, ...);
  * huge pages off for it and all that it forks (they turn one written byte into 2 MB of private
  * memory). */
 void process_become_master(void);
-/* Blocks `signals` and remembers the mask from before. */
+/* Blocks `signals` and remembers the mask from before, without them: children hear them. */
 void process_block_signals(const sigset_t *signals);
 /* Ignores SIGPIPE where it would end the process: a write that fails says so anyway. Any thread. */
 void process_ignore_broken_pipes(void);
 /* The same for SIGPIPE and SIGXFSZ, which comes when a file is at the limit of file sizes. */
 void process_ignore_failed_writes(void);
+/* From now on SIGINT and SIGUSR2 do nothing, nor do SIGTERM and SIGQUIT, unless the process `ends`
+ * with them. Returns the names of those that the application handled, "" for none; valid until the
+ * next call. */
+const char *process_take_signals(bool ends);
 /* In a new child: the mask is the one from before process_block_signals; as
  * process_ignore_failed_writes. SIGINT and SIGUSR2 do nothing: a terminal's ^C reaches the whole
  * group, and the master decides; a worker that starts has no stacks to show yet. They have a
- * handler instead of SIG_IGN, so that programs that are executed get the default back. */
+ * handler instead of SIG_IGN, so that programs that are executed get the default back. SIGTERM and
+ * SIGQUIT end it. */
 void process_set_signals(void);
 /* The same in a child of the master, where ignored signals get their default action before: later,
  * it is the application that ignores them. */

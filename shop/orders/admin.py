@@ -1,6 +1,8 @@
 """Orders and feedback in the admin."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 
 from orders.models import Feedback, Order, OrderLine
 
@@ -11,6 +13,10 @@ class OrderLineInline(admin.TabularInline):
     model = OrderLine
     extra = 0
     raw_id_fields = ["product"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderLine]:
+        """With the products, whose names a line has in its own."""
+        return super().get_queryset(request).select_related("product")
 
 
 @admin.register(Order)

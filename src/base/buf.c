@@ -17,9 +17,9 @@ void buf_reserve(struct buf *b, size_t extra)
         return;
     size_t needed;
     bool overflow = __builtin_add_overflow(b->len, extra, &needed);
-    assert(!overflow);
+    assert(!overflow && needed <= PTRDIFF_MAX); /* no allocation may be larger */
     size_t cap = b->cap ? b->cap : BUF_SMALLEST;
-    while (cap < needed && cap <= SIZE_MAX / 2)
+    while (cap < needed && cap <= PTRDIFF_MAX / 2)
         cap *= 2;
     b->cap = cap < needed ? needed : cap;
     b->data = xrealloc(b->data, b->cap);

@@ -6,6 +6,7 @@
  * cursor. A record that a log does not take is lost; that records are lost is logged once. */
 #include "base/log.h"
 
+#include "base/date.h"
 #include "base/logfile.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@
 static char process_name[32] = "myserver";
 static atomic_int lowest_level = LOG_INFO;
 static atomic_bool as_json;
+static void (*_Atomic copy)(const char *record, size_t len); /* see log_copy */
 
 static const char *const level_names[] = {"debug", "info", "warning", "error", "critical"};
 static const unsigned syslog_severities[] = {7, 6, 4, 3, 2}; /* RFC 5424 6.2.1 */
@@ -165,30 +167,31 @@ static void append_lines(struct buf *record, const char *text, size_t len)
 static void append_as_text(struct buf *record, enum log_level level, struct timespec now,
                            const char *text, size_t text_len, const char *detail, size_t detail_len)
 {
-    struct tm utc;
-    char date[32];
-    /* Not local time: Django gives each process that has loaded it the zone of TIME_ZONE. */
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &utc);
+    char date[DATE_ISO_LEN + 1];
+    date_write_iso(date, now, ' ');
     if (!logfile_is_syslog(LOGFILE_ERROR))
-        buf_printf(record, "%s.%03ldZ ", date, now.tv_nsec / 1000000);
+        buf_printf(record, "%s ", date);
     buf_printf(record, "[%s] %s (%d): ", level_names[level], process_name, (int)getpid());
     escape(record, text, text_len, false);
     buf_append(record, "\n", 1);
     append_lines(record, detail, detail_len);
 }
 
-static void append_as_json(struct buf *record, enum log_level level, struct timespec now,
-                           const char *text, size_t text_len, const char *detail, size_t detail_len)
+/* Up to the message, with its quote. */
+static void append_json_head(struct buf *record, enum log_level level, struct timespec now,
+                             const char *process, pid_t pid)
 {
-    struct tm utc;
-    char date[32];
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
-    buf_printf(record,
-               "{\"time\": \"%s.%03ldZ\", \"level\": \"%s\", \"process\": \"%s\", \"pid\": %d, "
-               "\"message\": \"",
-               date, now.tv_nsec / 1000000, level_names[level], process_name, (int)getpid());
+    char date[DATE_ISO_LEN + 1];
+    date_write_iso(date, now, 'T');
+    buf_printf(record, "{\"time\": \"%s\", \"level\": \"%s\", \"process\": \"", date,
+               level_names[level]);
+    log_escape_json(record, process, strlen(process));
+    buf_printf(record, "\", \"pid\": %d, \"message\": \"", (int)pid);
+}
+
+static void append_json_texts(struct buf *record, const char *text, size_t text_len,
+                              const char *detail, size_t detail_len)
+{
     log_escape_json(record, text, text_len);
     if (detail_len) {
         buf_append_str(record, "\", \"detail\": \"");
@@ -197,9 +200,24 @@ static void append_as_json(struct buf *record, enum log_level level, struct time
     buf_append_str(record, "\"}\n");
 }
 
+static void append_as_json(struct buf *record, enum log_level level, struct timespec now,
+                           const char *text, size_t text_len, const char *detail, size_t detail_len)
+{
+    append_json_head(record, level, now, process_name, getpid());
+    append_json_texts(record, text, text_len, detail, detail_len);
+}
+
+void log_copy(void (*take)(const char *record, size_t len))
+{
+    atomic_store(&copy, take);
+}
+
 static void write_record(enum log_level level, const struct buf *record)
 {
     uint64_t lost = 0;
+    void (*take)(const char *, size_t) = atomic_load_explicit(&copy, memory_order_relaxed);
+    if (take)
+        take(record->data, record->len);
     switch (
         logfile_write(LOGFILE_ERROR, syslog_severities[level], record->data, record->len, &lost)) {
     case LOGFILE_WRITTEN:
@@ -245,6 +263,27 @@ void log_write(enum log_level level, const char *format, ...)
     va_start(args, format);
     log_record(level, NULL, 0, format, args);
     va_end(args);
+}
+
+void log_foreign(enum log_level level, const char *process, pid_t pid, const char *text, size_t len,
+                 const char *detail, size_t detail_len)
+{
+    struct buf record = {0};
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    append_json_head(&record, level, now, process, pid);
+    append_json_texts(&record, text, len, detail, detail_len);
+    write_record(level, &record);
+    buf_fini(&record);
+}
+
+void log_foreign_line(const char *line, size_t len)
+{
+    struct buf record = {0};
+    buf_append(&record, line, len);
+    buf_append(&record, "\n", 1);
+    write_record(LOG_INFO, &record);
+    buf_fini(&record);
 }
 
 /* ---- records about clients ---- */

@@ -1,19 +1,19 @@
-/* logfile.c: the descriptors behind the logs. Layer 0.
+/* logfile.c: the descriptors behind the logs.
  *
- * Owns the two logs: their descriptors (1 and 2 for an error log in a file), how many lines each
- * lost, and the socket pair in which the master leaves the files it opened last. After the first
- * reopening that socket always holds one message, which only the master replaces. The other
- * processes look at it with MSG_PEEK, which gives them the descriptors each time (unix(7)). So
- * nothing queues up, a process that was stopped or is forked later finds the newest files, and a
- * worker needs no right to open them.
+ * Owns the two logs: their descriptors (1 and 2 for an error log in a file, unless they are
+ * wrapped), how many lines each lost, and the socket pair in which the master leaves the files it
+ * opened last. After the first reopening that socket always holds one message, which only the
+ * master replaces. The other processes look at it with MSG_PEEK, which gives them the descriptors
+ * each time (unix(7)). So nothing queues up, a process that was stopped or is forked later finds
+ * the newest files, and a worker needs no right to open them.
  *
  * Never blocks for long, never formats, never says anything itself: a line that cannot be written
  * is lost and counted. */
 #include "base/logfile.h"
 
 #include "base/buf.h"
-#include "base/syslog.h"
-#include "streams.h"
+#include "base/fds.h"
+#include "syslog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,15 +38,11 @@ struct message {
     uint32_t logs;    /* bit n: enum logfile n */
 };
 
-union control {
-    struct cmsghdr header;
-    char room[CMSG_SPACE(LOGFILE_COUNT * sizeof(int))];
-};
-
 static struct target targets[LOGFILE_COUNT] = {
     [LOGFILE_ERROR] = {.fd = STDERR_FILENO},
     [LOGFILE_ACCESS] = {.fd = STDOUT_FILENO},
 };
+static int streams[2] = {-1, -1};   /* wrapped: what 1 and 2 were before; else -1 */
 static int share_fds[2] = {-1, -1}; /* the end to read, the end to write */
 static _Atomic uint32_t no_opening;
 static _Atomic uint32_t *shared_opening = &no_opening; /* the master's count of reopenings */
@@ -78,7 +74,7 @@ static const char *why(int error)
 static bool replace(enum logfile log, int fd)
 {
     bool done;
-    if (log == LOGFILE_ERROR)
+    if (targets[log].fd == STDERR_FILENO)
         done = duplicate(fd, STDERR_FILENO, 0) >= 0 && duplicate(fd, STDOUT_FILENO, 0) >= 0;
     else
         done = duplicate(fd, targets[log].fd, O_CLOEXEC) >= 0;
@@ -143,8 +139,6 @@ static bool put_message(uint32_t opening)
 {
     static bool has_one;
     struct message message = {.opening = opening};
-    struct iovec piece = {&message, sizeof message};
-    union control control = {0};
     int fds[LOGFILE_COUNT];
     unsigned count = 0;
     for (unsigned log = 0; log < LOGFILE_COUNT; log++)
@@ -154,15 +148,7 @@ static bool put_message(uint32_t opening)
         }
     if (count == 0)
         return true;
-    struct msghdr header = {.msg_iov = &piece,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
-    if (sendmsg(share_fds[1], &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    if (!fds_send(share_fds[1], &message, sizeof message, fds, count))
         return false;
     /* The message before is removed only now, so that the socket is never empty for a process that
      * looks. recv without room for descriptors makes the kernel close those of the message. */
@@ -180,11 +166,18 @@ void logfile_share(_Atomic uint32_t *opening)
     shared_opening = opening;
 }
 
+/* /dev/stderr and its like, which would now be the wrapped stream. */
+static bool is_own_stream(const char *path)
+{
+    return streams[1] >= 0 &&
+           (strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/self/fd/", 14) == 0);
+}
+
 char *logfile_reopen(void)
 {
     struct buf wrong = {0};
     for (unsigned log = 0; log < LOGFILE_COUNT; log++) {
-        if (!targets[log].path)
+        if (!targets[log].path || is_own_stream(targets[log].path))
             continue;
         int fd = open_file(targets[log].path, true); /* as the user that the log was given to */
         if (fd < 0 || !replace((enum logfile)log, fd))
@@ -206,22 +199,14 @@ char *logfile_reopen(void)
 static void take_over(void)
 {
     struct message message;
-    struct iovec piece = {&message, sizeof message};
-    union control control = {0};
-    struct msghdr header = {.msg_iov = &piece,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof control};
-    ssize_t got = recvmsg(share_fds[0], &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    struct cmsghdr *rights = got == (ssize_t)sizeof message ? CMSG_FIRSTHDR(&header) : NULL;
-    if (!rights || rights->cmsg_type != SCM_RIGHTS)
-        return; /* no descriptor is free: tried again with the next line */
-    unsigned count = (unsigned)((rights->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    bool whole = !(header.msg_flags & MSG_CTRUNC);
     int fds[LOGFILE_COUNT];
-    memcpy(fds, CMSG_DATA(rights), count * sizeof(int));
-    for (unsigned i = 0; i < count; i++) /* all of them, before the first replaces a stream */
-        whole = (fds[i] = streams_spare(fds[i])) >= 0 && whole;
+    unsigned count = LOGFILE_COUNT;
+    ssize_t got = fds_receive(share_fds[0], &message, sizeof message, fds, &count, MSG_PEEK);
+    if (got != (ssize_t)sizeof message || count == 0)
+        return; /* no descriptor is free: tried again with the next line */
+    bool whole = count == (unsigned)__builtin_popcount(message.logs);
+    for (unsigned i = 0; i < count; i++)
+        whole = whole && fds[i] >= 0;
     for (unsigned log = 0, i = 0; log < LOGFILE_COUNT && i < count; log++)
         if (message.logs & 1u << log)
             (void)replace((enum logfile)log, fds[i++]);
@@ -279,9 +264,54 @@ static void keep_stream(enum logfile log)
         targets[log].fd = fd;
 }
 
+/* ---- the streams ---- */
+
+static int keep(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+int logfile_wrap(void)
+{
+    int ends[2], on = 1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return -1;
+    /* an error log in a file has both, and they are opened again by the name of the file */
+    streams[1] = keep(STDERR_FILENO);
+    streams[0] = targets[LOGFILE_ERROR].path ? streams[1] : keep(STDOUT_FILENO);
+    if (streams[0] < 0 || streams[1] < 0 ||
+        setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
+        duplicate(ends[1], STDOUT_FILENO, 0) < 0 || duplicate(ends[1], STDERR_FILENO, 0) < 0) {
+        int error = errno;
+        logfile_unwrap();
+        close(ends[0]);
+        close(ends[1]);
+        errno = error;
+        return -1;
+    }
+    targets[LOGFILE_ERROR].fd = streams[1];
+    (void)shutdown(ends[0], SHUT_WR); /* nobody can read from 1 and 2 */
+    close(ends[1]);
+    return ends[0];
+}
+
+void logfile_unwrap(void)
+{
+    if (streams[1] < 0 || streams[0] < 0)
+        return;
+    (void)duplicate(streams[0], STDOUT_FILENO, 0);
+    (void)duplicate(streams[1], STDERR_FILENO, 0);
+    targets[LOGFILE_ERROR].fd = STDERR_FILENO;
+    if (streams[0] != streams[1])
+        close(streams[0]);
+    close(streams[1]);
+    streams[0] = streams[1] = -1;
+}
+
 void logfile_pass_on(void)
 {
     const struct target *access = &targets[LOGFILE_ACCESS];
+    logfile_unwrap();
     if (!access->path && !access->is_syslog && access->fd > STDERR_FILENO)
         (void)duplicate(access->fd, STDOUT_FILENO, 0);
 }

@@ -1,9 +1,10 @@
-/* syslog.c: lines as datagrams to a syslog daemon, here or on another machine. Layer 0.
+/* syslog.c: lines as datagrams to a syslog daemon, here or on another machine.
  *
  * Owns the form of a line's head and the address it goes to. The socket is not connected: the next
  * datagram finds a daemon that was restarted. Never waits longer than SYSLOG_PATIENCE_US for a
  * daemon, never retries: a line that it does not take is lost. */
-#include "base/syslog.h"
+#include "syslog.h"
+#include "base/date.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -71,16 +72,15 @@ static int syslog_head(const struct syslog *s, unsigned severity, char *head, si
     if (s->address.ss_family == AF_UNIX) {
         localtime_r(&now.tv_sec, &tm);
         strftime(date, sizeof date, "%e %H:%M:%S", &tm);
-        return snprintf(head, room, "<%u>%s %s myserver[%d]: ", priority, base_months[tm.tm_mon],
+        return snprintf(head, room, "<%u>%s %s myserver[%d]: ", priority, date_months[tm.tm_mon],
                         date, (int)getpid());
     }
-    gmtime_r(&now.tv_sec, &tm);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
+    date_write_iso(date, now, 'T');
     if (gethostname(host, sizeof host - 1) != 0)
         strcpy(host, "-");
     host[sizeof host - 1] = '\0';
-    return snprintf(head, room, "<%u>1 %s.%03ldZ %s myserver %d - - ", priority, date,
-                    now.tv_nsec / 1000000, host, (int)getpid());
+    return snprintf(head, room, "<%u>1 %s %s myserver %d - - ", priority, date, host,
+                    (int)getpid());
 }
 
 static bool send_line(struct syslog *s, unsigned severity, const char *line, size_t len,

@@ -1,7 +1,7 @@
 /* syslog.h: lines as datagrams to a syslog daemon (the system's <syslog.h> reaches only the local
  * one, and blocks the caller for as long as that does not read). */
-#ifndef MYSERVER_SYSLOG_H
-#define MYSERVER_SYSLOG_H
+#ifndef MYSERVER_BASE_SYSLOG_H
+#define MYSERVER_BASE_SYSLOG_H
 
 #include "base/base.h"
 

@@ -1,13 +1,12 @@
-/* config_docs.c: help, sample ini, reference page, manual page and JSON, from the table of options.
- * Layer 1.
+/* docs.c: help, sample ini, reference page, manual page and JSON, from the table of options.
  *
  * Owns the frames of the documents; every line about an option comes from its row. The files in
  * conf/ are the output of this, and a test compares them, so the output must not differ between two
  * machines or two builds. Never reads a setting. */
-#include "config/docs.h"
+#include "docs.h"
 
 #include "config/options.h"
-#include "config/settings.h"
+#include "foreign.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -44,6 +43,9 @@ static const struct {
     {"%(p)s", "the pid of the worker, as <pid>"},
     {"%({NAME}i)s", "the header NAME of the request"},
     {"%({NAME}o)s", "the header NAME of the response"},
+    {"%({COST}m)s",
+     "a part of the request's time in milliseconds (receive, thread, gil, cpu, db, runqueue, other "
+     "or send), or its view, its trace or its number of queries"},
     {"%%", "a %"},
 };
 
@@ -80,14 +82,14 @@ static bool is_named(const struct option *option, const char *field)
     return strcmp(option->field, field) == 0;
 }
 
-/* ---------------------------------------------------------------- --help */
+/* ---- --help ---- */
 
 static void help_line(FILE *out, char flag, const char *name, const char *metavar, const char *help)
 {
     int column = flag == 0 ? fprintf(out, "      ") : fprintf(out, "  -%c, ", flag);
 
     column += fprintf(out, "--%s", name);
-    if (metavar != NULL)
+    if (metavar)
         column += fprintf(out, " %s", metavar);
     fprintf(out, "%*s%s", column < HELP_COLUMN ? HELP_COLUMN - column : 1, "", help);
 }
@@ -98,7 +100,7 @@ static void help_option(FILE *out, const struct option *option)
 
     help_line(out, option->short_flag, option->name, is_flag ? NULL : option->metavar,
               option->help);
-    if (option->default_text != NULL && *option->default_text != '\0')
+    if (option->default_text && *option->default_text != '\0')
         fprintf(out, " [%s]", option->default_text);
     fputc('\n', out);
 }
@@ -108,14 +110,22 @@ void config_docs_help(FILE *out)
     fprintf(out, "%s\n\n", about);
     fputs("Usage: myserver [OPTION...] MODULE[:CALLABLE]\n"
           "       myserver [OPTION...] FILE.ini\n"
+          "       myserver COMMAND ...\n"
           "\n"
-          "The command line wins over the ini file, where options stand below [myserver] as\n"
-          "NAME = VALUE. Times: 30, 1.5, 500ms, 2m, 1h. Sizes: 8190, 64k, 1m, 2g.\n"
-          "An option without a value is --NAME or --no-NAME, and true or false in the file.\n"
-          "\nGeneral\n",
+          "The command line wins over the environment, where options are MYSERVER_NAME=VALUE, and\n"
+          "that over the ini file, where they stand below [myserver] as NAME = VALUE.\n"
+          "Times: 30, 1.5, 500ms, 2m, 1h. Sizes: 8190, 64k, 1m, 2g.\n"
+          "An option without a value is --NAME or --no-NAME, and true or false elsewhere.\n"
+          "What gunicorn has and is harmless here is accepted, and the log says so.\n"
+          "\nCommands (COMMAND --help says more)\n",
           out);
-    for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++) {
-        const struct config_action_row *row = &config_actions[i];
+    for (const struct command_row *row = commands_table; row->name; row++) {
+        int column = fprintf(out, "  %s %s", row->name, row->arguments);
+        fprintf(out, "%*s%s\n", column < HELP_COLUMN ? HELP_COLUMN - column : 1, "", row->help);
+    }
+    fputs("\nGeneral\n", out);
+    for (size_t i = 0; i < ACTION_COUNT; i++) {
+        const struct action_row *row = &actions_table[i];
         help_line(out, row->short_flag, row->name, row->metavar, row->help);
         fputc('\n', out);
     }
@@ -126,7 +136,7 @@ void config_docs_help(FILE *out)
     }
 }
 
-/* ---------------------------------------------------------------- sample ini */
+/* ---- sample ini ---- */
 
 static void write_ini(FILE *out)
 {
@@ -135,25 +145,27 @@ static void write_ini(FILE *out)
           "# Every option is here with its default or, if it has none, with the form of its\n"
           "# value. Remove the ; in front of an option to set it. A comment begins with ; or #\n"
           "# at the start of a line, or with ; after a blank. ${NAME} is the value of that\n"
-          "# environment variable, $$ is a $. An option that may be repeated has one line for\n"
-          "# each value. The command line wins over this file.\n"
+          "# environment variable, ${NAME:-VALUE} is VALUE if it is not set or empty, $$ is a $.\n"
+          "# An option that may be repeated has one line for each value. The command line and\n"
+          "# the variables MYSERVER_<OPTION> win over this file.\n"
           "\n"
           "[myserver]\n",
           out);
     for (const struct option *o = options_table; o < options_table + OPTION_COUNT; o++) {
         if (begins_section(o))
             fprintf(out, "\n## %s\n", o->section);
-        const char *value = is_named(o, "app")        ? "shop.wsgi"
-                            : is_named(o, "prewarm")  ? "/"
-                            : o->default_text != NULL ? o->default_text
-                            : o->type == OPTION_MODE  ? "0022"
-                            : o->type == OPTION_UINT  ? "100"
-                                                      : o->metavar;
+        const char *value = is_named(o, "app")                  ? "shop.wsgi"
+                            : is_named(o, "prewarm")            ? "/"
+                            : is_named(o, "access_log_exclude") ? "/healthz"
+                            : o->default_text                   ? o->default_text
+                            : o->type == OPTION_MODE            ? "0022"
+                            : o->type == OPTION_UINT            ? "100"
+                                                                : o->metavar;
         fprintf(out, "\n# %s\n;%s =%s%s\n", o->help, o->name, *value != '\0' ? " " : "", value);
     }
 }
 
-/* ---------------------------------------------------------------- reference page */
+/* ---- reference page ---- */
 
 /* `|` ends a cell of a table, `<` and `*` are markup. */
 static void write_cell(FILE *out, const char *text)
@@ -173,7 +185,7 @@ static void write_md_option(FILE *out, const struct option *option)
     if (option->short_flag != 0)
         fprintf(out, ", `-%c`", option->short_flag);
     fputs(" | ", out);
-    if (option->default_text == NULL)
+    if (!option->default_text)
         fputs("not set", out);
     else if (*option->default_text == '\0')
         fputs("empty", out);
@@ -190,29 +202,44 @@ static void write_md_option(FILE *out, const struct option *option)
 static void write_md(FILE *out)
 {
     fprintf(out, "# Options of myserver\n\n%s\n\n", about);
-    fputs("    myserver [OPTION...] MODULE[:CALLABLE]\n"
-          "    myserver [OPTION...] FILE.ini\n"
-          "\n"
-          "An option has one name: `--keep-alive 30` on the command line is `keep-alive = 30`\n"
-          "below `[myserver]` in the ini file. The command line wins over the ini file, the ini\n"
-          "file over the environment variables named below, and these over the defaults. A list\n"
-          "is replaced as a whole. An option that is true or false is `--reload` or\n"
-          "`--no-reload` on the command line, and `reload = true` in the ini file.\n"
-          "\n"
-          "A reload (HUP) reads the ini file again and applies the options marked reload. Those\n"
-          "marked restart need a restart or an upgrade (USR2); the log names them when a reload\n"
-          "finds them changed.\n"
-          "\n"
-          "A mistake (an unknown name, a value out of range, an option given twice that cannot\n"
-          "be repeated) ends the program with status 2 and a sentence that says where the\n"
-          "mistake is and what would be right.\n"
-          "\n"
-          "In the ini file `${NAME}` is the value of that environment variable, and `$$` is `$`.\n"
-          "A comment begins with `;` or `#` at the start of a line, or with `;` after a blank.\n",
-          out);
+    fputs(
+        "    myserver [OPTION...] MODULE[:CALLABLE]\n"
+        "    myserver [OPTION...] FILE.ini\n"
+        "\n"
+        "An option has one name: `--keep-alive 30` on the command line is `keep-alive = 30`\n"
+        "below `[myserver]` in the ini file, and `MYSERVER_KEEP_ALIVE=30` in the environment,\n"
+        "where each line of the value of a list is one item. `MYSERVER_CONFIG` names the ini\n"
+        "file. An empty variable counts as not set. The command line wins over these variables,\n"
+        "they over the ini file, the file over the other variables that are named below, and\n"
+        "these over the defaults; `--print-config` shows what came from where. A list is\n"
+        "replaced as a whole. An option that is true or false is `--reload` or `--no-reload` on\n"
+        "the command line, and `reload = true` in the ini file.\n"
+        "\n"
+        "What gunicorn has, and what means the same here or makes no difference, is accepted\n"
+        "under its name there (`--worker-class gthread`, `--log-file`, `--log-level INFO`), and "
+        "the\n"
+        "log says what became of it; so are options of uWSGI that make no difference. What\n"
+        "would be different is refused with the name of what does it here. `GUNICORN_CMD_ARGS` is\n"
+        "read if it is set: it wins over the ini file, and `MYSERVER_<OPTION>` over it.\n"
+        "\n"
+        "A reload (HUP) reads the ini file again and applies the options marked reload. Those\n"
+        "marked restart need a restart or an upgrade (USR2); the log names them when a reload\n"
+        "finds them changed.\n"
+        "\n"
+        "A mistake (an unknown name, a value out of range, an option given twice that cannot\n"
+        "be repeated) ends the program with status 2 and a sentence that says where the\n"
+        "mistake is and what would be right.\n"
+        "\n"
+        "In the ini file `${NAME}` is the value of that environment variable, `${NAME:-VALUE}`\n"
+        "is `VALUE` if that is not set or empty, and `$$` is `$`.\n"
+        "A comment begins with `;` or `#` at the start of a line, or with `;` after a blank.\n",
+        out);
+    fputs("\n## Commands\n\n| Command | What it does |\n|---|---|\n", out);
+    for (const struct command_row *row = commands_table; row->name; row++)
+        fprintf(out, "| `myserver %s %s` | %s |\n", row->name, row->arguments, row->help);
     fputs("\n## Command line only\n\n| Option | What it does |\n|---|---|\n", out);
-    for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++) {
-        const struct config_action_row *row = &config_actions[i];
+    for (size_t i = 0; i < ACTION_COUNT; i++) {
+        const struct action_row *row = &actions_table[i];
         fprintf(out, "| `--%s`", row->name);
         if (row->short_flag != 0)
             fprintf(out, ", `-%c`", row->short_flag);
@@ -235,7 +262,7 @@ static void write_md(FILE *out)
     }
 }
 
-/* ---------------------------------------------------------------- manual page */
+/* ---- manual page ---- */
 
 /* roff: a plain - is a hyphen, a backslash begins an escape, and a dot at the start of a line a
  * request. */
@@ -243,14 +270,13 @@ static void write_roff(FILE *out, const char *text)
 {
     if (*text == '.' || *text == '\'')
         fputs("\\&", out);
-    for (; *text != '\0'; text++) {
+    for (; *text != '\0'; text++)
         if (*text == '\\')
             fputs("\\e", out);
         else if (*text == '-')
             fputs("\\-", out);
         else
             fputc(*text, out);
-    }
 }
 
 static void write_man_entry(FILE *out, char flag, const char *name, const char *metavar,
@@ -262,7 +288,7 @@ static void write_man_entry(FILE *out, char flag, const char *name, const char *
     fputs("\\fB\\-\\-", out);
     write_roff(out, name);
     fputs("\\fR", out);
-    if (metavar != NULL) {
+    if (metavar) {
         fputs(" \\fI", out);
         write_roff(out, metavar);
         fputs("\\fR", out);
@@ -283,7 +309,7 @@ static void write_man_option(FILE *out, const struct option *option)
         write_roff(out, rule);
         fputs(".\n", out);
     }
-    if (option->default_text != NULL && *option->default_text != '\0') {
+    if (option->default_text && *option->default_text != '\0') {
         fputs("Default: ", out);
         write_roff(out, option->default_text);
         fputs(".\n", out);
@@ -310,7 +336,8 @@ static void write_man_frame_end(FILE *out)
     fputs(".SH INI FILE\n"
           "Options stand below the line [myserver] as NAME = VALUE. An option that may be\n"
           "repeated has one line for each value. ${NAME} is the value of that environment\n"
-          "variable, $$ is a dollar sign. A comment begins with ; or # at the start of a line, or\n"
+          "variable, ${NAME:\\-VALUE} is VALUE if that is not set or empty, $$ is a dollar sign. A "
+          "comment begins with ; or # at the start of a line, or\n"
           "with ; after a blank.\n"
           ".SH SIGNALS\nTo the master:\n",
           out);
@@ -330,19 +357,35 @@ static void write_man(FILE *out)
           ".SH NAME\nmyserver \\- serve a Python WSGI application over HTTP\n"
           ".SH SYNOPSIS\n"
           ".B myserver\n[\\fIOPTION\\fR...] \\fIMODULE\\fR[:\\fICALLABLE\\fR]\n.br\n"
-          ".B myserver\n[\\fIOPTION\\fR...] \\fIFILE\\fR.ini\n"
+          ".B myserver\n[\\fIOPTION\\fR...] \\fIFILE\\fR.ini\n.br\n"
+          ".B myserver\n\\fICOMMAND\\fR ...\n"
           ".SH DESCRIPTION\n",
           out);
     fprintf(out, "%s\n", about);
-    fputs("The command line wins over the ini file, and both win over the defaults.\n"
-          "An option without a value is switched off by \\-\\-no\\-\\fINAME\\fR, and is true or\n"
-          "false in the ini file. A reload (HUP) reads that file again and applies all options\n"
-          "but those that need a restart or an upgrade (USR2).\n"
-          ".SH OPTIONS\n.SS Command line only\n",
-          out);
-    for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++)
-        write_man_entry(out, config_actions[i].short_flag, config_actions[i].name,
-                        config_actions[i].metavar, config_actions[i].help);
+    fputs(
+        "The command line wins over the environment, the environment over the ini file, and all\n"
+        "of them over the defaults. In the environment \\-\\-keep\\-alive is MYSERVER_KEEP_ALIVE,\n"
+        "\\-\\-config is MYSERVER_CONFIG, and each line of the value of a list is one item. What\n"
+        "gunicorn has, and what means the same or makes no difference here, is accepted under its\n"
+        "name there, and GUNICORN_CMD_ARGS is read, below MYSERVER_<OPTION>; the log says so.\n"
+        "An option without a value is switched off by \\-\\-no\\-\\fINAME\\fR, and is true or\n"
+        "false in the ini file. A reload (HUP) reads that file again and applies all options\n"
+        "but those that need a restart or an upgrade (USR2).\n"
+        ".SH COMMANDS\n",
+        out);
+    for (const struct command_row *row = commands_table; row->name; row++) {
+        fputs(".TP\n\\fB", out);
+        write_roff(out, row->name);
+        fputs("\\fR \\fI", out);
+        write_roff(out, row->arguments);
+        fputs("\\fR\n", out);
+        write_roff(out, row->help);
+        fputc('\n', out);
+    }
+    fputs(".SH OPTIONS\n.SS Command line only\n", out);
+    for (size_t i = 0; i < ACTION_COUNT; i++)
+        write_man_entry(out, actions_table[i].short_flag, actions_table[i].name,
+                        actions_table[i].metavar, actions_table[i].help);
     for (const struct option *o = options_table; o < options_table + OPTION_COUNT; o++) {
         if (begins_section(o))
             fprintf(out, ".SS %s\n", o->section);
@@ -351,7 +394,7 @@ static void write_man(FILE *out)
     write_man_frame_end(out);
 }
 
-/* ---------------------------------------------------------------- JSON */
+/* ---- JSON ---- */
 
 static const char *type_name(enum option_type type)
 {
@@ -362,6 +405,8 @@ static const char *type_name(enum option_type type)
         return "UINT";
     case OPTION_SIZE:
         return "SIZE";
+    case OPTION_MEMORY:
+        return "MEMORY";
     case OPTION_DURATION:
         return "DURATION";
     case OPTION_MODE:
@@ -388,7 +433,7 @@ static const char *type_name(enum option_type type)
 static void write_json_string(FILE *out, const char *key, const char *text)
 {
     fprintf(out, "\"%s\": ", key);
-    if (text == NULL) {
+    if (!text) {
         fputs("null, ", out);
         return;
     }
@@ -422,12 +467,37 @@ static void write_json(FILE *out)
     fputs("\n]\n", out);
 }
 
+static void write_foreign(FILE *out)
+{
+    static const char *const verdicts[] = {[FOREIGN_KEPT] = "kept",
+                                           [FOREIGN_NEEDLESS] = "needless",
+                                           [FOREIGN_DROPPED] = "dropped",
+                                           [FOREIGN_CANNOT] = "cannot"};
+
+    for (size_t i = 0; i < foreign_count; i++) {
+        const struct foreign *row = &foreign_table[i];
+        fputs(i == 0 ? "[\n  {" : ",\n  {", out);
+        write_json_string(out, "server", row->server);
+        write_json_string(out, "names", row->names);
+        write_json_string(out, "ours", row->ours);
+        write_json_string(out, "how", row->how);
+        write_json_string(out, "note", row->note);
+        fprintf(out, "\"verdict\": \"%s\"}", verdicts[row->verdict]);
+    }
+    fputs("\n]\n", out);
+}
+
 bool config_docs_write(const char *format, FILE *out)
 {
     static const struct {
         const char *name;
         void (*write)(FILE *out);
-    } formats[] = {{"md", write_md}, {"man", write_man}, {"ini", write_ini}, {"json", write_json}};
+    } formats[] = {{"md", write_md},
+                   {"man", write_man},
+                   {"ini", write_ini},
+                   {"json", write_json},
+                   {"schema", config_docs_schema},
+                   {"foreign", write_foreign}};
 
     for (size_t i = 0; i < ARRAY_LEN(formats); i++)
         if (strcmp(formats[i].name, format) == 0) {

@@ -1,14 +1,14 @@
-/* config_ini.c: the ini file as a list of names and values. Layer 1.
+/* ini.c: the ini file as a list of names and values.
  *
- * Owns the file format: one section, NAME = VALUE, comments, ${NAME}. The only file that knows
- * inih. It hides what inih does: it cuts long lines and reports them one line late, joins lines,
- * and does not report sections without keys.
+ * Owns the file format: one section, NAME = VALUE, comments, ${NAME}, ${NAME:-DEFAULT}. The only
+ * file that knows inih. It hides what inih does: it cuts long lines and reports them one line late,
+ * joins lines, and does not report sections without keys.
  *
  * Never knows which options exist. */
-#include "config/ini.h"
+#include "ini.h"
 
 #include "base/buf.h"
-#include "config_names.h"
+#include "base/text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -36,7 +36,7 @@ static void check_section(const struct parse *parse, char *text)
     if (strncmp(text, CONFIG_INI_SECTION, strlen(CONFIG_INI_SECTION)) != 0)
         die(EXIT_CONFIG,
             "%s:%u: there is no section %s; all settings stand below " CONFIG_INI_SECTION,
-            parse->path, parse->number, config_names_quote(text));
+            parse->path, parse->number, text_quote(text));
     rest += strspn(rest, " \t");
     if (*rest != '\0' && *rest != ';' && *rest != '#')
         die(EXIT_CONFIG, "%s:%u: nothing may stand behind " CONFIG_INI_SECTION " on its line",
@@ -120,7 +120,7 @@ static int on_ini_setting(void *user, const char *section, const char *name, con
 
     if (*section == '\0')
         die(EXIT_CONFIG, "%s:%u: %s stands above " CONFIG_INI_SECTION "; write that line first",
-            parse->path, parse->number, config_names_quote(name));
+            parse->path, parse->number, text_quote(name));
     if (*name == '\0')
         die(EXIT_CONFIG, "%s:%u: there is no name in front of the =; write NAME = VALUE",
             parse->path, parse->number);
@@ -135,46 +135,87 @@ static int on_ini_setting(void *user, const char *section, const char *name, con
     return 1;
 }
 
-/* Appends the value of the variable whose name begins at `text`, after "${". Returns what follows
- * the '}'. */
-static const char *expand_variable(const char *path, unsigned number, struct buf *out,
-                                   const char *text)
+/* Behind the } that ends what begins at `text`, after "${"; NULL: there is none. */
+static const char *find_end(const char *text)
 {
-    size_t len = strcspn(text, "}");
+    unsigned depth = 1;
 
-    if (text[len] == '\0' || len == 0)
-        die(EXIT_CONFIG, "%s:%u: a ${ without a name and }; write ${NAME}, or $$ for a $", path,
-            number);
-    char *name = xasprintf("%.*s", (int)len, text);
-    const char *value = getenv(name);
-    if (value == NULL)
-        die(EXIT_CONFIG,
-            "%s:%u: the environment variable %s is not set; set it, or write $$ for a $", path,
-            number, config_names_quote(name));
-    buf_append_str(out, value);
-    free(name);
-    return text + len + 1;
+    for (; *text != '\0'; text++) {
+        depth += text[0] == '$' && text[1] == '{';
+        depth -= text[0] == '}';
+        if (depth == 0)
+            return text + 1;
+    }
+    return NULL;
 }
 
-/* Replaces ${NAME} and $$ in the value, once: the value of a variable is not expanded again. */
+static size_t name_length(const char *text)
+{
+    size_t len = 0;
+
+    while (isalnum((unsigned char)text[len]) || text[len] == '_')
+        len++;
+    return isdigit((unsigned char)text[0]) ? 0 : len;
+}
+
+static void expand_into(struct buf *out, const char *text, size_t len, const char *place);
+
+/* Appends the value of NAME} or NAME:-DEFAULT} at `text`, after "${". A variable that is empty has
+ * the default, too, as in a shell. Returns what follows the }. */
+static const char *expand_variable(struct buf *out, const char *text, const char *place)
+{
+    const char *end = find_end(text);
+    size_t len = name_length(text);
+    bool has_default = text[len] == ':' && text[len + 1] == '-';
+
+    if (!end || len == 0)
+        die(EXIT_CONFIG, "%s: a ${ without a name and }; write ${NAME}, or $$ for a $", place);
+    if (text[len] != '}' && !has_default)
+        die(EXIT_CONFIG, "%s: ${%.*s: write ${NAME}, or ${NAME:-DEFAULT}", place, (int)len + 1,
+            text_quote(text));
+    char *name = xasprintf("%.*s", (int)len, text);
+    const char *value = getenv(name);
+    if (has_default && (!value || *value == '\0'))
+        expand_into(out, text + len + 2, (size_t)(end - text) - len - 3, place);
+    else if (!value)
+        die(EXIT_CONFIG, "%s: the environment variable %s is not set; set it, or write $$ for a $",
+            place, text_quote(name));
+    else
+        buf_append_str(out, value);
+    free(name);
+    return end;
+}
+
+/* Appends the text with ${NAME}, ${NAME:-DEFAULT} and $$ replaced, once: the value of a variable is
+ * not expanded again. */
+static void expand_into(struct buf *out, const char *text, size_t len, const char *place)
+{
+    for (const char *end = text + len; text < end;) {
+        const char *dollar = memchr(text, '$', (size_t)(end - text));
+        size_t plain = (size_t)((dollar ? dollar : end) - text);
+        buf_append(out, text, plain);
+        text += plain;
+        if (text == end)
+            return;
+        if (text[1] == '{') {
+            text = expand_variable(out, text + 2, place);
+        } else if (text[1] == '$') {
+            buf_append_str(out, "$");
+            text += 2;
+        } else {
+            die(EXIT_CONFIG, "%s: a $ stands alone; write ${NAME} for a variable, or $$ for a $",
+                place);
+        }
+    }
+}
+
 static void expand(const char *path, struct config_ini_line *line)
 {
     struct buf out = {0};
+    char *place = xasprintf("%s:%u", path, line->number);
 
-    for (const char *text = line->value; *text != '\0';) {
-        size_t plain = strcspn(text, "$");
-        buf_append(&out, text, plain);
-        text += plain;
-        if (text[0] == '$' && text[1] == '{') {
-            text = expand_variable(path, line->number, &out, text + 2);
-        } else if (text[0] == '$' && text[1] == '$') {
-            buf_append_str(&out, "$");
-            text += 2;
-        } else if (text[0] == '$') {
-            die(EXIT_CONFIG, "%s:%u: a $ stands alone; write ${NAME} for a variable, or $$ for a $",
-                path, line->number);
-        }
-    }
+    expand_into(&out, line->value, strlen(line->value), place);
+    free(place);
     free(line->value);
     line->value = xasprintf("%.*s", (int)out.len, out.len == 0 ? "" : out.data);
     buf_fini(&out);
@@ -186,7 +227,7 @@ void config_ini_read(struct config_ini *ini, const char *path)
 
     *ini = (struct config_ini){0};
     parse.file = fopen(path, "re");
-    if (parse.file == NULL)
+    if (!parse.file)
         die(EXIT_CONFIG, "%s: cannot be opened: %s", path, strerror(errno));
     int bad_line = ini_parse_stream(on_ini_read, &parse, on_ini_setting, &parse);
     free(parse.line);

@@ -1,4 +1,4 @@
-/* config_ini.h: the ini file as a list of names and values. */
+/* ini.h: the ini file as a list of names and values. */
 #ifndef MYSERVER_CONFIG_INI_H
 #define MYSERVER_CONFIG_INI_H
 

@@ -1,19 +1,20 @@
-/* options.c: the table of options and the types of their values. Layer 1.
+/* options.c: the table of options and the types of their values.
  *
  * Owns the rows (from options.def) and, per type, how text becomes a member of struct config
  * and becomes text again, with the range check between. A type is one row of `number_types`,
  * or one of the texts.
  *
- * Never reads the command line, the ini file or the environment (config.c), never prints
- * (config_docs.c) and never ends the process. Only `auto` looks at the machine. */
+ * Never reads the command line, the ini file or the environment (argv.c, ini.c, read.c), never
+ * prints (docs.c) and never ends the process. Only `auto` looks at the machine. */
 #include "config/options.h"
 
+#include "base/cgroup.h"
 #include "base/log.h"
 #include "config/settings.h"
 
 #include <ctype.h>
 #include <inttypes.h>
-#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,42 @@ const struct option options_table[OPTION_COUNT] = {
 #undef OPTION
 };
 
+const struct action_row actions_table[ACTION_COUNT] = {
+    [ACTION_CONFIG] = {"config", 'c', "FILE.ini",
+                       "Reads settings from this file; so does FILE.ini as an argument."},
+    [ACTION_CHECK] = {"check-config", 0, NULL,
+                      "Checks the settings, loads the application as a start would, and exits."},
+    [ACTION_PRINT] = {"print-config", 0, NULL,
+                      "Prints the settings and where each comes from, and exits."},
+    [ACTION_OPTIONS] = {"options", 0, "md|man|ini|json|schema|foreign",
+                        "Prints the table of options as a document, and exits; foreign: what "
+                        "other servers call them, as JSON."},
+    [ACTION_MEMORY] = {"memory-report", 0, "PID",
+                       "Prints the memory of the server whose master is PID, and exits."},
+    [ACTION_HEALTH] = {"health", 0, NULL,
+                       "Asks the server of these settings, at its control address, whether it is "
+                       "ready: prints one line, and exits with 0 if it is, else with 1."},
+    [ACTION_VERSION] = {"version", 'v', NULL, "Prints the versions, and exits."},
+    [ACTION_HELP] = {"help", 'h', NULL, "Prints this list, and exits."},
+};
+
+const struct command_row commands_table[] = {
+    {"dev", "[APP] [[HOST:]PORT]", "Serves for development: reloads, shows errors in the browser."},
+    {"convert", "FILE or COMMAND LINE",
+     "Prints the ini that does what the configuration of uWSGI, gunicorn, granian, "
+     "mod_wsgi-express or waitress-serve does."},
+    {"profile", "[OPTION...]", "Shows where the threads of a running server spend their time."},
+    {"memory", "[OPTION...]", "Shows the memory of the workers over time, and what of it grows."},
+    {"crash", "[N]", "Shows what a worker did in the minute before it died."},
+    {"status", "[OPTION...]", "Shows the status page of a running server in a browser."},
+    {"queries", "[OPTION...]", "Shows the statements of a running server to its databases."},
+    {"observe", "[PART=on|off...]",
+     "Shows which parts of the observation are on, and switches them."},
+    {"top", "[OPTION...]", "Shows what a running server does, live: views, requests, statements."},
+    {"advice", "[OPTION...]", "Says what the numbers of a running server advise."},
+    {NULL, NULL, NULL},
+};
+
 const struct option *options_find(const char *name)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++)
@@ -43,7 +80,26 @@ const struct option *options_find_negated(const char *name)
 {
     const struct option *option = strncmp(name, "no-", 3) == 0 ? options_find(name + 3) : NULL;
 
-    return option != NULL && option->type == OPTION_BOOL ? option : NULL;
+    return option && option->type == OPTION_BOOL ? option : NULL;
+}
+
+char *options_spell(const char *name, size_t len)
+{
+    char *copy = xasprintf("%.*s", (int)len, name);
+
+    for (char *p = copy; *p != '\0'; p++)
+        if (*p == '_')
+            *p = '-';
+    return copy;
+}
+
+size_t options_find_action(const char *name)
+{
+    size_t action = 0;
+
+    while (action < ACTION_COUNT && strcmp(actions_table[action].name, name) != 0)
+        action++;
+    return action;
 }
 
 bool options_is_list(const struct option *option)
@@ -57,94 +113,15 @@ static bool is_text(const struct option *option)
            option->type == OPTION_PREFIX;
 }
 
-/* ---------------------------------------------------------------- auto: the usable CPUs */
-
-static double minimum(double a, double b)
-{
-    return a < b ? a : b;
-}
-
-/* The CPUs that the quota in `directory` allows; AUTO_WORKERS_MAX when there is none. */
-static double read_quota(const char *directory, bool is_v2)
-{
-    const char *names[] = {is_v2 ? "cpu.max" : "cpu.cfs_quota_us", "cpu.cfs_period_us"};
-    double values[] = {-1, -1}; /* quota, period; -1: no quota, which v2 writes as "max" */
-
-    for (int i = 0; i < (is_v2 ? 1 : 2); i++) {
-        char *path = xasprintf("%s/%s", directory, names[i]);
-        FILE *file = fopen(path, "re");
-        free(path);
-        if (file == NULL)
-            return AUTO_WORKERS_MAX;
-        bool complete = fscanf(file, "%lf", &values[i]) == 1;
-        if (complete && is_v2)
-            complete = fscanf(file, "%lf", &values[1]) == 1;
-        fclose(file);
-        if (!complete)
-            return AUTO_WORKERS_MAX;
-    }
-    return values[0] > 0 && values[1] > 0 ? values[0] / values[1] : AUTO_WORKERS_MAX;
-}
-
-/* The smallest quota of the group and all groups that it is in, since each of them applies. In a
- * container the path may be the host's, and of these directories only the mount's root exists. */
-static double smallest_quota(const char *mount, const char *group, bool is_v2)
-{
-    char *directory = xasprintf("%s%s", mount, group);
-    double cpus = read_quota(directory, is_v2);
-    size_t end = strlen(directory);
-
-    while (end > strlen(mount)) {
-        while (directory[--end] != '/')
-            ;
-        directory[end] = '\0';
-        cpus = minimum(cpus, read_quota(directory, is_v2));
-    }
-    free(directory);
-    return cpus;
-}
-
-/* `line` is one of /proc/self/cgroup: "0::/path" for v2, "4:cpu,cpuacct:/path" for v1. */
-static double quota_of_line(char *line)
-{
-    char *group = strrchr(line, ':');
-
-    line[strcspn(line, "\n")] = '\0';
-    if (group == NULL || group[1] != '/')
-        return AUTO_WORKERS_MAX;
-    *group++ = '\0';
-    if (strcmp(line, "0:") == 0)
-        return smallest_quota("/sys/fs/cgroup", group, true);
-    char *controllers = strchr(line, ':');
-    for (char *rest = controllers; rest != NULL;) {
-        const char *name = strsep(&rest, ":,");
-        if (strcmp(name, "cpu") == 0)
-            return smallest_quota("/sys/fs/cgroup/cpu", group, false);
-    }
-    return AUTO_WORKERS_MAX;
-}
+/* ---- auto: the usable CPUs ---- */
 
 static uint64_t usable_cpus(void)
 {
-    cpu_set_t sets[8]; /* the kernel refuses a set smaller than its own, up to 8192 CPUs */
-    double cpus = AUTO_WORKERS_MAX;
-    char *line = NULL;
-    size_t size = 0;
-
-    if (sched_getaffinity(0, sizeof(sets), sets) == 0)
-        cpus = minimum(cpus, CPU_COUNT_S(sizeof(sets), sets));
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    while (file != NULL && getline(&line, &size, file) > 0)
-        cpus = minimum(cpus, quota_of_line(line));
-    if (file != NULL)
-        fclose(file);
-    free(line);
-    /* Rounded up: a part of a CPU is one that can be used for a part of the time. */
-    uint64_t whole = (uint64_t)cpus;
-    return whole + (cpus > (double)whole);
+    unsigned cpus = cgroup_usable_cpus();
+    return cpus < AUTO_WORKERS_MAX ? cpus : AUTO_WORKERS_MAX;
 }
 
-/* ---------------------------------------------------------------- numbers */
+/* ---- numbers ---- */
 
 struct unit {
     const char *name;
@@ -172,9 +149,9 @@ static bool parse_scaled(const char *text, const struct unit *unit, uint64_t *va
     }
     if (digits == 0 || (rest != text + digits && fraction_digits == 0) || fraction_digits > 6)
         return false;
-    while (unit->name != NULL && strcmp(unit->name, rest) != 0)
+    while (unit->name && strcmp(unit->name, rest) != 0)
         unit++;
-    if (unit->name == NULL)
+    if (!unit->name)
         return false;
     bool fits = true;
     for (const char *p = text; p < rest; p++)
@@ -204,6 +181,18 @@ static bool parse_count(const char *text, uint64_t *value)
 static bool parse_size(const char *text, uint64_t *value)
 {
     return strchr(text, '.') == NULL && parse_scaled(text, size_units, value);
+}
+
+static bool parse_memory(const char *text, uint64_t *value)
+{
+    if (strcmp(text, "auto") != 0) {
+        bool is_size = parse_size(text, value);
+        if (*value == CONFIG_AUTO)
+            *value = UINT64_MAX; /* as what does not fit */
+        return is_size;
+    }
+    *value = CONFIG_AUTO;
+    return true;
 }
 
 static bool parse_duration(const char *text, uint64_t *value)
@@ -273,6 +262,11 @@ static char *text_of_size(uint64_t value)
     return xasprintf("%" PRIu64 "%s", value / unit->factor, unit->name);
 }
 
+static char *text_of_memory(uint64_t value)
+{
+    return value == CONFIG_AUTO ? xstrdup("auto") : text_of_size(value);
+}
+
 static char *text_of_duration(uint64_t value)
 {
     return value % 1000 == 0 ? xasprintf("%" PRIu64 "s", value / 1000)
@@ -308,6 +302,8 @@ static const struct number_type number_types[] = {
     [OPTION_BOOL] = {"true or false", "true or false", false, parse_bool, text_of_bool},
     [OPTION_UINT] = {"a whole number", "", true, parse_count, text_of_count},
     [OPTION_SIZE] = {"a size", ", such as 4096, 64k or 1m", true, parse_size, text_of_size},
+    [OPTION_MEMORY] = {"a size", ", such as 64m or 1g, or auto", true, parse_memory,
+                       text_of_memory},
     [OPTION_DURATION] = {"a duration", ", such as 30, 1.5, 500ms, 2m or 1h", true, parse_duration,
                          text_of_duration},
     [OPTION_MODE] = {"an octal mode", "", true, parse_mode, text_of_mode},
@@ -330,6 +326,7 @@ static uint64_t load_number(const struct config *c, const struct option *option)
     case OPTION_WORKERS:
         return *(const unsigned *)member;
     case OPTION_SIZE:
+    case OPTION_MEMORY:
     case OPTION_DURATION:
         return *(const uint64_t *)member;
     case OPTION_LEVEL:
@@ -359,6 +356,7 @@ static void store_number(struct config *c, const struct option *option, uint64_t
         *(unsigned *)member = (unsigned)value;
         return;
     case OPTION_SIZE:
+    case OPTION_MEMORY:
     case OPTION_DURATION:
         *(uint64_t *)member = value;
         return;
@@ -377,17 +375,18 @@ static void store_number(struct config *c, const struct option *option, uint64_t
 static char *set_number(struct config *c, const struct option *option, const char *text)
 {
     const struct number_type *type = &number_types[option->type];
-    uint64_t value;
+    uint64_t value = 0;
 
     if (!type->parse(text, &value))
         return xasprintf("is not %s", type->noun);
-    if (value < option->min || value > option->max)
+    bool is_auto = option->type == OPTION_MEMORY && value == CONFIG_AUTO;
+    if (!is_auto && (value < option->min || value > option->max))
         return xstrdup("is out of range");
     store_number(c, option, value);
     return NULL;
 }
 
-/* ---------------------------------------------------------------- texts */
+/* ---- texts ---- */
 
 static bool is_prefix(const char *text)
 {
@@ -432,9 +431,9 @@ static char *set_text(struct config *c, const struct option *option, const char 
 {
     void *member = (char *)c + option->offset;
     const char *wrong = check_text(option, text);
-    bool unset = *text == '\0' && option->default_text == NULL;
+    bool unset = *text == '\0' && !option->default_text;
 
-    if (wrong != NULL)
+    if (wrong)
         return xstrdup(wrong);
     if (options_is_list(option)) {
         struct config_list *list = member;
@@ -448,7 +447,7 @@ static char *set_text(struct config *c, const struct option *option, const char 
     return NULL;
 }
 
-/* ---------------------------------------------------------------- public */
+/* ---- public ---- */
 
 char *options_rule(const struct option *option)
 {
@@ -489,7 +488,7 @@ void options_clear(struct config *c, const struct option *option)
         free(*(char **)member);
         *(char **)member = NULL;
     } else {
-        store_number(c, option, option->default_text == NULL ? CONFIG_UNSET : 0);
+        store_number(c, option, option->default_text ? 0 : CONFIG_UNSET);
     }
 }
 
@@ -501,7 +500,7 @@ size_t options_item_count(const struct config *c, const struct option *option)
         return ((const struct config_list *)member)->count;
     if (is_text(option))
         return *(char *const *)member != NULL;
-    return option->default_text != NULL || load_number(c, option) != CONFIG_UNSET;
+    return option->default_text || load_number(c, option) != CONFIG_UNSET;
 }
 
 char *options_item(const struct config *c, const struct option *option, size_t index)
@@ -514,4 +513,21 @@ char *options_item(const struct config *c, const struct option *option, size_t i
     if (is_text(option))
         return xstrdup(*(char *const *)member);
     return number_types[option->type].text_of(load_number(c, option));
+}
+
+void options_free(struct config *c)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        options_clear(c, &options_table[i]);
+    free(c->ini_path);
+    c->ini_path = NULL;
+}
+
+unsigned options_count_at(const char *counts, unsigned index)
+{
+    for (; counts && index > 0; index--) {
+        counts = strchr(counts, ',');
+        counts = counts ? counts + 1 : NULL;
+    }
+    return counts ? (unsigned)strtoul(counts, NULL, 10) : 0;
 }

@@ -1,6 +1,6 @@
-/* config_origin.c: where the values in effect come from. Layer 1.
+/* origin.c: where the values in effect come from.
  *
- * Owns a list with the place of every value, which config.c makes. The modules that use a value
+ * Owns a list with the place of every value, which read.c makes. The modules that use a value
  * know best whether it is right, and only here is known which line the user has to change.
  *
  * Never knows what a value means. */
@@ -43,7 +43,7 @@ const char *config_origin_place(const char *option, const char *value)
         if (strcmp(origins[i].option, option) != 0)
             continue;
         last = origins[i].place;
-        if (value != NULL && strcmp(origins[i].value, value) == 0)
+        if (value && strcmp(origins[i].value, value) == 0)
             break;
     }
     return last;

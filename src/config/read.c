@@ -1,32 +1,44 @@
-/* config.c: where settings come from: defaults, environment, ini file, command line. Layer 1.
+/* read.c: where settings come from: defaults, environment, ini file, command line.
  *
  * Owns the order and the origin of values, and every sentence about one that does not fit its
  * option. The ini file and the command line are first collected as a list of settings and only then
  * applied, so nothing of a broken file takes effect.
  *
- * Never falls back, warns or ignores: anything that is not understood ends the process with status
- * 2. Other files: options.c for types and ranges, config_check.c for mistakes that these allow,
- * config_ini.c for the file's format, config_names.c for names of other servers, config_origin.c
- * for sentences of other modules, config_docs.c for help and documents. Runs in the master, before
- * anything else, and in every mold but the first. */
-#include "config/settings.h"
+ * Never falls back: anything that is not understood ends the process with status 2. Other files:
+ * options.c for types and ranges, check.c for mistakes that these allow, ini.c for the file's
+ * format, variables.c for variables that are options, names.c for names of other servers and
+ * spell.c for their values, notes.c for what the log says of these, origin.c for sentences of other
+ * modules, docs.c for help and documents. Runs in the master, before anything else, and in every
+ * mold but the first. */
+#include "config/read.h"
 
-#include "config/docs.h"
-#include "config/ini.h"
-#include "config/options.h"
+#include "base/buf.h"
+#include "base/text.h"
+#include "config/notes.h"
 #include "config/origin.h"
-#include "config_check.h"
-#include "config_names.h"
-#include "control/memory.h"
+#include "ini.h"
+#include "names.h"
+#include "spell.h"
+#include "variables.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum origin_kind { ORIGIN_DEFAULT, ORIGIN_ENVIRONMENT, ORIGIN_INI, ORIGIN_ARGV };
+/* A later one replaces an earlier one, but for ORIGIN_ENVIRONMENT, which only replaces the default.
+ */
+enum origin_kind {
+    ORIGIN_DEFAULT,
+    ORIGIN_ENVIRONMENT, /* PORT and its like */
+    ORIGIN_INI,
+    ORIGIN_GUNICORN, /* GUNICORN_CMD_ARGS */
+    ORIGIN_VARIABLE, /* MYSERVER_<OPTION> */
+    ORIGIN_ARGV,
+};
 
 struct setting {
     const struct option *option; /* NULL until the name is looked up */
@@ -41,24 +53,6 @@ struct reader {
     struct setting *settings; /* owned; in the order in which they were read, each kind together */
     size_t count;
     enum origin_kind origins[OPTION_COUNT];
-    enum config_verb verb;
-    bool verb_given;
-};
-
-const struct config_action_row config_actions[CONFIG_ACTION_COUNT] = {
-    [CONFIG_ACTION_CONFIG] = {"config", 'c', "FILE.ini",
-                              "Reads settings from this file; so does FILE.ini as an argument."},
-    [CONFIG_ACTION_CHECK] =
-        {"check-config", 0, NULL,
-         "Checks the settings, loads the application as a start would, and exits."},
-    [CONFIG_ACTION_PRINT] = {"print-config", 0, NULL,
-                             "Prints the settings and where each comes from, and exits."},
-    [CONFIG_ACTION_OPTIONS] = {"options", 0, "md|man|ini|json",
-                               "Prints the table of options as a document, and exits."},
-    [CONFIG_ACTION_MEMORY] = {"memory-report", 0, "PID",
-                              "Prints the memory of the server whose master is PID, and exits."},
-    [CONFIG_ACTION_VERSION] = {"version", 0, NULL, "Prints the versions, and exits."},
-    [CONFIG_ACTION_HELP] = {"help", 'h', NULL, "Prints this list, and exits."},
 };
 
 /* Environment variables that give defaults, and the text to put before the variable's value. */
@@ -69,11 +63,15 @@ static const struct {
 } environment_defaults[] = {
     {OPTION_INDEX_bind, "PORT", "0.0.0.0:"},
     {OPTION_INDEX_workers, "WEB_CONCURRENCY", ""},
-    {OPTION_INDEX_tmp_dir, "TMPDIR", ""},
     {OPTION_INDEX_virtualenv, "VIRTUAL_ENV", ""},
+    {OPTION_INDEX_forwarded_allow_ips, "FORWARDED_ALLOW_IPS", ""},
+    {OPTION_INDEX_script_name, "SCRIPT_NAME", ""},
 };
 
-/* ---------------------------------------------------------------- sentences about errors */
+#define GUNICORN_FILE  "gunicorn.conf.py" /* it reads that unasked */
+#define GUNICORN_PLACE "environment variable " CONFIG_VARIABLE_ARGV
+
+/* ---- sentences about errors ---- */
 
 static const char *environment_variable(const struct option *option)
 {
@@ -86,6 +84,8 @@ static const char *environment_variable(const struct option *option)
 /* "shop.ini:3", "command line", "environment variable PORT", "default"; owned by the caller. */
 static char *where(const struct reader *r, const struct setting *s)
 {
+    char *variable, *place;
+
     switch (s->kind) {
     case ORIGIN_DEFAULT:
         return xstrdup("default");
@@ -93,6 +93,13 @@ static char *where(const struct reader *r, const struct setting *s)
         return xasprintf("environment variable %s", environment_variable(s->option));
     case ORIGIN_INI:
         return xasprintf("%s:%u", r->config->ini_path, s->line);
+    case ORIGIN_GUNICORN:
+        return xstrdup(GUNICORN_PLACE);
+    case ORIGIN_VARIABLE:
+        variable = config_variables_name(s->option);
+        place = xasprintf("environment variable %s", variable);
+        free(variable);
+        return place;
     case ORIGIN_ARGV:
         return xstrdup("command line");
     }
@@ -104,18 +111,11 @@ static char *where(const struct reader *r, const struct setting *s)
 static char *place_of(const struct reader *r, const struct setting *s)
 {
     char *origin = where(r, s);
-    char *place =
-        xasprintf("%s: %s%s", origin, s->kind == ORIGIN_ARGV ? "--" : "", s->option->name);
+    bool has_dashes = s->kind == ORIGIN_ARGV || s->kind == ORIGIN_GUNICORN;
+    char *place = xasprintf("%s: %s%s", origin, has_dashes ? "--" : "", s->option->name);
 
     free(origin);
     return place;
-}
-
-NORETURN static void die_unknown(const struct reader *r, const struct setting *s)
-{
-    char *place = where(r, s);
-
-    config_names_die_unknown(place, s->name, s->kind == ORIGIN_ARGV);
 }
 
 NORETURN static void die_value(const struct reader *r, const struct setting *s, const char *wrong)
@@ -123,7 +123,7 @@ NORETURN static void die_value(const struct reader *r, const struct setting *s, 
     char *rule = options_rule(s->option);
     char *place = place_of(r, s);
 
-    die(EXIT_CONFIG, "%s: \"%s\" %s; write %s", place, config_names_quote(s->value), wrong, rule);
+    die(EXIT_CONFIG, "%s: \"%s\" %s; write %s", place, text_quote(s->value), wrong, rule);
 }
 
 NORETURN static void die_twice(const struct reader *r, const struct setting *s)
@@ -144,33 +144,74 @@ NORETURN static void die_twice(const struct reader *r, const struct setting *s)
         die(EXIT_CONFIG,
             "%s: true and false are no applications; write --OPTION=false, in one word", place);
     die(EXIT_CONFIG, "%s: two applications are given, \"%s\" and another; keep one of them", place,
-        config_names_quote(first->value));
+        text_quote(first->value));
 }
 
-/* ---------------------------------------------------------------- the list of settings */
+/* ---- values that fit and are a mistake ---- */
 
-/* Takes what `s` owns. */
+static bool is_of(const struct option *option, size_t index)
+{
+    return option == &options_table[index];
+}
+
+static bool is_path(const struct option *option)
+{
+    return strcmp(option->metavar, "FILE") == 0 || strcmp(option->metavar, "DIR") == 0;
+}
+
+static bool is_number(const char *text)
+{
+    return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
+}
+
+/* Whether the part before the headers is one word that does not begin with '/': probably a path
+ * that lacks its slash. */
+static bool is_word(const char *request)
+{
+    size_t len = strcspn(request, "|");
+
+    while (len > 0 && request[len - 1] == ' ')
+        len--;
+    return request[0] != '/' && memchr(request, ' ', len) == NULL;
+}
+
+/* What is wrong with `text`, which options_set has accepted, and what would be right; NULL:
+ * nothing. The caller owns the sentence. */
+static char *find_mistake(const struct option *option, const char *text)
+{
+    if (is_path(option) && text[0] == '~')
+        return xstrdup("~ is not expanded; write the whole path, or ${HOME} in an ini file");
+    if (is_of(option, OPTION_INDEX_pid) && is_number(text))
+        return xstrdup("pid is the path of a file; for the number of processes write workers");
+    if (is_of(option, OPTION_INDEX_prewarm) && is_word(text))
+        return xasprintf("a request is a path, or a method and a path; write /%s",
+                         text_quote(text));
+    return NULL;
+}
+
+/* Whether " #" may be part of the value in the ini file. Elsewhere the user meant a comment, which
+ * it is not. */
+static bool may_have_hash(const struct option *option)
+{
+    return option->type == OPTION_PAIRS || is_of(option, OPTION_INDEX_access_logformat);
+}
+
+/* ---- the list of settings ---- */
+
+/* Takes what `s` owns. A value as another server writes it becomes ours, and is noted. */
 static void add_setting(struct reader *r, struct setting s)
 {
+    char *ours = s.option ? config_spell_value(s.option, s.value) : NULL;
+
+    if (ours) {
+        char *place = place_of(r, &s);
+        config_note(LOG_INFO, "%s: \"%s\" is %s here", place, text_quote(s.value), ours);
+        free(place);
+        free(s.value);
+        s.value = ours;
+    }
     r->settings = xrealloc(r->settings, (r->count + 1) * sizeof(*r->settings));
     r->settings[r->count++] = s;
-}
-
-static void add_argument(struct reader *r, const struct option *option, const char *value)
-{
-    add_setting(r,
-                (struct setting){.option = option, .value = xstrdup(value), .kind = ORIGIN_ARGV});
-}
-
-/* A copy of the name in its only spelling; the caller owns it. */
-static char *spell(const char *name, size_t len)
-{
-    char *copy = xasprintf("%.*s", (int)len, name);
-
-    for (char *p = copy; *p != '\0'; p++)
-        if (*p == '_')
-            *p = '-';
-    return copy;
 }
 
 static void free_settings(struct reader *r)
@@ -193,11 +234,11 @@ static void apply(struct reader *r, const struct setting *s)
         options_clear(r->config, s->option);
     *origin = s->kind;
     char *wrong = options_set(r->config, s->option, s->value);
-    if (wrong != NULL)
+    if (wrong)
         die_value(r, s, wrong);
-    char *advice = config_check_value(s->option, s->value);
-    if (advice != NULL)
-        die(EXIT_CONFIG, "%s: \"%s\": %s", place_of(r, s), config_names_quote(s->value), advice);
+    char *advice = find_mistake(s->option, s->value);
+    if (advice)
+        die(EXIT_CONFIG, "%s: \"%s\": %s", place_of(r, s), text_quote(s->value), advice);
 }
 
 static void apply_all(struct reader *r, enum origin_kind kind)
@@ -212,10 +253,9 @@ static void apply_defaults(struct reader *r)
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *option = &options_table[i];
         options_clear(r->config, option);
-        char *wrong = option->default_text == NULL
-                          ? NULL
-                          : options_set(r->config, option, option->default_text);
-        assert(wrong == NULL);
+        char *wrong =
+            option->default_text ? options_set(r->config, option, option->default_text) : NULL;
+        assert(!wrong);
     }
 }
 
@@ -226,7 +266,7 @@ static void apply_environment(struct reader *r)
     for (size_t i = 0; i < ARRAY_LEN(environment_defaults); i++) {
         const struct option *option = &options_table[environment_defaults[i].option];
         const char *value = getenv(environment_defaults[i].variable);
-        if (r->origins[environment_defaults[i].option] != ORIGIN_DEFAULT || value == NULL ||
+        if (r->origins[environment_defaults[i].option] != ORIGIN_DEFAULT || !value ||
             *value == '\0')
             continue;
         char *text = xasprintf("%s%s", environment_defaults[i].prefix, value);
@@ -234,6 +274,22 @@ static void apply_environment(struct reader *r)
                     (struct setting){.option = option, .value = text, .kind = ORIGIN_ENVIRONMENT});
         apply(r, &r->settings[r->count - 1]);
     }
+}
+
+/* An option of another server. False: it has no effect, and what `s` owns is freed. */
+static bool take_foreign_line(const struct reader *r, struct setting *s)
+{
+    char *place = where(r, s);
+
+    if (config_names_value(s->name) == NAME_UNKNOWN)
+        config_names_die_unknown(place, s->name, NAME_INI);
+    s->option = config_names_accept(place, s->name, s->value, NAME_INI);
+    if (!s->option) {
+        free(s->name);
+        free(s->value);
+    }
+    free(place);
+    return s->option;
 }
 
 /* Adds the lines of the file. config_ini_read returns only if the whole file can be read. */
@@ -244,201 +300,120 @@ static void read_ini(struct reader *r)
     config_ini_read(&ini, r->config->ini_path);
     for (size_t i = 0; i < ini.count; i++) {
         struct config_ini_line *line = &ini.lines[i];
-        struct setting s = {.name = spell(line->name, strlen(line->name)),
+        struct setting s = {.name = options_spell(line->name, strlen(line->name)),
                             .value = line->value,
                             .kind = ORIGIN_INI,
                             .line = line->number};
+        line->value = NULL;
         s.option = options_find(s.name);
-        if (s.option == NULL)
-            die_unknown(r, &s);
-        if (line->has_hash && !config_check_may_have_hash(s.option))
+        if (!s.option && !take_foreign_line(r, &s))
+            continue;
+        if (line->has_hash && !may_have_hash(s.option))
             die(EXIT_CONFIG,
                 "%s:%u: %s: a comment stands on a line of its own, or has a ; in front of it",
                 r->config->ini_path, line->number, s.option->name);
         add_setting(r, s);
-        line->value = NULL;
     }
     config_ini_free(&ini);
 }
 
-/* ---------------------------------------------------------------- command line */
-
-struct arguments {
-    char **next;          /* borrowed; ends with NULL */
-    const char *attached; /* the value in the argument itself, or NULL */
-};
-
-/* The value of the option that was just read: in the same argument, or the next one. A next one
- * that begins with -- is an option, so the value was forgotten. */
-static const char *take_value(struct arguments *a, const char *name, const char *metavar)
+/* gunicorn's list of directories is one value: the last one stands first. */
+static void add_directories(struct reader *r, struct setting s)
 {
-    if (a->attached != NULL)
-        return a->attached;
-    if (*a->next == NULL || strncmp(*a->next, "--", 2) == 0)
-        die(EXIT_CONFIG, "command line: --%s needs a value; write --%s %s", name, name, metavar);
-    return *a->next++;
-}
+    char *comma;
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t len = strlen(text), end_len = strlen(end);
-
-    return len > end_len && strcmp(text + len - end_len, end) == 0;
-}
-
-static void set_ini_path(struct reader *r, const char *path)
-{
-    assert(path != NULL);
-    if (ends_with(path, ".py"))
-        die(EXIT_CONFIG,
-            "command line: --config %s: that is a Python file; settings stand in an ini file",
-            config_names_quote(path));
-    if (r->config->ini_path != NULL)
-        die(EXIT_CONFIG, "command line: two ini files are given, %s and another; keep one of them",
-            config_names_quote(r->config->ini_path));
-    r->config->ini_path = xstrdup(path);
-}
-
-static void set_verb(struct reader *r, enum config_verb verb)
-{
-    if (r->verb_given)
-        die(EXIT_CONFIG,
-            "command line: --check-config and --print-config are given, or one of them "
-            "twice; keep one of them");
-    r->verb = verb;
-    r->verb_given = true;
-}
-
-static void print_version(void)
-{
-    puts("myserver " MYSERVER_VERSION " (Python " MYSERVER_PYTHON ")");
-}
-
-/* Returns true when the program has nothing more to do. */
-static bool do_action(struct reader *r, enum config_action action, const char *value)
-{
-    switch (action) {
-    case CONFIG_ACTION_CONFIG:
-        set_ini_path(r, value);
-        return false;
-    case CONFIG_ACTION_CHECK:
-        set_verb(r, CONFIG_CHECK);
-        return false;
-    case CONFIG_ACTION_PRINT:
-        set_verb(r, CONFIG_PRINTED);
-        return false;
-    case CONFIG_ACTION_OPTIONS:
-        if (!config_docs_write(value, stdout))
-            die(EXIT_CONFIG, "command line: --options: \"%s\" is no format; write %s",
-                config_names_quote(value), config_actions[action].metavar);
-        return true;
-    case CONFIG_ACTION_MEMORY:
-        memory_report(value, stdout);
-        return true;
-    case CONFIG_ACTION_VERSION:
-        print_version();
-        return true;
-    case CONFIG_ACTION_HELP:
-        config_docs_help(stdout);
-        return true;
-    case CONFIG_ACTION_COUNT:
-        break;
+    while (access(s.value, F_OK) != 0 && (comma = strrchr(s.value, ','))) {
+        if (comma[1] != '\0')
+            add_setting(r, (struct setting){
+                               .option = s.option, .value = xstrdup(comma + 1), .kind = s.kind});
+        *comma = '\0';
     }
-    assert(false);
-    return true;
+    add_setting(r, s);
 }
 
-static bool take_action(struct reader *r, struct arguments *a, enum config_action action)
+static void add_arguments(struct reader *r, struct command *command, enum origin_kind kind)
 {
-    const struct config_action_row *row = &config_actions[action];
-
-    if (row->metavar != NULL)
-        return do_action(r, action, take_value(a, row->name, row->metavar));
-    if (a->attached != NULL)
-        die(EXIT_CONFIG, "command line: --%s takes no value; write --%s", row->name, row->name);
-    return do_action(r, action, NULL);
-}
-
-/* A boolean is written --name, --no-name, or --name=false. */
-static void take_option(struct reader *r, struct arguments *a, const struct option *option,
-                        bool is_negated)
-{
-    const char *value = is_negated ? "false" : "true";
-
-    if (option->type != OPTION_BOOL)
-        value = take_value(a, option->name, option->metavar);
-    else if (a->attached != NULL && is_negated)
-        die(EXIT_CONFIG, "command line: --no-%s takes no value; write --%s=%s", option->name,
-            option->name, config_names_quote(a->attached));
-    else if (a->attached != NULL)
-        value = a->attached;
-    add_argument(r, option, value);
-}
-
-/* `text` is the argument without its dashes. */
-static bool take_long(struct reader *r, struct arguments *a, const char *text)
-{
-    size_t len = strcspn(text, "=");
-    char *name = spell(text, len);
-    const struct option *option = options_find(name);
-    const struct option *negated = options_find_negated(name);
-    size_t action = config_names_action(name);
-    bool is_done = false;
-
-    a->attached = text[len] == '=' ? text + len + 1 : NULL;
-    if (action < CONFIG_ACTION_COUNT)
-        is_done = take_action(r, a, (enum config_action)action);
-    else if (option != NULL || negated != NULL)
-        take_option(r, a, option != NULL ? option : negated, option == NULL);
-    else
-        die_unknown(r, &(struct setting){.name = name, .kind = ORIGIN_ARGV});
-    free(name);
-    return is_done;
-}
-
-/* -x VALUE or -xVALUE. */
-static bool take_short(struct reader *r, struct arguments *a, const char *text)
-{
-    a->attached = text[1] != '\0' ? text + 1 : NULL;
-    for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (options_table[i].short_flag == text[0]) {
-            take_option(r, a, &options_table[i], false);
-            return false;
-        }
-    for (size_t i = 0; i < CONFIG_ACTION_COUNT; i++)
-        if (config_actions[i].short_flag == text[0])
-            return take_action(r, a, (enum config_action)i);
-    config_names_die_flag(text[0]);
-}
-
-static void take_positional(struct reader *r, const char *text)
-{
-    if (ends_with(text, ".ini")) {
-        set_ini_path(r, text);
-        return;
-    }
-    add_argument(r, &options_table[OPTION_INDEX_app], text);
-}
-
-/* Returns true when the program has nothing more to do. */
-static bool read_arguments(struct reader *r, char **argv)
-{
-    struct arguments a = {.next = argv};
-    bool is_done = false;
-
-    while (!is_done && *a.next != NULL) {
-        const char *text = *a.next++;
-        if (strncmp(text, "--", 2) == 0)
-            is_done = take_long(r, &a, text + 2);
-        else if (text[0] == '-' && text[1] != '\0')
-            is_done = take_short(r, &a, text + 1);
+    for (size_t i = 0; i < command->count; i++) {
+        struct argument *argument = &command->arguments[i];
+        struct setting s = {.option = argument->option, .value = argument->value, .kind = kind};
+        argument->value = NULL;
+        if (is_of(s.option, OPTION_INDEX_pythonpath))
+            add_directories(r, s);
         else
-            take_positional(r, text);
+            add_setting(r, s);
     }
-    return is_done;
 }
 
-/* ---------------------------------------------------------------- checks and output */
+/* Each line of the value of a list is one item. */
+static void read_variables(struct reader *r)
+{
+    const struct option *option;
+    const char *value;
+    size_t at = 0;
+
+    while ((value = config_variables_next(&at, &option)))
+        for (size_t len; *value != '\0'; value += len + (value[len] != '\0')) {
+            len = options_is_list(option) ? strcspn(value, "\n") : strlen(value);
+            if (len > 0)
+                add_setting(r, (struct setting){.option = option,
+                                                .value = xasprintf("%.*s", (int)len, value),
+                                                .kind = ORIGIN_VARIABLE});
+        }
+}
+
+/* What gunicorn would read, as long as it is set. Only names are logged: values may be secret. */
+static void read_gunicorn(struct command *command)
+{
+    const char *text = getenv(CONFIG_VARIABLE_ARGV);
+    struct buf names = {0};
+    char **words = config_variables_words(text ? text : "");
+
+    if (!words)
+        die(EXIT_CONFIG, "%s: a quote has no end", GUNICORN_PLACE);
+    argv_read_words(command, words, GUNICORN_PLACE);
+    for (size_t i = 0; i < command->count; i++)
+        buf_printf(&names, "%s%s", i > 0 ? ", " : "", command->arguments[i].option->name);
+    if (words[0])
+        config_note(LOG_INFO, "%s is read%s%.*s", GUNICORN_PLACE, names.len > 0 ? ": " : "",
+                    (int)names.len, names.len > 0 ? names.data : "");
+    for (char **word = words; *word; word++)
+        free(*word);
+    free(words);
+    buf_fini(&names);
+}
+
+/* The path from the command line, else from the environment. Takes it from the commands. */
+static char *take_ini_path(struct command *command, struct command *gunicorn)
+{
+    const char *variable = getenv(CONFIG_VARIABLE_INI);
+    struct command *from = command->ini_path ? command : gunicorn;
+    char *path = from->ini_path;
+
+    if (!command->ini_path && variable && *variable != '\0')
+        return xstrdup(variable);
+    from->ini_path = NULL;
+    return path;
+}
+
+/* Adds all settings that are written somewhere, each kind together. */
+static void collect(struct reader *r, struct command *command)
+{
+    struct command gunicorn;
+
+    read_gunicorn(&gunicorn);
+    r->config->ini_path = take_ini_path(command, &gunicorn);
+    if (r->config->ini_path)
+        read_ini(r);
+    else if (access(GUNICORN_FILE, F_OK) == 0)
+        config_note(LOG_WARNING,
+                    GUNICORN_FILE " is here, and is not read: settings stand in an ini file");
+    add_arguments(r, &gunicorn, ORIGIN_GUNICORN);
+    read_variables(r);
+    add_arguments(r, command, ORIGIN_ARGV);
+    argv_free(&gunicorn);
+}
+
+/* ---- checks and output ---- */
 
 /* The setting that item `index` of an option comes from; NULL: its default. */
 static const struct setting *setting_of(const struct reader *r, size_t option, size_t index)
@@ -465,7 +440,7 @@ static void check_distinct(const struct reader *r, size_t option, const struct c
                 continue;
             char *place = place_of(r, setting_of(r, option, i));
             die(EXIT_CONFIG, "%s: \"%.*s\" is given twice; keep one of them", place, (int)len,
-                config_names_quote(list->items[j]));
+                text_quote(list->items[j]));
         }
 }
 
@@ -479,27 +454,30 @@ static void note_origins(const struct reader *r)
             const struct setting *s = setting_of(r, i, j);
             struct setting default_setting = {.option = option, .kind = ORIGIN_DEFAULT};
             config_origin_note(option->name, options_item(r->config, option, j),
-                               place_of(r, s == NULL ? &default_setting : s));
+                               place_of(r, s ? s : &default_setting));
         }
     }
 }
 
 /* Checks what the table cannot express: values that depend on others or on the machine. */
-static void validate(const struct reader *r)
+static void validate(const struct reader *r, enum command_verb verb)
 {
     const struct config *c = r->config;
     struct stat info;
 
-    if (c->app == NULL && r->verb != CONFIG_PRINTED)
+    if (verb == COMMAND_HEALTH) /* perhaps of another user, or in another container */
+        return;
+    if (!c->app && verb != COMMAND_PRINT)
         die(EXIT_CONFIG, "no application is given; write \"myserver MODULE:CALLABLE\", such as "
                          "\"myserver shop.wsgi\", or app = MODULE:CALLABLE in an ini file");
     check_distinct(r, OPTION_INDEX_bind, &c->bind, '\0');
     check_distinct(r, OPTION_INDEX_env, &c->env, '=');
-    if (c->tmp_dir[0] != '/' || stat(c->tmp_dir, &info) != 0 || !S_ISDIR(info.st_mode) ||
-        access(c->tmp_dir, W_OK | X_OK) != 0)
+    bool is_auto = strcmp(c->tmp_dir, "auto") == 0;
+    if (!is_auto && (c->tmp_dir[0] != '/' || stat(c->tmp_dir, &info) != 0 ||
+                     !S_ISDIR(info.st_mode) || access(c->tmp_dir, W_OK | X_OK) != 0))
         config_origin_die(EXIT_CONFIG, "tmp-dir", NULL,
                           "\"%s\" is no directory to write to; write the absolute path of one",
-                          config_names_quote(c->tmp_dir));
+                          text_quote(c->tmp_dir));
 }
 
 /* Prints a line of an ini file: the value, with $ doubled, and its origin as a comment. */
@@ -522,7 +500,7 @@ static void print_option(const struct reader *r, size_t index)
         const struct setting *s = setting_of(r, index, i);
         char *name = xasprintf("%s%s", count == 0 ? ";" : "", option->name);
         char *value = count == 0 ? xstrdup("") : options_item(r->config, option, i);
-        char *origin = s == NULL ? xstrdup("default") : where(r, s);
+        char *origin = s ? where(r, s) : xstrdup("default");
         print_item(name, value, origin);
         free(name);
         free(value);
@@ -543,46 +521,41 @@ static void close_output(void)
         die(EXIT_CRASH, "cannot write to standard output: %s", strerror(errno));
 }
 
-/* ---------------------------------------------------------------- public */
+/* ---- public ---- */
 
-enum config_verb config_read(struct config *c, int argc, char **argv)
+struct command config_read(struct config *c, int argc, char **argv)
 {
-    struct reader r = {.config = c, .verb = CONFIG_SERVE};
+    struct reader r = {.config = c};
+    struct command command;
 
     *c = (struct config){0};
+    config_notes_forget();
     apply_defaults(&r);
-    if (read_arguments(&r, argc > 0 ? argv + 1 : argv)) {
-        r.verb = CONFIG_PRINTED;
-    } else {
-        if (c->ini_path != NULL)
-            read_ini(&r);
-        apply_all(&r, ORIGIN_INI);
-        apply_all(&r, ORIGIN_ARGV);
+    argv_read(&command, argc > 0 ? argv + 1 : argv);
+    if (command.verb == COMMAND_SERVE || command.verb == COMMAND_CHECK ||
+        command.verb == COMMAND_PRINT || command.verb == COMMAND_HEALTH) {
+        collect(&r, &command);
+        for (enum origin_kind kind = ORIGIN_INI; kind <= ORIGIN_ARGV; kind++)
+            apply_all(&r, kind);
         apply_environment(&r);
         note_origins(&r);
-        validate(&r);
-        if (r.verb == CONFIG_PRINTED)
-            print_config(&r);
+        validate(&r, command.verb);
     }
-    if (r.verb == CONFIG_PRINTED)
+    if (command.verb == COMMAND_PRINT) {
+        print_config(&r);
+        command.verb = COMMAND_DONE;
+    }
+    if (command.verb == COMMAND_DONE)
         close_output();
+    struct command asked = {.verb = command.verb, .pid = command.pid};
     free_settings(&r);
-    return r.verb;
+    argv_free(&command);
+    return asked;
 }
 
-void config_free(struct config *c)
+void config_enter(const struct config *c)
 {
-    for (size_t i = 0; i < OPTION_COUNT; i++)
-        options_clear(c, &options_table[i]);
-    free(c->ini_path);
-    c->ini_path = NULL;
-}
-
-unsigned config_count_at(const char *counts, unsigned index)
-{
-    for (; counts && index > 0; index--) {
-        counts = strchr(counts, ',');
-        counts = counts ? counts + 1 : NULL;
-    }
-    return counts ? (unsigned)strtoul(counts, NULL, 10) : 0;
+    if (c->chdir && chdir(c->chdir) != 0)
+        config_origin_die(EXIT_CONFIG, "chdir", NULL, "cannot change to %s: %s", c->chdir,
+                          strerror(errno));
 }

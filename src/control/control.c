@@ -1,30 +1,44 @@
-/* control.c: the process that answers questions about the server. Layer 4.
+/* control.c: the process that answers questions about the server.
  *
  * Owns its connections: one poll loop, a bounded number of clients, a deadline for each. When all
  * places are taken, a new client gets the place of the one that has been silent for longest. On the
- * sockets of `control` it speaks HTTP with http.c and response.c, one request per connection; on
- * those of `stats` it writes one JSON document to each client that connects. The board is read when
- * a client asks, and the memory of workers at most every USAGE_AGE_MS, because the kernel walks
- * page tables for it.
+ * sockets of `control` it speaks HTTP with parse.c and response.c, one request per connection; on
+ * those of `stats` it writes one JSON document to each client that connects. It pushes to statsd.
+ * The board is read when a client asks, and the memory of workers at most every USAGE_AGE_MS,
+ * because the kernel walks page tables for it.
  *
- * Never touches Python, never writes on the board, never asks a worker or the master anything. */
+ * Never touches Python, never waits for a worker or the master; writes on the board only that
+ * somebody wants a profile (profile.c) or a trace of memory (growth.c),
+ * and which parts of the observation are on (observe.c). */
 #include "control/control.h"
 
+#include "advice.h"
 #include "base/log.h"
+#include "config/origin.h"
 #include "config/settings.h"
-#include "control/stats.h"
-#include "http/request.h"
+#include "growth.h"
+#include "http/parse.h"
 #include "http/response.h"
+#include "observe.h"
+#include "openmetrics.h"
+#include "page.h"
+#include "profile.h"
+#include "queries.h"
 #include "shared/board.h"
+#include "stats.h"
+#include "statsd.h"
 #include "system/backlog.h"
 #include "system/process.h"
 #include "system/usage.h"
+#include "views.h"
+#include "window.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -43,9 +57,11 @@ enum client_state { CLIENT_FREE, CLIENT_READING, CLIENT_WRITING, CLIENT_LINGERIN
 struct client {
     enum client_state state;
     int fd;
+    bool may_order; /* it may have the workers do something that slows them down */
     uint64_t deadline_ms;
     uint64_t moved; /* value of control.moves when bytes last went in or out */
-    struct http http;
+    struct request request;
+    struct parser *parser; /* owned; fills `request` */
     struct buf out;
     size_t sent;
 };
@@ -59,8 +75,10 @@ static struct {
     pid_t *usage_pids;   /* [board->workers]; whose memory it was; 0: nobody's */
     uint64_t usage_ms;   /* when it was read */
     struct http_limits limits;
-    uint64_t moves;   /* how often bytes went in or out, for all clients */
-    sigset_t waiting; /* the signal mask during ppoll */
+    struct statsd statsd; /* if the setting is there */
+    uint64_t push_ms;     /* when to push again; UINT64_MAX: never */
+    uint64_t moves;       /* how often bytes went in or out, for all clients */
+    sigset_t waiting;     /* the signal mask during ppoll */
     struct client clients[CLIENTS_MAX];
 } control;
 
@@ -78,13 +96,14 @@ static char *normalize(const char *address)
     return xasprintf("%s%s", address[0] == '/' ? "unix:" : "", address);
 }
 
-static void open_one(struct listeners *all, const char *option, const char *address)
+static void open_one(struct listeners *all, const char *option, const char *address,
+                     const struct config *config)
 {
     if (!address)
         return;
     char *bind = normalize(address);
-    listen_open(all, option, &(struct config_list){.items = &bind, .count = 1}, SOCKET_BACKLOG,
-                SOCKET_MODE);
+    listen_open(all, option, &(struct config_list){.items = &bind, .count = 1}, config,
+                SOCKET_BACKLOG, SOCKET_MODE);
     free(bind);
     for (size_t i = 0; i < all->count; i++) {
         const struct listener *l = &all->items[i];
@@ -97,8 +116,9 @@ static void open_one(struct listeners *all, const char *option, const char *addr
 
 void control_open(struct control_sockets *sockets, const struct config *config)
 {
-    open_one(&sockets->http, "control", config->control);
-    open_one(&sockets->stats, "stats", config->stats);
+    open_one(&sockets->http, "control", config->control, config);
+    open_one(&sockets->stats, "stats", config->stats, config);
+    sockets->pushes = config->statsd != NULL;
 }
 
 static void check_one(const char *option, const char *address)
@@ -114,6 +134,9 @@ void control_check(const struct config *config)
 {
     check_one("control", config->control);
     check_one("stats", config->stats);
+    char *wrong = config->statsd ? statsd_check(config->statsd) : NULL;
+    if (wrong)
+        config_origin_die(EXIT_CONFIG, "statsd", NULL, "%s", wrong);
 }
 
 /* ---- what is known ---- */
@@ -157,6 +180,25 @@ static void write_document(void (*write)(const struct stats_facts *facts, struct
     write(&facts, out);
 }
 
+/* Pushes to statsd when it is time. Returns the milliseconds to the next time; -1: never. */
+static int push(void)
+{
+    uint64_t now = now_ms();
+    struct buf metrics = {0}, lines = {0};
+    if (control.push_ms == UINT64_MAX)
+        return -1;
+    if (now < control.push_ms)
+        return (int)(control.push_ms - now);
+    write_document(stats_metrics, &metrics);
+    buf_append(&metrics, "", 1);
+    statsd_format(&control.statsd, metrics.data, &lines);
+    statsd_send(&control.statsd, &lines);
+    buf_fini(&metrics);
+    buf_fini(&lines);
+    control.push_ms = now + STATSD_EVERY_MS;
+    return STATSD_EVERY_MS;
+}
+
 /* ---- answers ---- */
 
 static void write_health(bool live, struct buf *body, unsigned *status)
@@ -169,40 +211,117 @@ static void write_health(bool live, struct buf *body, unsigned *status)
         return;
     }
     *status = 503;
-    buf_append_str(body, atomic_load(&board->stopping) ? "stopping\n" : "no worker serves\n");
+    buf_append_str(body, stats_is_stopping(board) ? "stopping\n" : "no worker serves\n");
 }
 
-static bool is_path(const struct http *request, const char *path)
+static bool is_path(const struct request *request, const char *path)
 {
     return request->path.length == strlen(path) &&
-           memcmp(http_at(request, request->path), path, request->path.length) == 0;
+           memcmp(request_at(request, request->path), path, request->path.length) == 0;
 }
 
-static bool is_method(const struct http *request, const char *method)
+static bool is_method(const struct request *request, const char *method)
 {
     return request->method.length == strlen(method) &&
-           memcmp(http_at(request, request->method), method, request->method.length) == 0;
+           memcmp(request_at(request, request->method), method, request->method.length) == 0;
+}
+
+/* A document, by its path. */
+struct section {
+    const char *path, *type;
+    void (*write)(const struct stats_facts *facts, struct buf *out);
+};
+
+static void write_metrics(const struct stats_facts *facts, struct buf *out)
+{
+    stats_metrics(facts, out);
+    views_metrics(facts, out);
+}
+
+static void write_openmetrics(const struct stats_facts *facts, struct buf *out)
+{
+    struct stats_facts more = *facts;
+    struct buf plain = {0};
+    more.has_exemplars = true;
+    write_metrics(&more, &plain);
+    openmetrics_append(out, &plain);
+    buf_fini(&plain);
+}
+
+static const struct section openmetrics = {"/metrics", OPENMETRICS_TYPE, write_openmetrics};
+#define JSON "application/json"
+static const struct section sections[] = {
+    {"/", "text/html; charset=utf-8", page_html},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", write_metrics},
+    {"/stats", JSON, stats_json},
+    {"/views", JSON, views_json},
+    {"/requests", JSON, views_requests},
+    {"/queries", JSON, queries_json},
+    {"/advice", JSON, advice_json},
+    {"/application", JSON, queries_application},
+};
+
+static const struct section *find_section(const struct request *request)
+{
+    if (is_path(request, openmetrics.path) && openmetrics_is_wanted(request))
+        return &openmetrics;
+    for (size_t i = 0; i < ARRAY_LEN(sections); i++)
+        if (is_path(request, sections[i].path))
+            return &sections[i];
+    return NULL;
+}
+
+static void list_sections(struct buf *out)
+{
+    buf_append_str(
+        out, "There are /livez, /readyz, /profile, /samples, /crashes, /crash, /memory, /observe");
+    for (size_t i = 0; i < ARRAY_LEN(sections); i++)
+        buf_printf(out, "%s%s", i + 1 < ARRAY_LEN(sections) ? ", " : " and ", sections[i].path);
+    buf_append_str(out, ".\n");
+}
+
+/* What is no plain document: it has a query, or is asked for by POST. False: it is one. */
+static bool write_answer(const struct client *client, bool is_post, struct buf *body,
+                         unsigned *status)
+{
+    const struct board *board = control.seed->board;
+    const struct request *request = &client->request;
+    if (profile_answer(board, request, body, status))
+        return true;
+    bool is_growth = growth_is_asked(request), is_order = is_growth || observe_is_asked(request);
+    if (is_order && is_post && !client->may_order) {
+        buf_append_str(body, "Only who comes by a unix socket may do that: control = /PATH.\n");
+        *status = 403;
+    } else if (is_order) {
+        *status = is_growth ? growth_answer(board, request, is_post, body)
+                            : observe_answer(board, request, is_post, body);
+    }
+    return is_order;
 }
 
 /* Writes the body and returns its Content-Type. */
-static const char *write_body(const struct http *request, struct buf *body, unsigned *status)
+static const char *write_body(const struct client *client, struct buf *body, unsigned *status)
 {
+    const struct request *request = &client->request;
     const char *type = "text/plain; charset=utf-8";
+    bool is_post = is_method(request, "POST");
+    bool may_read = request->is_head || is_method(request, "GET");
+    if ((is_post || may_read) && write_answer(client, is_post, body, status))
+        return *status == 200 ? "application/json" : type;
+    const struct section *section = find_section(request);
     *status = 200;
-    if (!request->is_head && !is_method(request, "GET")) {
+    if (!may_read) {
         *status = 405;
-        buf_append_str(body, "Only GET and HEAD are answered.\n");
+        buf_append_str(
+            body, "Only GET and HEAD are answered, and POST of /profile, /memory and /observe.\n");
     } else if (is_path(request, "/livez") || is_path(request, "/readyz")) {
         write_health(is_path(request, "/livez"), body, status);
-    } else if (is_path(request, "/metrics")) {
-        type = "text/plain; version=0.0.4; charset=utf-8";
-        write_document(stats_metrics, body);
-    } else if (is_path(request, "/stats")) {
-        type = "application/json";
-        write_document(stats_json, body);
+    } else if (section) {
+        type = section->type;
+        write_document(section->write, body);
     } else {
         *status = 404;
-        buf_append_str(body, "There are /livez, /readyz, /metrics and /stats.\n");
+        list_sections(body);
     }
     return type;
 }
@@ -215,11 +334,11 @@ static void add_header(struct response *response, const char *name, const char *
 
 static void append_answer(struct client *client, struct response *response)
 {
-    const struct http *request = &client->http;
+    const struct request *request = &client->request;
     struct buf body = {0};
     char line[64];
     unsigned status;
-    const char *type = write_body(request, &body, &status);
+    const char *type = write_body(client, &body, &status);
     int len = snprintf(line, sizeof line, "%u %s", status, response_reason(status));
     enum response_check check = response_status(response, line, (size_t)len);
     assert(check == RESPONSE_OK);
@@ -238,8 +357,8 @@ static void append_answer(struct client *client, struct response *response)
 
 static void append_error(struct client *client, struct response *response, unsigned status)
 {
-    struct response_facts facts = {.is_head = client->http.is_head,
-                                   .version_minor = client->http.version_minor};
+    struct response_facts facts = {.is_head = client->request.is_head,
+                                   .version_minor = client->request.version_minor};
     response_error(response, status, &facts);
     buf_append(&client->out, response->head.data, response->head.len);
 }
@@ -260,7 +379,7 @@ static void answer(struct client *client, unsigned refusal_status)
 static void close_client(struct client *client)
 {
     close(client->fd);
-    http_fini(&client->http);
+    parser_free(client->parser);
     buf_fini(&client->out);
     *client = (struct client){.state = CLIENT_FREE};
 }
@@ -289,7 +408,7 @@ static void write_more(struct client *client)
 static void read_more(struct client *client)
 {
     size_t room;
-    char *at = http_room(&client->http, &room);
+    char *at = parser_room(client->parser, &room);
     ssize_t got = read(client->fd, at, room);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -298,14 +417,14 @@ static void read_more(struct client *client)
         return;
     }
     client->moved = ++control.moves;
-    switch (http_feed(&client->http, (size_t)got)) {
+    switch (parser_feed(client->parser, (size_t)got)) {
     case HTTP_MORE:
         return;
     case HTTP_READY:
         answer(client, 0);
         break;
     case HTTP_REFUSED:
-        answer(client, client->http.refusal_status);
+        answer(client, client->request.refusal_status);
         break;
     }
     write_more(client);
@@ -390,10 +509,11 @@ static void accept_client(const struct listener *listener, bool speaks_http)
     }
     struct client *client = make_room();
     client->fd = fd;
+    client->may_order = listener->family == AF_UNIX; /* else anybody on this machine might */
     client->moved = ++control.moves;
     client->deadline_ms = now_ms() + CLIENT_MS;
     client->state = CLIENT_READING;
-    http_init(&client->http, &control.limits);
+    client->parser = parser_new(&client->request, &control.limits);
     if (speaks_http)
         return; /* its request is read in the next round of the loop */
     write_document(stats_uwsgi, &client->out);
@@ -442,6 +562,12 @@ static int wait_for_events(struct pollfd *fds, size_t count, int wait_ms)
     return ppoll(fds, count, wait_ms < 0 ? NULL : &t, &control.waiting);
 }
 
+/* Of two times to wait; -1: for ever. */
+static int sooner(int a, int b)
+{
+    return b < 0 || (a >= 0 && a < b) ? a : b;
+}
+
 static void serve(void)
 {
     const struct control_sockets *sockets = control.seed->sockets;
@@ -452,6 +578,8 @@ static void serve(void)
         int wait_ms = watch_clients(fds + clients);
         if (leaving && is_alone())
             _exit(EXIT_OK);
+        if (!leaving) /* then the next master's does */
+            wait_ms = sooner(wait_ms, sooner(push(), window_keep(control.seed->board)));
         fds[0] = (struct pollfd){.fd = leaving ? -1 : control.seed->lifeline_fd, .events = POLLIN};
         watch_listeners(fds + http, &sockets->http, leaving);
         watch_listeners(fds + stats, &sockets->stats, leaving);
@@ -512,6 +640,9 @@ void control_main(const struct control_seed *seed)
     note_listeners(seed->listeners);
     control.usage = xcalloc(seed->board->workers, sizeof *control.usage);
     control.usage_pids = xcalloc(seed->board->workers, sizeof *control.usage_pids);
+    control.push_ms = seed->config->statsd ? 0 : UINT64_MAX;
+    if (seed->config->statsd)
+        statsd_begin(&control.statsd, seed->config->statsd, seed->config->statsd_prefix);
     control.limits = (struct http_limits){
         .request_line_bytes = 8190,
         .field_bytes = 8190,
@@ -519,7 +650,6 @@ void control_main(const struct control_seed *seed)
         .fields = 100,
         .body_bytes = 65536,
         .body_memory_bytes = 65536,
-        .tmp_dir = seed->config->tmp_dir,
     };
     serve();
     _exit(EXIT_OK);

@@ -1,4 +1,4 @@
-/* memory.c: how much memory the processes of a running server use, as a table. Layer 1.
+/* memory.c: how much memory the processes of a running server use, as a table.
  *
  * Owns nothing that lasts. Reads /proc of the server's processes, from another process. Of the
  * sizes only PSS can be added up, since the workers share most of their pages: adding up resident
@@ -34,7 +34,7 @@ static double mb(uint64_t bytes)
     return (double)bytes / (1024 * 1024);
 }
 
-/* ---------------------------------------------------------------- one process */
+/* ---- one process ---- */
 
 /* The first line, or first argument, of a file of /proc, without line end; "" if unreadable. */
 static void read_text(pid_t pid, const char *file_name, char *out, size_t size)
@@ -58,7 +58,7 @@ static pid_t parent_of(pid_t pid)
     return after && sscanf(after, ") %*c %d", &parent) == 1 ? (pid_t)parent : 0;
 }
 
-/* ---------------------------------------------------------------- the server */
+/* ---- the server ---- */
 
 static bool is_part(const struct server *s, pid_t pid)
 {
@@ -126,7 +126,7 @@ static int compare_private(const void *a, const void *b)
            ((*x)->usage.private_bytes < (*y)->usage.private_bytes);
 }
 
-/* ---------------------------------------------------------------- the report */
+/* ---- the report ---- */
 
 static void write_row(FILE *out, const char *title, const char *pid, const struct usage *u)
 {

@@ -1,7 +1,7 @@
 /* stats.h: what the server did and does, as text: for uWSGI's tools, for Prometheus, and as the
  * server's own JSON. Only formats: what is not on the board is in stats_facts, from the caller. */
-#ifndef MYSERVER_STATS_H
-#define MYSERVER_STATS_H
+#ifndef MYSERVER_CONTROL_STATS_H
+#define MYSERVER_CONTROL_STATS_H
 
 #include "base/base.h"
 #include "base/buf.h"
@@ -26,10 +26,13 @@ struct stats_facts {
     gid_t group;
     uint64_t now_ns;
     time_t now_s;
+    bool has_exemplars; /* the metrics are to name requests of the buckets of a histogram */
 };
 
 /* Some worker serves, and the server does not stop. */
 bool stats_is_ready(const struct board *board);
+/* It was told to stop, even if it still serves for shutdown-delay. */
+bool stats_is_stopping(const struct board *board);
 /* One JSON object with uWSGI's keys, as uwsgitop and others read it. Threads appear as cores. Has
  * no header, cookie or query of a request, since everybody who can connect sees it. */
 void stats_uwsgi(const struct stats_facts *facts, struct buf *out);

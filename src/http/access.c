@@ -4,6 +4,7 @@
  * the application chose (target, headers, user name) is escaped, so that a line stays one line and
  * a quoted field one field. */
 #include "http/access.h"
+#include "base/date.h"
 
 #include "base/log.h"
 #include "http/request.h"
@@ -16,10 +17,15 @@
 #define ATOMS    "hlutrsmUqHbBfaTDMLp"
 #define COMBINED "%(h)s %(l)s %(u)s %(t)s \"%(r)s\" %(s)s %(b)s \"%(f)s\" \"%(a)s\""
 
+const char *const access_part_names[ACCESS_PARTS] = {"receive",  "thread",   "gil",   "cpu",
+                                                     "database", "runqueue", "other", "send"};
+
 /* A format is a list of pieces: texts between atoms, and atoms. */
 struct piece {
-    char atom;  /* one of ATOMS, 'i' and 'o' for headers, 0 for a text, '{' for the JSON object */
-    char *text; /* the text, or the name of the header; owned; NULL for other atoms */
+    /* one of ATOMS, 'i' and 'o' for headers, 'c' for costs, 0 for a text, '{' for the JSON object
+     */
+    char atom;
+    char *text; /* the text, or the name of header or cost; owned; NULL for other atoms */
 };
 
 struct access_format {
@@ -41,6 +47,27 @@ static void add_piece(struct access_format *format, char atom, const char *text,
         (struct piece){.atom = atom, .text = text ? xasprintf("%.*s", (int)len, text) : NULL};
 }
 
+/* The part of that name; ACCESS_PARTS: there is none. */
+static unsigned find_part(const char *name, size_t len)
+{
+    unsigned part = 0;
+    if (len == 2 && memcmp(name, "db", len) == 0)
+        return find_part("database", strlen("database"));
+    while (part < ACCESS_PARTS && (strlen(access_part_names[part]) != len ||
+                                   memcmp(access_part_names[part], name, len) != 0))
+        part++;
+    return part;
+}
+
+static bool is_cost_name(const char *name, size_t len)
+{
+    static const char *const others[] = {"view", "trace", "queries"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (strlen(others[i]) == len && memcmp(others[i], name, len) == 0)
+            return true;
+    return find_part(name, len) < ACCESS_PARTS;
+}
+
 /* `atom` points behind a '%'. Returns where the text goes on; NULL: there is no such atom. */
 static const char *add_atom(struct access_format *format, const char *atom)
 {
@@ -51,9 +78,11 @@ static const char *add_atom(struct access_format *format, const char *atom)
     if (atom[0] == '(' && atom[1] == '{') {
         size_t name_len = strcspn(atom + 2, "}");
         const char *after = atom + 2 + name_len;
-        if (name_len == 0 || (strncmp(after, "}i)s", 4) != 0 && strncmp(after, "}o)s", 4) != 0))
+        bool is_cost = strncmp(after, "}m)s", 4) == 0;
+        bool is_header = strncmp(after, "}i)s", 4) == 0 || strncmp(after, "}o)s", 4) == 0;
+        if (name_len == 0 || !(is_header || (is_cost && is_cost_name(atom + 2, name_len))))
             return NULL;
-        add_piece(format, after[1], atom + 2, name_len);
+        add_piece(format, is_cost ? 'c' : after[1], atom + 2, name_len);
         return after + 4;
     }
     if (atom[0] != '(' || !atom[1] || !strchr(ATOMS, atom[1]) || atom[2] != ')' || atom[3] != 's')
@@ -80,7 +109,9 @@ struct access_format *access_compile(const char *text, char **error)
         if (!next) {
             *error =
                 xasprintf("\"%.12s\" starts no atom of the access log; there are %%(X)s with X "
-                          "one of %s, %%({NAME}i)s, %%({NAME}o)s and %%%%",
+                          "one of %s, %%({NAME}i)s, %%({NAME}o)s, %%({COST}m)s and %%%%; COST is "
+                          "view, trace, queries, receive, thread, gil, cpu, db, runqueue, other or "
+                          "send",
                           text, ATOMS);
             access_free(format);
             return NULL;
@@ -104,21 +135,18 @@ void access_free(struct access_format *format)
 
 static struct span request_text(const struct access_entry *entry, struct http_text text)
 {
-    return (struct span){http_at(entry->request, text), text.length};
+    return (struct span){request_at(entry->request, text), text.length};
 }
 
 static bool is_understood(const struct access_entry *entry)
 {
-    return entry->request && http_has_line(entry->request);
+    return entry->request && request_has_line(entry->request);
 }
 
-/* "HTTP/1.1": the end of the request line; not version_minor, which an unknown version leaves as it
- * was. */
+/* Not version_minor, which an unknown version leaves as it was. */
 static struct span protocol_of(const struct access_entry *entry)
 {
-    struct span line = request_text(entry, entry->request->line);
-    size_t len = strlen("HTTP/1.1");
-    return (struct span){line.text + line.len - len, len};
+    return request_text(entry, request_protocol(entry->request));
 }
 
 static struct span received_header(const struct access_entry *entry, const char *name)
@@ -129,7 +157,7 @@ static struct span received_header(const struct access_entry *entry, const char 
     for (unsigned i = 0; i < entry->request->header_count; i++) {
         const struct http_header *header = &entry->request->headers[i];
         if (header->name.length == len &&
-            ascii_equal(http_at(entry->request, header->name), name, len))
+            ascii_equal(request_at(entry->request, header->name), name, len))
             return request_text(entry, header->value);
     }
     return (struct span){0};
@@ -179,7 +207,7 @@ static void append_time(struct buf *out, const struct access_entry *entry)
     char text[40];
     localtime_r(&entry->start.tv_sec, &local);
     strftime(text, sizeof text, "%Y:%H:%M:%S %z", &local);
-    buf_printf(out, "[%02d/%s/%s]", local.tm_mday, base_months[local.tm_mon], text);
+    buf_printf(out, "[%02d/%s/%s]", local.tm_mday, date_months[local.tm_mon], text);
 }
 
 static void append_request_line(struct buf *out, const struct access_entry *entry)
@@ -247,7 +275,7 @@ static void append_user(struct buf *out, const struct access_entry *entry)
 
 static void append_of_request(struct buf *out, const struct access_entry *entry, char atom)
 {
-    const struct http *request = entry->request;
+    const struct request *request = entry->request;
     if (!is_understood(entry))
         buf_append(out, "-", 1);
     else if (atom == 'm')
@@ -257,7 +285,7 @@ static void append_of_request(struct buf *out, const struct access_entry *entry,
     else if (atom == 'H')
         append_span(out, protocol_of(entry));
     else /* 'q': empty without a query, as in gunicorn, not "-" */
-        log_escape(out, http_at(request, request->query), request->query.length);
+        log_escape(out, request_at(request, request->query), request->query.length);
 }
 
 static void append_duration(struct buf *out, const struct access_entry *entry, char atom)
@@ -271,6 +299,26 @@ static void append_duration(struct buf *out, const struct access_entry *entry, c
         buf_printf(out, "%" PRIu64, us);
     else
         buf_printf(out, "%" PRIu64 ".%06" PRIu64, us / 1000000, us % 1000000);
+}
+
+static void append_ms(struct buf *out, uint64_t ns)
+{
+    uint64_t us = ns / 1000;
+    buf_printf(out, "%" PRIu64 ".%03" PRIu64, us / 1000, us % 1000);
+}
+
+/* "-": not known. */
+static void append_cost(struct buf *out, const struct access_costs *costs, const char *name)
+{
+    unsigned part = find_part(name, strlen(name));
+    if (!costs)
+        buf_append(out, "-", 1);
+    else if (part < ACCESS_PARTS)
+        append_ms(out, costs->parts_ns[part]);
+    else if (strcmp(name, "queries") == 0)
+        buf_printf(out, "%u", costs->queries);
+    else
+        append_c_string(out, strcmp(name, "view") == 0 ? costs->view : costs->trace);
 }
 
 /* ---- JSON ---- */
@@ -300,7 +348,7 @@ static void append_json_c_string(struct buf *out, const char *key, const char *v
 static void append_json_request(struct buf *out, const struct access_entry *entry)
 {
     bool known = is_understood(entry);
-    const struct http *request = entry->request;
+    const struct request *request = entry->request;
     struct span none = {0};
     append_json_field(out, "method", known ? request_text(entry, request->method) : none);
     append_json_field(out, "path", known ? request_text(entry, request->path) : none);
@@ -308,14 +356,26 @@ static void append_json_request(struct buf *out, const struct access_entry *entr
     append_json_field(out, "protocol", known ? protocol_of(entry) : none);
 }
 
+static void append_json_costs(struct buf *out, const struct access_costs *costs)
+{
+    if (!costs)
+        return;
+    append_json_c_string(out, "view", costs->view);
+    append_json_c_string(out, "trace", costs->trace);
+    buf_printf(out, ", \"queries\": %u, \"ms\": {", costs->queries);
+    for (unsigned i = 0; i < ACCESS_PARTS; i++) {
+        buf_printf(out, "%s\"%s\": ", i ? ", " : "", access_part_names[i]);
+        append_ms(out, costs->parts_ns[i]);
+    }
+    buf_append(out, "}", 1);
+}
+
 static void append_json(struct buf *out, const struct access_entry *entry)
 {
-    struct tm utc;
-    char date[32];
+    char date[DATE_ISO_LEN + 1];
     uint64_t us = entry->duration_ns / 1000;
-    gmtime_r(&entry->start.tv_sec, &utc);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
-    buf_printf(out, "{\"time\": \"%s.%03ldZ\"", date, entry->start.tv_nsec / 1000000);
+    date_write_iso(date, entry->start, 'T');
+    buf_printf(out, "{\"time\": \"%s\"", date);
     append_json_c_string(out, "client", entry->client);
     append_json_request(out, entry);
     buf_printf(out,
@@ -324,6 +384,7 @@ static void append_json(struct buf *out, const struct access_entry *entry)
     append_json_field(out, "referer", received_header(entry, "referer"));
     append_json_field(out, "user_agent", received_header(entry, "user-agent"));
     buf_printf(out, ", \"worker\": %u", entry->worker);
+    append_json_costs(out, entry->costs);
     append_json_c_string(out, "end", entry->end);
     buf_append(out, "}", 1);
 }
@@ -387,6 +448,9 @@ static void append_piece(struct buf *out, const struct access_entry *entry,
         break;
     case 'p':
         buf_printf(out, "<%d>", (int)(entry->pid ? entry->pid : getpid()));
+        break;
+    case 'c':
+        append_cost(out, entry->costs, piece->text);
         break;
     case 'i':
         append_span(out, received_header(entry, piece->text));

@@ -140,14 +140,23 @@ void forwarded_fini(struct forwarded_trust *trust)
     *trust = (struct forwarded_trust){0};
 }
 
-static bool trusts_address(const struct forwarded_trust *trust, const struct in6_addr *address)
+static bool lists_address(const struct forwarded_trust *trust, const struct in6_addr *address)
 {
-    if (trust->everyone)
-        return true;
     for (size_t i = 0; i < trust->count; i++)
         if (same_prefix(address, &trust->networks[i].address, trust->networks[i].prefix_bits))
             return true;
     return false;
+}
+
+static bool trusts_address(const struct forwarded_trust *trust, const struct in6_addr *address)
+{
+    return trust->everyone || lists_address(trust, address);
+}
+
+bool forwarded_lists(const struct forwarded_trust *trust, const char *address)
+{
+    struct in6_addr parsed;
+    return parse_address(&parsed, address, strlen(address)) && lists_address(trust, &parsed);
 }
 
 bool forwarded_trusts(const struct forwarded_trust *trust, const struct sockaddr *peer)
@@ -247,8 +256,29 @@ bool forwarded_client(const struct forwarded_trust *trust, const char *value, si
     return found;
 }
 
+bool forwarded_peer(const struct request *request, struct sockaddr_in6 *peer)
+{
+    const char *address = request_at(request, request->remote_addr);
+    const char *port_text = request_at(request, request->remote_port);
+    size_t len = request->remote_addr.length, port_len = request->remote_port.length;
+    unsigned port = 0;
+    *peer = (struct sockaddr_in6){.sin6_family = AF_UNSPEC};
+    if (len == 0)
+        return true;
+    if (len == 5 && memcmp(address, "unix:", len) == 0) { /* nginx's word for it */
+        peer->sin6_family = AF_UNIX;
+        return true;
+    }
+    peer->sin6_family = AF_INET6;
+    if ((port_len > 0 && !parse_decimal(&port, port_text, port_len, 65535)) ||
+        !parse_address(&peer->sin6_addr, address, len))
+        return false;
+    peer->sin6_port = htons((uint16_t)port);
+    return true;
+}
+
 /* What one header says about the scheme: 1 https, 0 another, -1 it is no such header. */
-static int scheme_of(const struct http *request, const struct http_header *header)
+static int scheme_of(const struct request *request, const struct http_header *header)
 {
     const char *wanted;
     switch ((int)header->field) {
@@ -265,29 +295,21 @@ static int scheme_of(const struct http *request, const struct http_header *heade
         return -1;
     }
     return header->value.length == strlen(wanted) &&
-           ascii_equal(http_at(request, header->value), wanted, header->value.length);
+           ascii_equal(request_at(request, header->value), wanted, header->value.length);
 }
 
-/* All X-Forwarded-For lines are one list (RFC 9110 5.3). */
-static void set_client(const struct forwarded_trust *trust, const struct http *request,
+static void set_client(const struct forwarded_trust *trust, const struct request *request,
                        struct forwarded_view *view)
 {
-    struct buf all = {0};
-    for (unsigned i = 0; i < request->header_count; i++) {
-        const struct http_header *header = &request->headers[i];
-        if (header->field != HTTP_FIELD_X_FORWARDED_FOR)
-            continue;
-        if (all.len)
-            buf_append_str(&all, ",");
-        buf_append(&all, http_at(request, header->value), header->value.length);
-    }
+    struct buf room = {0};
+    struct text all = request_list(request, HTTP_FIELD_X_FORWARDED_FOR, NULL, &room);
     if (all.len && forwarded_client(trust, all.data, all.len, view->client))
         view->from_header = true;
-    buf_fini(&all);
+    buf_fini(&room);
 }
 
 bool forwarded_resolve(const struct forwarded_trust *trust, bool trusted, const char *peer,
-                       const struct http *request, struct forwarded_view *view)
+                       const struct request *request, struct forwarded_view *view)
 {
     int scheme = -1;
     bool for_seen = false;
@@ -300,6 +322,7 @@ bool forwarded_resolve(const struct forwarded_trust *trust, bool trusted, const 
             return false;
         scheme = says >= 0 ? says : scheme;
     }
+    view->says_scheme = scheme >= 0;
     view->https = scheme == 1;
     if (for_seen)
         set_client(trust, request, view);

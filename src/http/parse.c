@@ -1,21 +1,26 @@
-/* http.c: one HTTP/1.x request, from bytes to a table of fields and a body.
+/* parse.c: one request, from bytes to a table of fields and a body.
  *
  * Owns the buffer, the cutting of the head into lines, its limits, and llhttp. What the fields say
- * about the framing is compared with what llhttp finds in the same bytes. llhttp also decodes the
- * body, in the same buffer behind the head. Only when a body of known length goes to a file may all
- * of it but the end go there through a pipe, not seen by llhttp.
+ * about the framing is compared with what llhttp finds in the same bytes; llhttp sees no body.
+ * A body of known length that goes to a file may go there through a pipe, all but its end. Chunks
+ * are decoded here: what llhttp makes of extensions and trailers changes from version to version.
+ * The head of a uwsgi packet (uwsgi.h) takes the place of the lines; what follows is the same.
  *
  * Every decision depends only on the bytes and their positions, never on how they were split over
  * reads: a line that is too long is refused at the byte where the limit is exceeded, whole or not.
  *
  * Never reads a socket, never writes an answer, never keeps a pointer into the buffer. */
-#include "http/request.h"
-#include "http_head.h"
+#include "http/parse.h"
+#include "head.h"
+#include "uwsgi.h"
 
 #include <llhttp.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum stage { STAGE_START, STAGE_FIELDS, STAGE_BODY, STAGE_READY, STAGE_REFUSED };
+enum stage { STAGE_START, STAGE_FIELDS, STAGE_BODY, STAGE_READY };
+/* What comes next in a chunked body. */
+enum part { PART_SIZE, PART_DATA, PART_CR, PART_LF, PART_TRAILERS };
 
 #define FIRST_BUFFER_BYTES 8192 /* the budget counts only what is above this */
 #define ROOM_BYTES         4096
@@ -28,117 +33,62 @@ enum stage { STAGE_START, STAGE_FIELDS, STAGE_BODY, STAGE_READY, STAGE_REFUSED }
 /* The first byte from a client that speaks TLS, because it was given an https URL (RFC 8446
  * 5.1). */
 #define TLS_HANDSHAKE      0x16
-/* CVE-2024-22019: llhttp sets no limit to the sizes, extensions and trailers of a chunked body.
- * This is the limit for one run of them between two pieces of payload, and for how far all of them
- * may exceed the payload: chunks of five bytes and more pass for ever. */
+/* CVE-2024-22019: sizes, extensions and trailers of a chunked body need a limit too. This is the
+ * one for one run of them between two pieces of payload, and for how far all of them may exceed the
+ * payload: chunks of five bytes and more pass for ever. */
 #define OVERHEAD_BYTES_MAX 16384
 
 #if LLHTTP_VERSION_MAJOR < 9
 _Static_assert(LLHTTP_STRICT_MODE, "llhttp 8 lets known smuggling through without it");
 #endif
-_Static_assert(sizeof(llhttp_t) <= sizeof(((struct http *)0)->parser), "parser is too small");
+struct parser {
+    struct request *request; /* borrowed, as `limits` */
+    const struct http_limits *limits;
+    struct head head;
+    enum stage stage;
+    size_t parsed;  /* of request->in: what is done with */
+    size_t scanned; /* how far the bytes were searched for the end of the line */
+    size_t line_start;
+    size_t head_start;       /* where the request line begins, after empty lines */
+    enum part part;          /* of a chunked body: what comes next */
+    uint64_t chunk_left;     /* payload of the chunk that is still to come */
+    uint64_t gap_bytes;      /* sizes, extensions, trailers since the last payload */
+    uint64_t overhead_bytes; /* all of them */
+    size_t payload_bytes;    /* payload in `in` behind the head, its pieces moved together */
+    size_t counted_bytes;    /* what `in` adds to limits->bodies */
+    bool past;               /* the room given last is in the body, past `in` */
+    llhttp_t llhttp;
+};
 
-bool http_refuse(struct http *h, unsigned status, const char *reason)
+static bool is_refused(const struct parser *p)
 {
-    h->stage = STAGE_REFUSED;
-    h->refusal_status = status;
-    h->refusal_reason = reason;
-    return false;
+    return p->request->refusal_status != 0;
 }
 
 /* ---- llhttp ---- */
 
 /* Refuses for llhttp's error, unless a callback has refused already and said why. */
-static void refuse_parsed(struct http *h, llhttp_errno_t error)
+static void refuse_parsed(struct parser *p, llhttp_errno_t error)
 {
-    if (h->stage != STAGE_REFUSED) {
-        http_refuse(h, 400, llhttp_errno_name(error));
-    }
+    if (!is_refused(p))
+        request_refuse(p->request, 400, llhttp_errno_name(error));
 }
 
-static int on_headers_complete(llhttp_t *p)
+static int on_headers_complete(llhttp_t *ll)
 {
-    struct http *h = p->data;
-    bool chunked = (p->flags & F_CHUNKED) != 0;
-    if (chunked != h->chunked || p->content_length != h->content_length) {
-        http_refuse(h, 400, "the framing is ambiguous");
+    struct parser *p = ll->data;
+    bool chunked = (ll->flags & F_CHUNKED) != 0;
+    if (chunked != p->request->chunked || ll->content_length != p->request->content_length) {
+        request_refuse(p->request, 400, "the framing is ambiguous");
         return -1;
     }
     /* RFC 9110 7.8: a server may ignore Upgrade; llhttp would stop at the end of the message. */
-    p->upgrade = 0;
-    h->stage = STAGE_BODY;
+    ll->upgrade = 0;
+    p->stage = STAGE_BODY;
     return 0;
 }
 
-static int on_chunk_header(llhttp_t *p)
-{
-    struct http *h = p->data;
-    /* One chunk header can announce up to 2^64-1 bytes: compare before adding anything. */
-    if (p->content_length > h->limits->body_bytes - h->body.length - h->payload_bytes) {
-        http_refuse(h, 413, "chunked body above the limit");
-        return -1;
-    }
-    return 0;
-}
-
-/* Refuses what llhttp 8 accepts around chunks: DEL in extensions; obs-fold (RFC 9112 5.2) and empty
- * names in trailers. */
-static bool may_follow(char before, char c)
-{
-    return c != 0x7f && (before != '\n' || (c != ' ' && c != '\t' && c != ':'));
-}
-
-/* Trailers are dropped, but the limits of header fields apply to them. `before` counts the lines
- * that precede them: the size of the last chunk and, if there was another chunk, the end of that
- * one. */
-static bool check_trailers(struct http *h, uint64_t position)
-{
-    unsigned before = h->gap_start > 0 ? 2 : 1;
-    if (h->gap_lines < before) {
-        return true;
-    }
-    if (position - h->gap_line_start > h->limits->field_bytes + 1) {
-        return http_refuse(h, 431, "trailer too long");
-    }
-    return h->gap_lines - before <= h->limits->fields + 1 ||
-           http_refuse(h, 431, "too many trailers");
-}
-
-/* Checks what came between two pieces of payload, or after the last: sizes, extensions, trailers.
- * `position` is where it ends, counted in bytes of the body as sent. */
-static bool check_gap(struct http *h, uint64_t position)
-{
-    const char *window = h->in.data + h->window_start;
-    uint64_t from = h->gap_start > h->window_offset ? h->gap_start : h->window_offset;
-    if (!h->chunked) {
-        return true;
-    }
-    uint64_t payload = h->body.length + h->payload_bytes;
-    if (position - h->gap_start > OVERHEAD_BYTES_MAX ||
-        position - payload > payload + OVERHEAD_BYTES_MAX) {
-        return http_refuse(h, 400, "chunk sizes, extensions or trailers too long");
-    }
-    for (uint64_t i = from - h->window_offset; i < position - h->window_offset; i++) {
-        if (!may_follow(i > 0 ? window[i - 1] : h->last_byte, window[i])) {
-            return http_refuse(h, 400, "malformed chunk extension or trailer");
-        }
-        if (window[i] == '\n') {
-            h->gap_lines++;
-            h->gap_line_start = h->window_offset + i + 1;
-        }
-        if (!check_trailers(h, h->window_offset + i + 1)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static size_t window_bytes(const struct http *h, const char *up_to)
-{
-    return (size_t)(up_to - h->in.data) - h->window_start;
-}
-
-static bool check_kept(struct http *h, enum body_result result)
+static bool check_kept(struct parser *p, enum body_result result)
 {
     switch (result) {
     case BODY_OK:
@@ -146,343 +96,469 @@ static bool check_kept(struct http *h, enum body_result result)
     case BODY_FAILED:
         break;
     }
-    return http_refuse(h, 500, "the body could not be kept in a temporary file");
+    return request_refuse(p->request, 500, "the body could not be kept in a temporary file");
 }
 
-/* Appends the payload of the window at once: a system call for each chunk of five bytes would make
- * a small stream expensive. */
-static bool keep_payload(struct http *h)
+static int on_message_complete(llhttp_t *ll)
 {
-    const char *payload = h->payload;
-    size_t len = h->payload_bytes;
-    h->payload = NULL;
-    h->payload_bytes = 0;
-    return !payload || check_kept(h, body_append(&h->body, payload, len));
-}
-
-static int on_body(llhttp_t *p, const char *at, size_t len)
-{
-    struct http *h = p->data;
-    uint64_t position = h->window_offset + window_bytes(h, at);
-    if (!check_gap(h, position)) {
-        return -1;
-    }
-    if (!h->payload) {
-        h->payload = (char *)(uintptr_t)at;
-    } else { /* overwrites gaps that check_gap has checked */
-        memmove(h->payload + h->payload_bytes, at, len);
-    }
-    h->payload_bytes += len;
-    h->gap_start = h->gap_line_start = position + len;
-    h->gap_lines = 0;
-    return 0;
-}
-
-static int on_message_complete(llhttp_t *p)
-{
-    struct http *h = p->data;
-    h->stage = STAGE_READY;
+    struct parser *p = ll->data;
+    p->stage = STAGE_READY;
     /* The bytes that follow are another request, parsed after this one is answered. */
     return HPE_PAUSED;
 }
 
 static const llhttp_settings_t settings = {
     .on_headers_complete = on_headers_complete,
-    .on_chunk_header = on_chunk_header,
-    .on_body = on_body,
     .on_message_complete = on_message_complete,
 };
 
-static llhttp_t *parser_of(struct http *h)
+/* llhttp refuses the methods that its version does not know. The framing depends on none but
+ * CONNECT, which never comes here, so instead of any but the commonest llhttp gets one that all
+ * versions know. */
+static void parse_head(struct parser *p)
 {
-    return (llhttp_t *)(void *)h->parser;
-}
-
-static void parse_head(struct http *h)
-{
-    llhttp_t *p = parser_of(h);
-    llhttp_init(p, HTTP_REQUEST, &settings);
-    p->data = h;
-    llhttp_errno_t error =
-        llhttp_execute(p, h->in.data + h->head_start, h->head_bytes - h->head_start);
-    h->parsed = h->head_bytes;
-    if ((error != HPE_OK || h->stage != STAGE_BODY) &&
-        (error != HPE_PAUSED || h->stage != STAGE_READY)) {
-        refuse_parsed(h, error);
+    llhttp_t *ll = &p->llhttp;
+    llhttp_init(ll, HTTP_REQUEST, &settings);
+    ll->data = p;
+    bool is_get = p->request->method.length == 3 &&
+                  memcmp(request_at(p->request, p->request->method), "GET", 3) == 0;
+    llhttp_errno_t error = is_get ? HPE_OK : llhttp_execute(ll, "POST ", 5);
+    if (error == HPE_OK) {
+        size_t from = is_get ? p->request->method.offset : p->request->target.offset;
+        error = llhttp_execute(ll, p->request->in.data + from, p->request->head_bytes - from);
     }
+    p->parsed = p->request->head_bytes;
+    if ((error != HPE_OK || p->stage != STAGE_BODY) &&
+        (error != HPE_PAUSED || p->stage != STAGE_READY))
+        refuse_parsed(p, error);
 }
 
-/* llhttp 8 and 9 accept a bare LF at the end of a chunked body. */
-static bool check_last_line(struct http *h)
-{
-    char before = h->parsed - h->window_start >= 2 ? h->in.data[h->parsed - 2] : h->last_byte;
-    return !h->chunked || before == '\r' || http_refuse(h, 400, "the body does not end in CRLF");
-}
+/* ---- a body of known length ---- */
 
-/* RFC 9110 6.5.1 forbids it. llhttp 9 refuses it where it stands, llhttp 8 does not. */
-static bool check_trailer_names(struct http *h)
+/* The bytes that follow it are another request, parsed after this one is answered. */
+static void parse_sized_body(struct parser *p)
 {
-    return !h->chunked || !(parser_of(h)->flags & F_CONTENT_LENGTH) ||
-           http_refuse(h, 400, "Content-Length in a trailer");
-}
-
-/* Whether check_gap has not yet seen the bytes before the error: llhttp's own errors and the 413 of
- * on_chunk_header do not call it. Split over reads differently, these bytes would have been
- * checked; the result must be the same. */
-static bool may_be_malformed(const struct http *h)
-{
-    return h->stage != STAGE_REFUSED || h->refusal_status == 413;
-}
-
-static void parse_body(struct http *h)
-{
-    llhttp_t *p = parser_of(h);
-    size_t len = h->in.len - h->parsed;
-    h->window_start = h->parsed;
-    llhttp_errno_t error = llhttp_execute(p, h->in.data + h->parsed, len);
-    if (h->stage != STAGE_REFUSED && !keep_payload(h)) {
+    struct request *r = p->request;
+    uint64_t left = r->content_length - r->body.length;
+    size_t there = r->in.len - p->parsed, len = left < there ? (size_t)left : there;
+    r->body.announced = r->content_length;
+    if (!check_kept(p, body_append(&r->body, r->in.data + p->parsed, len)))
         return;
+    if (len == left) {
+        p->parsed += len;
+        p->stage = STAGE_READY;
+    } else {
+        r->in.len = p->parsed = r->head_bytes;
     }
-    if (error == HPE_OK && h->stage == STAGE_BODY) {
-        check_gap(h, h->window_offset + len);
-        h->window_offset += len;
-        h->last_byte = h->in.data[h->in.len - 1];
-        h->in.len = h->parsed = h->head_bytes;
-    } else if (error == HPE_PAUSED && h->stage == STAGE_READY) {
-        size_t taken = window_bytes(h, llhttp_get_error_pos(p));
-        h->parsed += taken;
-        (void)(check_gap(h, h->window_offset + taken) && check_last_line(h) &&
-               check_trailer_names(h));
-    } else if (!may_be_malformed(h) ||
-               check_gap(h, h->window_offset + window_bytes(h, llhttp_get_error_pos(p)))) {
-        refuse_parsed(h, error);
+}
+
+/* ---- chunks ---- */
+
+static void take(struct parser *p, size_t bytes)
+{
+    p->parsed += bytes;
+    p->gap_bytes += bytes;
+    p->overhead_bytes += bytes;
+}
+
+/* How long the line may be that begins now. */
+static int64_t overhead_room(const struct parser *p)
+{
+    uint64_t payload = p->request->body.length + p->payload_bytes;
+    int64_t run = OVERHEAD_BYTES_MAX - (int64_t)p->gap_bytes;
+    int64_t whole = OVERHEAD_BYTES_MAX + (int64_t)payload - (int64_t)p->overhead_bytes;
+    return run < whole ? run : whole;
+}
+
+/* Takes a line; its length without CRLF. NULL: it is not whole yet, or refused. */
+static const char *take_body_line(struct parser *p, int64_t line_max, size_t *len)
+{
+    const char *line = p->request->in.data + p->parsed, *bytes = p->request->in.data;
+    size_t end = p->scanned > p->parsed ? p->scanned : p->parsed;
+    while (end < p->request->in.len && bytes[end] != '\r' && bytes[end] != '\n')
+        end++;
+    p->scanned = end;
+    *len = end - p->parsed;
+    int64_t room = overhead_room(p);
+    if ((int64_t)*len > (room < line_max ? room : line_max)) {
+        (void)(room < line_max
+                   ? request_refuse(p->request, 400, "chunk sizes, extensions or trailers too long")
+                   : request_refuse(p->request, 431, "trailer too long"));
+        return NULL;
     }
+    if (p->request->in.len - end < 2 && (end == p->request->in.len || bytes[end] == '\r'))
+        return NULL;
+    if (bytes[end] != '\r' || bytes[end + 1] != '\n') {
+        request_refuse(p->request, 400, "a line of the body does not end in CRLF");
+        return NULL;
+    }
+    take(p, *len + 2);
+    return line;
+}
+
+static bool take_size(struct parser *p)
+{
+    size_t len;
+    const char *line = take_body_line(p, INT64_MAX, &len);
+    if (!line) {
+        if (!is_refused(p))
+            head_begin_chunk(&p->head, p->request->in.data + p->parsed, len);
+        return false;
+    }
+    if (!head_chunk(&p->head, line, len, &p->chunk_left))
+        return false;
+    /* One line can announce up to 2^64-1 bytes: compare before adding anything. */
+    if (p->chunk_left > p->limits->body_bytes - p->request->body.length - p->payload_bytes)
+        return request_refuse(p->request, 413, "chunked body above the limit");
+    p->part = p->chunk_left > 0 ? PART_DATA : PART_TRAILERS;
+    p->head.line_count = 0;
+    return true;
+}
+
+/* Moves the pieces of payload together, behind the head: a system call for each chunk of five bytes
+ * would make a small stream expensive. */
+static bool take_data(struct parser *p)
+{
+    size_t there = p->request->in.len - p->parsed;
+    size_t len = p->chunk_left < there ? (size_t)p->chunk_left : there;
+    memmove(p->request->in.data + p->request->head_bytes + p->payload_bytes,
+            p->request->in.data + p->parsed, len);
+    p->payload_bytes += len;
+    p->parsed += len;
+    p->chunk_left -= len;
+    p->gap_bytes = 0;
+    if (p->chunk_left == 0)
+        p->part = PART_CR;
+    return true;
+}
+
+static bool take_byte(struct parser *p, char expected, enum part next)
+{
+    if (p->request->in.data[p->parsed] != expected)
+        return request_refuse(p->request, 400, "a chunk does not end in CRLF");
+    take(p, 1);
+    p->part = next;
+    return true;
+}
+
+/* Trailers are dropped, but the rules for header fields apply to them. */
+static bool take_trailer(struct parser *p)
+{
+    size_t len;
+    const char *line = take_body_line(p, (int64_t)p->limits->field_bytes, &len);
+    if (line && len == 0)
+        p->stage = STAGE_READY;
+    return line && len > 0 && head_trailer(&p->head, line, len);
+}
+
+static bool take_part(struct parser *p)
+{
+    switch (p->part) {
+    case PART_SIZE:
+        return take_size(p);
+    case PART_DATA:
+        return take_data(p);
+    case PART_CR:
+        return take_byte(p, '\r', PART_LF);
+    case PART_LF:
+        return take_byte(p, '\n', PART_SIZE);
+    case PART_TRAILERS:
+        break;
+    }
+    return take_trailer(p);
+}
+
+static void parse_chunks(struct parser *p)
+{
+    p->payload_bytes = 0;
+    while (p->parsed < p->request->in.len && take_part(p)) {
+    }
+    size_t payload_bytes = p->payload_bytes;
+    p->payload_bytes = 0;
+    if (is_refused(p) ||
+        !check_kept(p, body_append(&p->request->body, p->request->in.data + p->request->head_bytes,
+                                   payload_bytes)) ||
+        p->stage == STAGE_READY)
+        return;
+    /* Only the beginning of a line is left. */
+    size_t left = p->request->in.len - p->parsed;
+    memmove(p->request->in.data + p->request->head_bytes, p->request->in.data + p->parsed, left);
+    p->scanned -= p->scanned > p->parsed ? p->parsed - p->request->head_bytes : p->scanned;
+    p->request->in.len = p->request->head_bytes + left;
+    p->parsed = p->request->head_bytes;
 }
 
 /* ---- lines ---- */
 
-static void take_line(struct http *h, size_t lf)
+static void take_line(struct parser *p, size_t lf)
 {
-    const char *line = h->in.data + h->line_start;
-    size_t len = lf - h->line_start;
-    h->line_start = h->scanned = lf + 1;
+    const char *line = p->request->in.data + p->line_start;
+    size_t len = lf - p->line_start;
+    p->line_start = p->scanned = lf + 1;
     if (len == 0 || line[len - 1] != '\r') {
-        http_refuse(h, 400, "a line does not end in CRLF");
+        request_refuse(p->request, 400, "a line does not end in CRLF");
         return;
     }
     len--;
-    if (h->stage == STAGE_FIELDS) {
+    if (p->stage == STAGE_FIELDS) {
         if (len > 0) {
-            http_head_field(h, line, len);
+            head_field(&p->head, line, len);
         } else {
-            h->head_bytes = h->line_start;
-            if (http_head_end(h)) {
-                parse_head(h);
-            }
+            p->request->head_bytes = p->line_start;
+            if (head_end(&p->head))
+                parse_head(p);
         }
     } else if (len > 0) {
-        h->line_count = 0;
-        if (http_head_request_line(h, line, len)) {
-            h->stage = STAGE_FIELDS;
-        }
-    } else if (++h->line_count > EMPTY_LINES_MAX) {
-        http_refuse(h, 400, "empty lines before the request line");
+        p->head.line_count = 0;
+        if (head_request_line(&p->head, line, len))
+            p->stage = STAGE_FIELDS;
+    } else if (++p->head.line_count > EMPTY_LINES_MAX) {
+        request_refuse(p->request, 400, "empty lines before the request line");
     } else {
-        h->head_start = h->line_start;
+        p->head_start = p->line_start;
     }
+}
+
+/* What begins so is no request line, but perhaps something else that is known. */
+static bool refuse_beginning(struct parser *p, char first)
+{
+    if (first == UWSGI_FIRST_BYTE) {
+        return head_refuse_protocol(&p->head,
+                                    "uwsgi where HTTP is spoken; nginx needs proxy_pass instead of "
+                                    "uwsgi_pass, or bind needs uwsgi: before its address");
+    }
+    return request_refuse(p->request, 400,
+                          first == TLS_HANDSHAKE ? "TLS where plain HTTP is spoken"
+                                                 : "malformed request line");
 }
 
 /* Checks the length of the line, which runs to `end`: its LF, or the end of the bytes so far. */
-static bool check_line(struct http *h, size_t end)
+static bool check_line(struct parser *p, size_t end)
 {
-    size_t len = end - h->line_start;
-    size_t head_len = end - h->head_start;
-    size_t head_max = h->limits->head_bytes;
-    if (h->stage == STAGE_START) {
-        size_t line_max = h->limits->request_line_bytes;
-        char first = len > 0 ? h->in.data[h->line_start] : '\r';
-        if (first != '\r' && !http_head_may_begin(first)) {
-            return http_refuse(h, 400,
-                               first == TLS_HANDSHAKE ? "TLS where plain HTTP is spoken"
-                                                      : "malformed request line");
-        }
+    size_t len = end - p->line_start;
+    size_t head_len = end - p->head_start;
+    size_t head_max = p->limits->head_bytes;
+    if (p->stage == STAGE_START) {
+        size_t line_max = p->limits->request_line_bytes;
+        char first = len > 0 ? p->request->in.data[p->line_start] : '\r';
+        if (first != '\r' && !head_may_begin(first))
+            return refuse_beginning(p, first);
         /* + 1: the CR may be one of the bytes. */
         return len <= (line_max < head_max ? line_max : head_max) + 1 ||
-               http_refuse(h, 414, "request line too long");
+               request_refuse(p->request, 414, "request line too long");
     }
-    if (len > h->limits->field_bytes + 1) {
-        return http_refuse(h, 431, "header field too long");
-    }
-    return head_len < head_max || http_refuse(h, 431, "head too long");
+    if (len > p->limits->field_bytes + 1)
+        return request_refuse(p->request, 431, "header field too long");
+    return head_len < head_max || request_refuse(p->request, 431, "head too long");
 }
 
-static void scan_head(struct http *h)
+static void scan_head(struct parser *p)
 {
-    while (h->stage < STAGE_BODY) {
-        size_t unscanned = h->in.len - h->scanned;
-        const char *lf = unscanned ? memchr(h->in.data + h->scanned, '\n', unscanned) : NULL;
-        size_t end = lf ? (size_t)(lf - h->in.data) : h->in.len;
-        h->scanned = end;
-        if (!check_line(h, end) || lf == NULL) {
+    while (p->stage < STAGE_BODY && !is_refused(p)) {
+        size_t unscanned = p->request->in.len - p->scanned;
+        const char *lf =
+            unscanned ? memchr(p->request->in.data + p->scanned, '\n', unscanned) : NULL;
+        size_t end = lf ? (size_t)(lf - p->request->in.data) : p->request->in.len;
+        p->scanned = end;
+        if (!check_line(p, end) || !lf)
             return;
-        }
-        take_line(h, end);
+        take_line(p, end);
     }
+}
+
+/* ---- a uwsgi packet ---- */
+
+static void count_buffer(struct parser *p);
+
+static void scan_packet(struct parser *p)
+{
+    struct request *r = p->request;
+    size_t bytes = 0;
+    if (!uwsgi_begin(&p->head, &bytes) || bytes == 0 || r->in.len < bytes)
+        return;
+    bool is_taken = uwsgi_head(&p->head, bytes);
+    count_buffer(p);
+    p->parsed = r->head_bytes;
+    if (is_taken)
+        p->stage = r->content_length > 0 ? STAGE_BODY : STAGE_READY;
 }
 
 /* ---- public ---- */
 
-static void begin_request(struct http *h)
+static void begin_request(struct parser *p)
 {
-    const struct http_text none = {0, 0};
-    h->head_bytes = h->parsed = 0;
-    h->method = h->target = h->line = h->path = h->query = h->host = h->coding = none;
-    h->version_minor = 1;
-    h->is_head = h->keep_alive = h->expects_continue = h->has_body = h->chunked = false;
-    h->content_length = 0;
-    h->header_count = 0;
-    h->refusal_status = 0;
-    h->refusal_reason = NULL;
-    h->stage = STAGE_START;
-    h->scanned = h->line_start = h->head_start = h->window_start = 0;
-    h->line_count = h->seen = 0;
-    h->asks_close = h->asks_keep_alive = h->asks_continue = h->authority_in_target = false;
-    h->window_offset = h->gap_start = h->gap_line_start = 0;
-    h->gap_lines = 0;
-    h->payload = NULL;
-    h->payload_bytes = 0;
-    h->last_byte = 0;
+    request_forget(p->request);
+    p->head = (struct head){.request = p->request, .limits = p->limits};
+    p->stage = STAGE_START;
+    p->parsed = p->scanned = p->line_start = p->head_start = 0;
+    p->part = PART_SIZE;
+    p->chunk_left = p->gap_bytes = p->overhead_bytes = 0;
+    p->payload_bytes = 0;
+    p->past = false;
 }
 
-void http_init(struct http *h, const struct http_limits *limits)
+struct parser *parser_new(struct request *request, const struct http_limits *limits)
 {
-    h->limits = limits;
-    h->in = (struct buf){0};
-    h->counted_bytes = 0;
-    body_init(&h->body, limits->body_memory_bytes, limits->tmp_dir, limits->bodies);
-    begin_request(h);
+    struct parser *p = xcalloc(1, sizeof(*p));
+    p->request = request;
+    p->limits = limits;
+    request->in = (struct buf){0};
+    request->is_uwsgi = false;
+    body_init(&request->body, limits->body_memory_bytes, limits->tmp_dir, limits->bodies);
+    begin_request(p);
+    return p;
 }
 
-static void count_buffer(struct http *h)
+static void count_buffer(struct parser *p)
 {
-    size_t cap = h->in.cap;
-    body_budget_note(h->limits->bodies, &h->counted_bytes,
+    size_t cap = p->request->in.cap;
+    body_budget_note(p->limits->bodies, &p->counted_bytes,
                      cap > FIRST_BUFFER_BYTES ? cap - FIRST_BUFFER_BYTES : 0);
 }
 
-void http_fini(struct http *h)
+void parser_free(struct parser *p)
 {
-    buf_fini(&h->in);
-    count_buffer(h);
-    body_fini(&h->body);
+    buf_fini(&p->request->in);
+    count_buffer(p);
+    body_fini(&p->request->body);
+    free(p);
 }
 
-void http_reset(struct http *h)
+void parser_expect_uwsgi(struct parser *p, bool uwsgi)
 {
-    buf_consume(&h->in, h->parsed);
-    if (h->in.cap > KEPT_BUFFER_BYTES && h->in.len <= KEPT_BUFFER_BYTES) {
-        h->in.data = xrealloc(h->in.data, KEPT_BUFFER_BYTES);
-        h->in.cap = KEPT_BUFFER_BYTES;
-        count_buffer(h);
+    p->request->is_uwsgi = uwsgi;
+}
+
+void parser_reset(struct parser *p)
+{
+    buf_consume(&p->request->in, p->parsed);
+    if (p->request->in.cap > KEPT_BUFFER_BYTES && p->request->in.len <= KEPT_BUFFER_BYTES) {
+        p->request->in.data = xrealloc(p->request->in.data, KEPT_BUFFER_BYTES);
+        p->request->in.cap = KEPT_BUFFER_BYTES;
+        count_buffer(p);
     }
-    body_reset(&h->body);
-    begin_request(h);
+    body_reset(&p->request->body);
+    begin_request(p);
 }
 
 /* How much room to read into while a body comes. Keeps the whole buffer within BODY_BUFFER_BYTES, a
  * power of two like the sizes of buf_reserve(). */
-static size_t body_room(const struct http *h)
+static size_t room_for_body(const struct parser *p)
 {
-    uint64_t left = h->chunked ? UINT64_MAX : h->content_length - h->body.length;
-    bool is_large =
-        h->in.len + ROOM_BYTES < BODY_BUFFER_BYTES && !body_budget_ends(h->limits->bodies, 0, 1);
-    size_t most = is_large ? BODY_BUFFER_BYTES - h->in.len : ROOM_BYTES;
+    uint64_t left =
+        p->request->chunked ? UINT64_MAX : p->request->content_length - p->request->body.length;
+    bool is_large = p->request->in.len + ROOM_BYTES < BODY_BUFFER_BYTES &&
+                    !body_budget_ends(p->limits->bodies, 0, 1);
+    size_t most = is_large ? BODY_BUFFER_BYTES - p->request->in.len : ROOM_BYTES;
     return left < most ? (size_t)left : most;
 }
 
-static size_t wanted_room(const struct http *h)
+static size_t wanted_room(const struct parser *p)
 {
-    if (h->in.cap == 0) {
+    if (p->request->in.cap == 0)
         return FIRST_BUFFER_BYTES;
-    }
-    if (h->stage == STAGE_BODY) {
-        return body_room(h);
-    }
-    return h->in.cap == h->in.len ? ROOM_BYTES : 0;
+    if (p->stage == STAGE_BODY)
+        return room_for_body(p);
+    return p->request->in.cap == p->request->in.len ? ROOM_BYTES : 0;
 }
 
 /* False: refused. If the budget lets no buffer grow, the room that is left is used, unless it is
  * less than LEAST_ROOM_BYTES. */
-static bool make_room(struct http *h)
+static bool make_room(struct parser *p)
 {
-    size_t there = h->in.cap - h->in.len, wanted = wanted_room(h);
-    if (there >= wanted) {
+    size_t there = p->request->in.cap - p->request->in.len, wanted = wanted_room(p);
+    if (there >= wanted)
         return true;
-    }
-    if (h->in.cap > 0 && body_budget_ends(h->limits->bodies, 0, 2)) {
+    if (p->request->in.cap > 0 && body_budget_ends(p->limits->bodies, 0, 2)) {
         return there >= LEAST_ROOM_BYTES ||
-               http_refuse(h, 503, "half requests have too much memory");
+               request_refuse(p->request, 503, "half requests have too much memory");
     }
-    buf_reserve(&h->in, wanted);
-    count_buffer(h);
+    buf_reserve(&p->request->in, wanted);
+    count_buffer(p);
     return true;
 }
 
-char *http_room(struct http *h, size_t *room_bytes)
+char *parser_room(struct parser *p, size_t *room_bytes)
 {
-    bool has_room = make_room(h);
-    *room_bytes = h->in.cap - h->in.len;
-    return has_room ? h->in.data + h->in.len : NULL;
+    char *past = p->stage == STAGE_BODY ? body_room(&p->request->body, room_bytes) : NULL;
+    p->past = past != NULL;
+    if (past)
+        return past;
+    bool has_room = make_room(p);
+    *room_bytes = p->request->in.cap - p->request->in.len;
+    return has_room ? p->request->in.data + p->request->in.len : NULL;
 }
 
-enum http_result http_feed(struct http *h, size_t received)
+/* The body has got bytes, and `in` none. */
+static enum http_result feed_past(struct parser *p, size_t received)
 {
-    assert(received <= h->in.cap - h->in.len);
-    h->in.len += received;
-    if (h->stage < STAGE_BODY) {
-        scan_head(h);
-    }
-    if (h->stage == STAGE_BODY && h->in.len > h->parsed) {
-        parse_body(h);
-    }
-    switch ((enum stage)h->stage) {
-    case STAGE_START:
-    case STAGE_FIELDS:
-    case STAGE_BODY:
-        return HTTP_MORE;
-    case STAGE_READY:
-        return HTTP_READY;
-    case STAGE_REFUSED:
-        break;
-    }
-    return HTTP_REFUSED;
+    struct request *r = p->request;
+    p->past = false;
+    body_took(&r->body, received);
+    if (r->body.length == r->content_length)
+        p->stage = STAGE_READY;
+    return p->stage == STAGE_READY ? HTTP_READY : HTTP_MORE;
 }
 
-uint64_t http_splice_room(const struct http *h)
+enum http_result parser_feed(struct parser *p, size_t received)
 {
-    if (h->stage != STAGE_BODY || h->chunked || h->body.fd < 0) {
-        return 0;
+    if (p->past)
+        return feed_past(p, received);
+    assert(received <= p->request->in.cap - p->request->in.len);
+    p->request->in.len += received;
+    if (p->stage < STAGE_BODY) {
+        if (UNLIKELY(p->request->is_uwsgi))
+            scan_packet(p);
+        else
+            scan_head(p);
     }
-    return h->content_length - h->body.length - 1;
-}
-
-enum http_result http_splice(struct http *h, int pipe_fd, size_t len)
-{
-    assert(len <= http_splice_room(h));
-    if (!check_kept(h, body_splice(&h->body, pipe_fd, len))) {
+    if (p->stage == STAGE_BODY && !is_refused(p) && p->request->in.len > p->parsed) {
+        if (p->request->chunked)
+            parse_chunks(p);
+        else
+            parse_sized_body(p);
+    }
+    if (is_refused(p))
         return HTTP_REFUSED;
-    }
-    parser_of(h)->content_length -= len; /* the bytes that llhttp still waits for */
-    h->window_offset += len;
+    return p->stage == STAGE_READY ? HTTP_READY : HTTP_MORE;
+}
+
+uint64_t parser_splice_room(const struct parser *p)
+{
+    if (p->stage != STAGE_BODY || p->request->chunked || p->request->body.fd < 0)
+        return 0;
+    return p->request->content_length - p->request->body.length - 1;
+}
+
+enum http_result parser_splice(struct parser *p, int pipe_fd, size_t len)
+{
+    assert(len <= parser_splice_room(p));
+    if (!check_kept(p, body_splice(&p->request->body, pipe_fd, len)))
+        return HTTP_REFUSED;
     return HTTP_MORE;
 }
 
-bool http_is_idle(const struct http *h)
+uint64_t parser_missing(const struct parser *p)
 {
-    return h->stage == STAGE_START && h->in.len == h->line_start;
+    const struct request *r = p->request;
+    if (p->stage != STAGE_BODY || r->chunked || r->body.fd >= 0 || is_refused(p))
+        return 0;
+    return r->content_length - r->body.length;
 }
 
-bool http_in_body(const struct http *h)
+enum http_result parser_leave(struct parser *p, body_source *source, int socket)
 {
-    return h->stage == STAGE_BODY;
+    body_leave(&p->request->body, source, socket, parser_missing(p));
+    p->stage = STAGE_READY;
+    return HTTP_READY;
+}
+
+bool parser_is_idle(const struct parser *p)
+{
+    return p->stage == STAGE_START && !is_refused(p) && p->request->in.len == p->line_start;
+}
+
+bool parser_in_body(const struct parser *p)
+{
+    return p->stage == STAGE_BODY && !is_refused(p);
 }

@@ -16,7 +16,7 @@
 #define V2_TLV_FIXED  3
 #define V2_UNIX_BYTES 216
 
-/* --- version 1: a line ---------------------------------------------------------------------- */
+/* ---- version 1: a line ---- */
 
 struct word {
     char text[INET6_ADDRSTRLEN];
@@ -99,7 +99,7 @@ static enum proxy_result parse_v1(const char *data, size_t len, struct proxy_hea
     return good ? PROXY_DONE : PROXY_WRONG;
 }
 
-/* --- version 2: a fixed part, an address, TLVs ---------------------------------------------- */
+/* ---- version 2: a fixed part, an address, TLVs ---- */
 
 static size_t read_u16(const char *at)
 {

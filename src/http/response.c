@@ -7,11 +7,11 @@
  * Never writes to a socket, never touches a byte of the body, never knows Python. */
 #include "http/response.h"
 
+#include "base/date.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-#define DATE_LEN 29
 
 /* A bit for each byte value; set when RFC 9110 5.6.2 allows it in a token. */
 static const uint32_t token_bits[8] = {0, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff};
@@ -20,9 +20,8 @@ static bool is_token(const char *s, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)s[i];
-        if (!(token_bits[c >> 5] >> (c & 31) & 1)) {
+        if (!(token_bits[c >> 5] >> (c & 31) & 1))
             return false;
-        }
     }
     return len > 0;
 }
@@ -32,9 +31,8 @@ static bool is_text(const char *s, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)s[i];
-        if (UNLIKELY((c < 0x20 && c != '\t') || c == 0x7f)) {
+        if (UNLIKELY((c < 0x20 && c != '\t') || c == 0x7f))
             return false;
-        }
     }
     return true;
 }
@@ -122,38 +120,15 @@ const char *response_check_text(enum response_check check)
     return "unknown error";
 }
 
-static void write_two(char *out, int number)
-{
-    out[0] = (char)('0' + number / 10);
-    out[1] = (char)('0' + number % 10);
-}
-
-/* Not strftime(): it uses the language that the application has set with setlocale(). */
-static void write_date(char out[DATE_LEN + 1], time_t seconds)
-{
-    static const char days[] = "SunMonTueWedThuFriSat";
-    struct tm t;
-    gmtime_r(&seconds, &t);
-    memcpy(out, "Sun, 00 Jan 0000 00:00:00 GMT", DATE_LEN + 1);
-    memcpy(out, days + 3 * (size_t)t.tm_wday, 3);
-    write_two(out + 5, t.tm_mday);
-    memcpy(out + 8, base_months[t.tm_mon], 3);
-    write_two(out + 12, (t.tm_year + 1900) / 100);
-    write_two(out + 14, (t.tm_year + 1900) % 100);
-    write_two(out + 17, t.tm_hour);
-    write_two(out + 20, t.tm_min);
-    write_two(out + 23, t.tm_sec);
-}
-
 const char *response_date(void)
 {
     static _Thread_local time_t cached_s;
-    static _Thread_local char cached[DATE_LEN + 1];
+    static _Thread_local char cached[DATE_HTTP_LEN + 1];
     struct timespec now;
     /* The coarse clock is read in 5 ns and at most 4 ms late. */
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
     if (now.tv_sec != cached_s || cached[0] == '\0') {
-        write_date(cached, now.tv_sec);
+        date_write_http(cached, now.tv_sec);
         cached_s = now.tv_sec;
     }
     return cached;
@@ -195,13 +170,11 @@ enum response_check response_status(struct response *r, const char *text, size_t
     assert(!r->head_finished);
     response_reset(r);
     if (len < 4 || !is_digit(text[0]) || !is_digit(text[1]) || !is_digit(text[2]) ||
-        text[3] != ' ' || !is_text(text, len)) {
+        text[3] != ' ' || !is_text(text, len))
         return RESPONSE_BAD_STATUS;
-    }
     /* 1xx is never final, and 101 would give the application a connection that is the server's. */
-    if (text[0] < '2' || text[0] > '5') {
+    if (text[0] < '2' || text[0] > '5')
         return RESPONSE_BAD_STATUS;
-    }
     r->status = (unsigned)((text[0] - '0') * 100 + (text[1] - '0') * 10 + (text[2] - '0'));
     buf_reserve(&r->head, sizeof("HTTP/1.1 \r\n") + len);
     PUT(r, "HTTP/1.1 ");
@@ -235,27 +208,22 @@ static enum special special_of(const char *name, size_t len)
         NAMED("proxy-connection", HOP_BY_HOP),
 #undef NAMED
     };
-    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(table); i++)
         if (table[i].len == len && (name[0] | 0x20) == table[i].name[0] &&
-            ascii_equal(name, table[i].name, len)) {
+            ascii_equal(name, table[i].name, len))
             return table[i].special;
-        }
-    }
     return ORDINARY;
 }
 
 static enum response_check take_length(struct response *r, const char *value, size_t len)
 {
     int64_t length = 0;
-    if (len == 0 || r->content_length >= 0) {
+    if (len == 0 || r->content_length >= 0)
         return RESPONSE_BAD_LENGTH;
-    }
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < len; i++)
         if (!is_digit(value[i]) || __builtin_mul_overflow(length, 10, &length) ||
-            __builtin_add_overflow(length, value[i] - '0', &length)) {
+            __builtin_add_overflow(length, value[i] - '0', &length))
             return RESPONSE_BAD_LENGTH;
-        }
-    }
     r->content_length = length;
     return RESPONSE_OK;
 }
@@ -264,12 +232,10 @@ enum response_check response_header(struct response *r, const char *name, size_t
                                     const char *value, size_t value_len)
 {
     assert(r->status != 0 && !r->head_finished);
-    if (!is_token(name, name_len)) {
+    if (!is_token(name, name_len))
         return RESPONSE_BAD_NAME;
-    }
-    if (!is_text(value, value_len)) {
+    if (!is_text(value, value_len))
         return RESPONSE_BAD_VALUE;
-    }
     bool *once = NULL;
     switch (special_of(name, name_len)) {
     case ORDINARY:
@@ -286,12 +252,10 @@ enum response_check response_header(struct response *r, const char *name, size_t
     case HOP_BY_HOP:
         return RESPONSE_HOP_BY_HOP;
     }
-    if (once && *once) {
+    if (once && *once)
         return RESPONSE_OK;
-    }
-    if (once) {
+    if (once)
         *once = true;
-    }
     buf_reserve(&r->head, name_len + value_len + 4);
     put(r, name, name_len);
     PUT(r, ": ");
@@ -315,14 +279,12 @@ static void choose_framing(struct response *r, const struct response_facts *fact
         r->framing = RESPONSE_NO_BODY;
     } else if (facts->is_head) {
         /* An empty body for HEAD does not mean that GET has one: no length of 0 then. */
-        if (r->content_length < 0 && facts->known_bytes > 0) {
+        if (r->content_length < 0 && facts->known_bytes > 0)
             r->content_length = facts->known_bytes;
-        }
         r->framing = RESPONSE_NO_BODY;
     } else if (r->content_length >= 0 || facts->known_bytes >= 0) {
-        if (r->content_length < 0) {
+        if (r->content_length < 0)
             r->content_length = facts->known_bytes;
-        }
         r->framing = RESPONSE_LENGTH;
     } else if (facts->version_minor >= 1) {
         r->framing = RESPONSE_CHUNKED;
@@ -338,12 +300,11 @@ void response_finish_head(struct response *r, const struct response_facts *facts
     choose_framing(r, facts);
     /* More than the lines below can take. */
     buf_reserve(&r->head, 256);
-    if (!r->has_server) {
+    if (!r->has_server)
         PUT(r, "Server: myserver\r\n");
-    }
     if (!r->has_date) {
         PUT(r, "Date: ");
-        put(r, response_date(), DATE_LEN);
+        put(r, response_date(), DATE_HTTP_LEN);
         PUT(r, "\r\n");
     }
     if (r->content_length >= 0) {
@@ -353,13 +314,20 @@ void response_finish_head(struct response *r, const struct response_facts *facts
     } else if (r->framing == RESPONSE_CHUNKED) {
         PUT(r, "Transfer-Encoding: chunked\r\n");
     }
-    if (facts->version_minor >= 1 && !r->keep_alive) {
+    if (facts->version_minor >= 1 && !r->keep_alive)
         PUT(r, "Connection: close\r\n");
-    } else if (facts->version_minor == 0 && r->keep_alive) {
+    else if (facts->version_minor == 0 && r->keep_alive)
         PUT(r, "Connection: keep-alive\r\n");
-    }
     PUT(r, "\r\n");
     r->head_finished = true;
+}
+
+void response_switch(struct response *r)
+{
+    response_reset(r);
+    r->status = 101;
+    r->head_finished = true;
+    r->framing = RESPONSE_NO_BODY;
 }
 
 size_t response_admit(struct response *r, size_t len)
@@ -389,12 +357,10 @@ bool response_is_complete(const struct response *r)
 size_t response_chunk_head(char out[RESPONSE_CHUNK_HEAD_MAX], size_t len)
 {
     size_t digits = 1;
-    while (digits < 16 && len >> (4 * digits) != 0) {
+    while (digits < 16 && len >> (4 * digits) != 0)
         digits++;
-    }
-    for (size_t i = 0; i < digits; i++) {
+    for (size_t i = 0; i < digits; i++)
         out[i] = "0123456789abcdef"[len >> (4 * (digits - 1 - i)) & 15];
-    }
     out[digits] = '\r';
     out[digits + 1] = '\n';
     return digits + 2;
@@ -404,12 +370,14 @@ size_t response_chunk_head(char out[RESPONSE_CHUNK_HEAD_MAX], size_t len)
 
 void response_error(struct response *r, unsigned status, const struct response_facts *facts)
 {
-    char title[64], page[256];
+    char title[64], page[512];
     int title_len = snprintf(title, sizeof(title), "%03u %s", status, response_reason(status));
-    int page_len = snprintf(page, sizeof(page),
-                            "<!DOCTYPE html>\n<html lang=\"en\">\n<title>%s</title>\n"
-                            "<h1>%s</h1>\n</html>\n",
-                            title, title);
+    int page_len =
+        snprintf(page, sizeof(page),
+                 "<!DOCTYPE html>\n<html lang=\"en\">\n<title>%s</title>\n"
+                 "<h1>%s</h1>\n%s%s%s</html>\n",
+                 title, title, facts->sentence ? "<p>" : "", facts->sentence ? facts->sentence : "",
+                 facts->sentence ? "</p>\n" : "");
     struct response_facts own = *facts;
     own.known_bytes = page_len;
     response_reset(r);

@@ -4,9 +4,10 @@
  * sends the signal, so that the two always agree.
  *
  * Never decides anything, never logs. Runs in the master only. */
-#include "master/book.h"
+#include "book.h"
 
-#include "master/hang.h"
+#include "base/logfile.h"
+#include "scribe/scribe.h"
 #include "shared/board.h"
 
 #include <signal.h>
@@ -15,8 +16,6 @@
 
 #define FIRST_DELAY_MS   100 /* before the second retry; the first is at once */
 #define LONGEST_DELAY_MS 10000
-/* between two looks at connections left in inboxes of workers that have ended */
-#define LETTERS_MS       1000
 
 unsigned book_number(const struct book *b, const struct slot *s)
 {
@@ -28,14 +27,19 @@ struct board_worker *book_shown(const struct book *b, const struct slot *s)
     return &b->board->worker[s - b->slots];
 }
 
+struct mold *book_mold(struct book *b, uint32_t generation)
+{
+    return &b->molds[generation % 2];
+}
+
 struct mold *book_current_mold(struct book *b)
 {
-    return &b->molds[b->generation % 2];
+    return book_mold(b, b->generation);
 }
 
 struct mold *book_other_mold(struct book *b)
 {
-    return &b->molds[(b->generation + 1) % 2];
+    return book_mold(b, b->generation + 1);
 }
 
 bool book_is_older(const struct book *b, const struct slot *s)
@@ -75,6 +79,16 @@ void book_end_control(struct book *b)
     b->control_pid = 0;
 }
 
+void book_end_scribe(struct book *b)
+{
+    logfile_unwrap();
+    if (b->scribe_pid == 0)
+        return;
+    kill(b->scribe_pid, SCRIBE_END_SIGNAL); /* it writes what the kernel holds, at most 200 kB */
+    waitpid(b->scribe_pid, NULL, 0);
+    b->scribe_pid = 0;
+}
+
 void book_release_control(struct book *b)
 {
     if (b->control_pid > 0)
@@ -82,7 +96,7 @@ void book_release_control(struct book *b)
     b->control_pid = 0;
 }
 
-void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)
+void book_kill_mold(struct mold *mold)
 {
     if (mold->state == MOLD_NONE)
         return;
@@ -90,12 +104,25 @@ void book_end_mold(struct mold *mold, int number, uint64_t deadline_ms)
         book_clear_mold(mold);
         return;
     }
+    kill(mold->pid, SIGKILL); /* before it can see the end of the pipe, and end what it has */
     if (mold->order_fd >= 0)
         close(mold->order_fd);
     mold->order_fd = -1;
     mold->state = MOLD_ENDING;
-    mold->deadline_ms = deadline_ms;
-    kill(mold->pid, number);
+    mold->deadline_ms = BOOK_NEVER;
+}
+
+/* A middle process of its double fork
+ * may still live: the slot's pid decides. If this function sets it to -1 first, there will be no
+ * worker; if the middle process or the worker sets it first, there is one. */
+void book_give_up_orders(struct book *b, uint32_t generation)
+{
+    for (unsigned i = 0; i < b->board->workers; i++) {
+        struct slot *s = &b->slots[i];
+        int32_t none = 0;
+        if (s->state == SLOT_ORDERED && s->generation == generation)
+            atomic_compare_exchange_strong(&book_shown(b, s)->pid, &none, -1);
+    }
 }
 
 static void tell(struct slot *s, int number)
@@ -105,8 +132,28 @@ static void tell(struct slot *s, int number)
     kill(s->pid, number);
 }
 
-void book_drain_slot(struct slot *s, int number, uint64_t limit_ms)
+enum board_end book_end_of(const struct book *b, const struct slot *s)
 {
+    switch (s->retire) {
+    case BOARD_RETIRE_NOT:
+        break;
+    case BOARD_RETIRE_REQUESTS:
+        return BOARD_END_REQUESTS;
+    case BOARD_RETIRE_LIFETIME:
+        return BOARD_END_LIFETIME;
+    case BOARD_RETIRE_MEMORY:
+        return BOARD_END_MEMORY;
+    case BOARD_RETIRE_REFORK:
+        return BOARD_END_REFORK;
+    case BOARD_RETIRE_STUCK:
+        return BOARD_END_STUCK;
+    }
+    return book_is_older(b, s) ? BOARD_END_RELOAD : BOARD_END_STOP;
+}
+
+void book_drain_slot(struct book *b, struct slot *s, int number, uint64_t limit_ms)
+{
+    atomic_store(&book_shown(b, s)->drains_for, (uint32_t)book_end_of(b, s));
     s->state = SLOT_DRAINING;
     s->deadline_ms = now_ms() + limit_ms;
     tell(s, number);
@@ -122,7 +169,7 @@ bool book_call_off_slot(struct book *b, struct slot *s)
     uint32_t starting = BOARD_WORKER_STARTING;
     if (!atomic_compare_exchange_strong(&book_shown(b, s)->state, &starting, BOARD_WORKER_DRAINING))
         return false;
-    book_drain_slot(s, SIGKILL, BOOK_QUICK_MS);
+    book_drain_slot(b, s, SIGKILL, BOOK_QUICK_MS);
     return true;
 }
 
@@ -132,16 +179,18 @@ void book_clear_slot(struct book *b, struct slot *s)
     *s = (struct slot){.state = SLOT_EMPTY, .deadline_ms = BOOK_NEVER};
     atomic_store(&shown->state, BOARD_WORKER_EMPTY);
     atomic_store(&shown->retire, BOARD_RETIRE_NOT);
+    atomic_store(&shown->drains_for, BOARD_END_CRASH);
     atomic_store(&shown->deadline_ns, 0);
     atomic_store(&shown->max_memory_bytes, 0);
     atomic_store(&shown->free_threads, 0);
     atomic_store(&shown->connections, 0);
+    atomic_store(&shown->taken_over, 0);
     atomic_store(&shown->waiting, 0);
     board_set_parked(b->board, (unsigned)(s - b->slots), false);
     atomic_store(&shown->asked_by, 0);
     atomic_store(&shown->waits_since_ns, 0);
-    for (unsigned i = 0; i < b->board->threads; i++) {
-        struct board_thread *thread = board_thread(b->board, (unsigned)(s - b->slots), i);
+    for (unsigned i = 0; i < b->board->seats; i++) {
+        struct board_seat *thread = board_seat(b->board, (unsigned)(s - b->slots), i);
         atomic_store(&thread->phase, BOARD_IDLE);
         /* the request it was running when it died would stay overdue for ever */
         atomic_store(&thread->deadline_ns, 0);
@@ -152,6 +201,8 @@ void book_clear_slot(struct book *b, struct slot *s)
 bool book_knows(const struct book *b, pid_t pid)
 {
     bool known = pid == b->molds[0].pid || pid == b->molds[1].pid;
+    for (unsigned i = 0; i < BOOK_LEAVERS_MAX && !known; i++)
+        known = b->leavers[i].pid == pid;
     for (unsigned i = 0; i < b->board->workers && !known; i++)
         known = b->slots[i].pid == pid;
     return known;
@@ -198,48 +249,9 @@ bool book_is_over(const struct book *b)
         over = over && b->molds[i].state == MOLD_NONE;
     for (unsigned i = 0; i < b->board->workers; i++)
         over = over && b->slots[i].state == SLOT_EMPTY;
+    for (unsigned i = 0; i < BOOK_LEAVERS_MAX; i++)
+        over = over && b->leavers[i].pid == 0;
     return over;
-}
-
-static void earlier(uint64_t *deadline_ms, uint64_t other_ms)
-{
-    if (other_ms < *deadline_ms)
-        *deadline_ms = other_ms;
-}
-
-/* Whether an inbox that no worker reads still has connections. A sibling counts a connection in
- * `given` before it sends it, so it may arrive after the worker has ended and the master has
- * emptied the inbox; or no other inbox had room. Nothing else wakes the master for these. */
-static bool has_letters(const struct book *b)
-{
-    for (unsigned i = 0; i < b->board->workers; i++) {
-        const struct board_worker *shown = &b->board->worker[i];
-        if (b->slots[i].state == SLOT_EMPTY &&
-            atomic_load(&shown->given) != atomic_load(&shown->taken))
-            return true;
-    }
-    return false;
-}
-
-uint64_t book_next_deadline(const struct book *b)
-{
-    uint64_t next = BOOK_NEVER, now = now_ms();
-    for (unsigned i = 0; i < b->board->workers; i++)
-        earlier(&next, b->slots[i].deadline_ms);
-    for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
-        earlier(&next, b->molds[i].deadline_ms);
-    if (b->orders.not_before_ms > now)
-        earlier(&next, b->orders.not_before_ms);
-    if (b->control_starts.not_before_ms > now)
-        earlier(&next, b->control_starts.not_before_ms);
-    if (b->mold_starts.not_before_ms > now)
-        earlier(&next, b->mold_starts.not_before_ms);
-    earlier(&next, b->upkeep.due_ms);
-    earlier(&next, wedge_due_ms(b));
-    earlier(&next, b->watchdog_due_ms);
-    if (b->stop == STOP_NOT && has_letters(b))
-        earlier(&next, now + LETTERS_MS);
-    return next;
 }
 
 void book_push_deadlines(struct book *b, uint64_t by_ms)
@@ -253,4 +265,7 @@ void book_push_deadlines(struct book *b, uint64_t by_ms)
     for (unsigned i = 0; i < ARRAY_LEN(b->molds); i++)
         if (b->molds[i].deadline_ms != BOOK_NEVER)
             b->molds[i].deadline_ms += by_ms;
+    for (unsigned i = 0; i < BOOK_LEAVERS_MAX; i++)
+        if (b->leavers[i].pid > 0 && b->leavers[i].deadline_ms != BOOK_NEVER)
+            b->leavers[i].deadline_ms += by_ms;
 }

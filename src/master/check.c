@@ -1,4 +1,4 @@
-/* check.c: words in the settings whose meaning config.c does not know.
+/* check.c: words in the settings whose meaning read.c does not know.
  *
  * Owns nothing. Asks the modules that will use such a word later whether they understand it, and
  * ends the process with one sentence if not, or if the setting would have no effect. Leaves
@@ -11,6 +11,7 @@
 #include "config/settings.h"
 #include "control/control.h"
 #include "http/access.h"
+#include "http/exclude.h"
 #include "http/forwarded.h"
 #include "system/listen.h"
 #include "system/pidfile.h"
@@ -19,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void check_log(const char *option, const char *where)
@@ -63,6 +65,8 @@ static void check_touched(const struct config_list *files)
 
 static const char *without_prefix(const char *address)
 {
+    bool is_uwsgi;
+    address = listen_address(address, &is_uwsgi);
     return strncmp(address, "unix:", 5) == 0 ? address + 5 : address;
 }
 
@@ -82,14 +86,70 @@ static void check_apart(const char *option, const char *address, const char *oth
                           other);
 }
 
+static void check_protocols(const struct config *config, const char *bind)
+{
+    bool is_uwsgi;
+    (void)listen_address(bind, &is_uwsgi);
+    if (is_uwsgi && config->proxy_protocol)
+        config_origin_die(EXIT_CONFIG, "proxy-protocol", NULL,
+                          "a PROXY header cannot come before uwsgi packets (bind = %s), in which "
+                          "nginx names the client itself; leave out one of the two",
+                          bind);
+}
+
 static void check_addresses(const struct config *config)
 {
     listen_check("bind", &config->bind);
     control_check(config);
     check_apart("stats", config->stats, "control", config->control);
     for (size_t i = 0; i < config->bind.count; i++) {
+        for (size_t j = 0; j < i; j++)
+            check_apart("bind", config->bind.items[i], "another bind", config->bind.items[j]);
+        check_protocols(config, config->bind.items[i]);
         check_apart("control", config->control, "bind", config->bind.items[i]);
         check_apart("stats", config->stats, "bind", config->bind.items[i]);
+    }
+}
+
+static size_t static_prefix_len(const char *setting)
+{
+    size_t len = strcspn(setting, "=");
+    while (len > 0 && setting[len - 1] == '/')
+        len--;
+    return len;
+}
+
+static void check_exclude(const struct config_list *rules)
+{
+    for (size_t i = 0; i < rules->count; i++)
+        if (!exclude_is_rule(rules->items[i]))
+            config_origin_die(EXIT_CONFIG, "access-log-exclude", rules->items[i],
+                              "\"%s\" is not right; write /PREFIX, statuses such as 2xx or "
+                              "301,304, or both with a blank between them",
+                              rules->items[i]);
+}
+
+/* "/PREFIX=DIR", each prefix once. */
+static void check_static(const struct config_list *settings)
+{
+    for (size_t i = 0; i < settings->count; i++) {
+        const char *setting = settings->items[i], *equals = strchr(setting, '=');
+        struct stat st;
+        size_t len = static_prefix_len(setting);
+        if (setting[0] != '/' || !equals || !equals[1])
+            config_origin_die(EXIT_CONFIG, "static", setting,
+                              "\"%s\" is not right; write /PREFIX=DIR, such as /static=static",
+                              setting);
+        for (size_t j = 0; j < i; j++)
+            if (static_prefix_len(settings->items[j]) == len &&
+                memcmp(settings->items[j], setting, len) == 0)
+                config_origin_die(EXIT_CONFIG, "static", setting, "%.*s is given twice",
+                                  len ? (int)len : 1, setting);
+        if (stat(equals + 1, &st) != 0)
+            config_origin_die(EXIT_CONFIG, "static", setting, "%s: %s", equals + 1,
+                              strerror(errno));
+        if (!S_ISDIR(st.st_mode))
+            config_origin_die(EXIT_CONFIG, "static", setting, "%s is not a directory", equals + 1);
     }
 }
 
@@ -101,6 +161,7 @@ void check_generation(const struct config *config)
     if (!format)
         config_origin_die(EXIT_CONFIG, "access-logformat", NULL, "%s", error);
     access_free(format);
+    check_exclude(&config->access_log_exclude);
     const char *wrong = forwarded_parse(&trust, config->forwarded_allow_ips);
     if (wrong)
         config_origin_die(EXIT_CONFIG, "forwarded-allow-ips", NULL,
@@ -109,10 +170,18 @@ void check_generation(const struct config *config)
                           (int)strcspn(wrong, ","), wrong);
     forwarded_fini(&trust);
     check_pythonpath(&config->pythonpath);
+    check_static(&config->static_dirs);
+    if (config->static_fallthrough && config->static_dirs.count == 0)
+        config_origin_die(EXIT_CONFIG, "static-fallthrough", NULL,
+                          "without static it does nothing; set both, or leave it out");
     if (config->max_requests == 0 && config->max_requests_jitter != CONFIG_UNSET &&
         config->max_requests_jitter > 0)
         config_origin_die(EXIT_CONFIG, "max-requests-jitter", NULL,
                           "without max-requests it does nothing; set both, or leave it out");
+    if (config->workers_min > config->workers)
+        config_origin_die(EXIT_CONFIG, "workers-min", NULL,
+                          "%u is more than workers, which is %u; write a smaller number",
+                          config->workers_min, config->workers);
     check_counts("refork-after", config->refork_after);
     if (config->refork_after && !config->preload)
         config_origin_die(EXIT_CONFIG, "refork-after", NULL,

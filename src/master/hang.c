@@ -1,4 +1,4 @@
-/* wedge.c: kills workers that are stopped or hang.
+/* hang.c: kills workers that are stopped or hang.
  *
  * A worker's own watch acts on missed deadlines of requests, and puts off the deadline of the whole
  * worker as long as the loop turns (watch.h). A deadline that stays in the past means that the
@@ -6,11 +6,11 @@
  *
  * Owns nothing. Counts only time in which the master itself ran, so that no worker is killed
  * because the machine was suspended. Runs in the master only. */
-#include "master/hang.h"
+#include "hang.h"
 
 #include "base/buf.h"
 #include "base/log.h"
-#include "master/book.h"
+#include "book.h"
 #include "shared/board.h"
 #include "shared/report.h"
 
@@ -22,8 +22,8 @@
 static uint64_t first_deadline_ms(const struct book *b, const struct slot *s)
 {
     uint64_t first_ns = atomic_load(&book_shown(b, s)->deadline_ns);
-    for (unsigned i = 0; i < b->board->threads; i++) {
-        const struct board_thread *thread = board_thread(b->board, book_number(b, s) - 1, i);
+    for (unsigned i = 0; i < b->board->seats; i++) {
+        const struct board_seat *thread = board_seat(b->board, book_number(b, s) - 1, i);
         uint64_t deadline_ns = atomic_load(&thread->deadline_ns);
         if (atomic_load(&thread->phase) == BOARD_RUNNING && deadline_ns &&
             (!first_ns || deadline_ns < first_ns))
@@ -32,7 +32,7 @@ static uint64_t first_deadline_ms(const struct book *b, const struct slot *s)
     return first_ns ? first_ns / NS_PER_MS + WATCH_MS : BOOK_NEVER;
 }
 
-static void kill_wedged(struct book *b, struct slot *s)
+static void kill_hanging(struct book *b, struct slot *s)
 {
     struct buf text = {0};
     report_kernel(&text, s->pid, s->pid);
@@ -44,7 +44,7 @@ static void kill_wedged(struct book *b, struct slot *s)
         book_number(b, s), s->pid);
     buf_fini(&text);
     s->retire = BOARD_RETIRE_STUCK;
-    book_drain_slot(s, SIGKILL, BOOK_QUICK_MS);
+    book_drain_slot(b, s, SIGKILL, BOOK_QUICK_MS);
 }
 
 static void look_at(struct book *b, struct slot *s)
@@ -55,16 +55,16 @@ static void look_at(struct book *b, struct slot *s)
     else if (!s->suspect_ms)
         s->suspect_ms = now + GRACE_MS;
     else if (s->suspect_ms <= now)
-        kill_wedged(b, s);
+        kill_hanging(b, s);
 }
 
-void wedge_look(struct book *b)
+void hang_look(struct book *b)
 {
     for (unsigned i = 0; i < b->board->workers; i++)
         look_at(b, &b->slots[i]);
 }
 
-uint64_t wedge_due_ms(const struct book *b)
+uint64_t hang_due_ms(const struct book *b)
 {
     uint64_t due = BOOK_NEVER;
     for (unsigned i = 0; i < b->board->workers; i++) {

@@ -4,14 +4,15 @@
  * entries in the book, a slot in SLOT_DRAINING and a mold in MOLD_DRAINING. If it ends or is killed
  * meanwhile, that counts as the end of the worker, and the mold entry is cleared. Runs in the
  * master only. */
-#include "master/refork.h"
+#include "refork.h"
 
+#include "base/fds.h"
 #include "base/log.h"
+#include "book.h"
 #include "config/settings.h"
-#include "descriptors.h"
-#include "master/book.h"
 #include "shared/board.h"
 #include "shared/inbox.h"
+#include "told.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,8 +22,8 @@
 
 static bool is_quiet(struct book *b)
 {
-    return b->stop == STOP_NOT && b->wanted > 0 && !b->trial && !b->reload_wanted &&
-           !b->replacing && book_current_mold(b)->state == MOLD_READY &&
+    return b->stop == STOP_NOT && b->scale.wanted > 0 && b->phase != PHASE_TRIAL &&
+           !b->reload_wanted && !b->replacing && book_current_mold(b)->state == MOLD_READY &&
            book_other_mold(b)->state == MOLD_NONE;
 }
 
@@ -45,7 +46,7 @@ bool refork_may_begin(struct book *b, const struct slot *s)
 static void say_why_not(const struct book *b, const struct slot *s, int error)
 {
     log_warning("no refork: worker %u (pid %d) cannot be told: %s; it is replaced%s",
-                book_number(b, s), s->pid, strerror(error), descriptors_advice(error));
+                book_number(b, s), s->pid, strerror(error), fds_advice(error));
 }
 
 /* Sends the worker the pipe for its orders. Returns the master's end; -1: errno says why not. */
@@ -55,7 +56,7 @@ static int promote(struct book *b, const struct slot *s, uint32_t generation)
     if (pipe2(order_fds, O_CLOEXEC) != 0)
         return -1;
     fcntl(order_fds[1], F_SETFL, O_NONBLOCK);
-    board_begin_mold(b->board, generation, false);
+    board_begin_mold(b->board, generation);
     bool sent = inbox_promote(&b->inboxes[s - b->slots], generation, order_fds[0]);
     int error = errno;
     close(order_fds[0]);
@@ -79,24 +80,25 @@ bool refork_begin(struct book *b, struct slot *s)
     log_info("refork: worker %u (pid %d) drains to become the mold", book_number(b, s), s->pid);
     *book_other_mold(b) =
         (struct mold){MOLD_DRAINING, s->pid, order_fd, generation, BOOK_NEVER, false};
-    book_drain_slot(s, SIGTERM, b->config->graceful_timeout_ms);
+    book_drain_slot(b, s, SIGTERM, b->config->graceful_timeout_ms);
     return true;
 }
 
 bool refork_adopt(struct book *b, struct mold *mold)
 {
-    if (b->wanted == 0) { /* paused meanwhile: no worker would serve and end the trial */
+    if (b->scale.wanted == 0) { /* paused meanwhile: no worker would serve and end the trial */
         book_clear_mold(mold);
         return false;
     }
     for (unsigned i = 0; i < b->board->workers; i++)
         if (b->slots[i].pid == mold->pid) {
             log_info("refork: worker %u (pid %d) is the mold", i + 1, mold->pid);
+            told_end(b, i + 1, mold->pid, BOARD_END_REFORK, 0);
             book_clear_slot(b, &b->slots[i]);
         }
     atomic_fetch_add(&b->board->ends[BOARD_END_REFORK], 1);
     mold->deadline_ms = now_ms() + b->config->startup_timeout_ms;
-    b->reloading = b->reforking = true;
+    b->cause = CAUSE_REFORK;
     return true;
 }
 

@@ -5,8 +5,8 @@
  * With the signal to drain it gets the pipe for its orders. When it has drained, it prepares its
  * heap and is a mold. From then on it is as in a reload: a trial, then the other workers are
  * replaced. */
-#ifndef MYSERVER_REFORK_H
-#define MYSERVER_REFORK_H
+#ifndef MYSERVER_MASTER_REFORK_H
+#define MYSERVER_MASTER_REFORK_H
 
 #include "base/base.h"
 

@@ -6,6 +6,7 @@
 #include "master/rehearsal.h"
 
 #include "base/log.h"
+#include "config/notes.h"
 #include "config/settings.h"
 #include "mold/mold.h"
 #include "shared/board.h"
@@ -23,6 +24,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define ENDS_MS 4000 /* what two ends may take longer than graceful-timeout */
 
 static NORETURN void become_mold(const struct worker_seed *seed)
 {
@@ -84,13 +87,14 @@ int rehearsal_run(const struct config *config)
 {
     struct listener nowhere = {.fd = -1, .server_name = "localhost", .server_port = "80"};
     struct listeners listeners = {.items = &nowhere, .count = 1};
-    struct board *board = board_new(1, 1);
+    struct board *board = board_new(1, 1, 1);
     struct worker_seed seed = {.config = config,
                                .listeners = &listeners,
                                .board = board,
                                .generation = 1,
                                .lifeline_fd = -1};
     int status = 0;
+    config_notes_log();
     atomic_store(&board->master_pid, getpid());
     sigset_t ends = child_signal();
     process_block_signals(&ends);
@@ -100,6 +104,9 @@ int rehearsal_run(const struct config *config)
     if (mold < 0)
         die(EXIT_CRASH, "cannot fork: %s", strerror(errno));
     bool was_late = !has_ended(mold, now_ms() + config->startup_timeout_ms, &status);
+    if (was_late && atomic_load(&board->worker[0].state) == BOARD_WORKER_SERVING)
+        /* both ends bound themselves */
+        was_late = !has_ended(mold, now_ms() + 2 * config->graceful_timeout_ms + ENDS_MS, &status);
     if (was_late)
         end_late(board, mold, &status);
     const char *failure = failure_of(board, config->preload, status, was_late);

@@ -1,15 +1,17 @@
 /* signals.c: what a signal to the master means.
  *
  * Owns: nothing; the descriptor that it opens is the book's. Master only. */
-#include "master/signals.h"
+#include "signals.h"
 
 #include "base/log.h"
 #include "base/logfile.h"
-#include "event.h"
-#include "master/book.h"
+#include "book.h"
+#include "reap.h"
+#include "scale.h"
+#include "stop.h"
 #include "system/process.h"
+#include "trial.h"
 #include "upgrade.h"
-#include "wanted.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -50,40 +52,50 @@ static bool is_about_terminal(const struct signalfd_siginfo *info)
     return info->ssi_code > 0 && (number == SIGWINCH || number == SIGTTIN || number == SIGTTOU);
 }
 
+static bool resume(struct book *b)
+{
+    bool was_paused = scale_resume(&b->scale);
+    if (was_paused)
+        trial_resume(b);
+    return was_paused;
+}
+
 static void on_signal(struct book *b, const struct signalfd_siginfo *info)
 {
     if (is_about_terminal(info))
         return;
     switch (info->ssi_signo) {
     case SIGCHLD:
-        event_reap(b);
+        reap_children(b);
         break;
     case SIGTERM:
-        event_stop(b, b->told_to_stop);
-        b->told_to_stop = true;
+        stop_told(b);
         break;
     case SIGINT:
+        stop_interrupted(b);
+        break;
     case SIGQUIT:
-        event_stop(b, true);
+        stop_server(b, true);
         break;
     case SIGHUP:
-        b->resumes_anew |= wanted_resume(b);
+        b->wants_anew |= resume(b);
         b->reload_wanted = true;
         break;
     case SIGUSR1:
         reopen_logs();
         break;
     case SIGUSR2:
-        upgrade_begin(b);
+        upgrade_begin(&b->upgrade, b->served && b->stop == STOP_NOT && !b->stop_due_ms);
         break;
     case SIGWINCH:
-        wanted_pause(b);
+        scale_pause(&b->scale);
         break;
     case SIGTTIN:
-        wanted_change(b, 1);
+        if (!resume(b)) /* in a pause it only ends the pause */
+            scale_change(&b->scale, 1);
         break;
     case SIGTTOU:
-        wanted_change(b, -1);
+        scale_change(&b->scale, -1);
         break;
     }
 }

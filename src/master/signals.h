@@ -1,6 +1,6 @@
 /* signals.h: the signals by which an operator steers the master. Master only. */
-#ifndef MYSERVER_SIGNALS_H
-#define MYSERVER_SIGNALS_H
+#ifndef MYSERVER_MASTER_SIGNALS_H
+#define MYSERVER_MASTER_SIGNALS_H
 
 struct book;
 

@@ -8,13 +8,11 @@
  * worker itself, never kills a predecessor: the predecessor leaves. Master only. */
 #include "upgrade.h"
 
+#include "base/fds.h"
 #include "base/log.h"
 #include "base/logfile.h"
-#include "descriptors.h"
-#include "event.h"
-#include "master/book.h"
-#include "shared/board.h"
 #include "system/inherit.h"
+#include "system/listen.h"
 #include "system/notify.h"
 #include "system/process.h"
 
@@ -24,37 +22,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* "pid of the old master, descriptor to tell it[, 1 if "/" answered under its code]" */
+/* "pid of the old master, descriptor to tell it" */
 #define TELL_VARIABLE "MYSERVER_UPGRADE"
 
-void upgrade_init(struct upgrade *u)
+void upgrade_init(struct upgrade *u, struct listeners *app, struct listeners *http,
+                  struct listeners *stats)
 {
-    *u = (struct upgrade){.heard_fd = -1, .tell_fd = -1};
+    *u = (struct upgrade){.heard_fd = -1, .tell_fd = -1, .sockets = {app, http, stats}};
     const char *text = getenv(TELL_VARIABLE);
-    int pid, tell_fd, root_answered = 0;
-    if (text != NULL && sscanf(text, "%d %d %d", &pid, &tell_fd, &root_answered) >= 2 && pid > 0 &&
-        tell_fd > 2) {
+    int pid, tell_fd;
+    if (text && sscanf(text, "%d %d", &pid, &tell_fd) == 2 && pid > 0 && tell_fd > 2) {
         u->predecessor = pid;
         u->tell_fd = tell_fd;
-        u->root_answered = root_answered == 1;
         fcntl(tell_fd, F_SETFD, FD_CLOEXEC);
     }
     unsetenv(TELL_VARIABLE);
 }
 
-static NORETURN void become_successor(const struct book *b, pid_t predecessor, int tell_fd)
+static NORETURN void become_successor(const struct upgrade *u, pid_t predecessor, int tell_fd)
 {
     char text[48];
-    snprintf(text, sizeof text, "%d %d %d", predecessor, tell_fd,
-             board_root_answered(b->board, b->generation));
+    snprintf(text, sizeof text, "%d %d", predecessor, tell_fd);
     setenv(TELL_VARIABLE, text, 1);
     fcntl(tell_fd, F_SETFD, 0);
-    listen_pass_on(&b->listeners);
-    listen_pass_on(&b->control.http);
-    listen_pass_on(&b->control.stats);
+    for (unsigned i = 0; i < ARRAY_LEN(u->sockets); i++)
+        listen_pass_on(u->sockets[i]);
     notify_pass_on();
     logfile_pass_on();
     process_restore_signals();
@@ -63,34 +59,32 @@ static NORETURN void become_successor(const struct book *b, pid_t predecessor, i
 }
 
 /* Why there can be no upgrade now; NULL: nothing prevents it. */
-static const char *find_obstacle(const struct book *b)
+static const char *find_obstacle(const struct upgrade *u, bool serves)
 {
-    if (b->upgrade.successor > 0 || b->upgrade.predecessor > 0)
+    if (u->successor > 0 || u->predecessor > 0)
         return "one is under way";
-    if (!b->served || b->stop != STOP_NOT)
+    if (!serves)
         return "the server does not serve";
     if (getpid() == 1)
         return "this is process 1, and its container would end with it; start another container";
     return NULL;
 }
 
-void upgrade_begin(struct book *b)
+void upgrade_begin(struct upgrade *u, bool serves)
 {
-    struct upgrade *u = &b->upgrade;
     int fds[2];
-    const char *obstacle = find_obstacle(b);
-    if (obstacle != NULL) {
+    const char *obstacle = find_obstacle(u, serves);
+    if (obstacle) {
         log_warning("no upgrade now: %s", obstacle);
         return;
     }
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
-        log_error("no upgrade: cannot make a pipe: %s%s", strerror(errno),
-                  descriptors_advice(errno));
+        log_error("no upgrade: cannot make a pipe: %s%s", strerror(errno), fds_advice(errno));
         return;
     }
     pid_t self = getpid(), pid = fork();
     if (pid == 0)
-        become_successor(b, self, fds[1]);
+        become_successor(u, self, fds[1]);
     close(fds[1]);
     if (pid < 0) {
         log_error("no upgrade: cannot start another master: %s%s", strerror(errno),
@@ -103,29 +97,29 @@ void upgrade_begin(struct book *b)
     log_info("upgrading: the new master is pid %d; SIGTERM to it calls it off", pid);
 }
 
-void upgrade_hear(struct book *b)
+static void share_sockets(const struct upgrade *u, bool shared)
 {
-    struct upgrade *u = &b->upgrade;
+    for (unsigned i = 0; i < ARRAY_LEN(u->sockets); i++)
+        listen_set_shared(u->sockets[i], shared);
+}
+
+bool upgrade_hear(struct upgrade *u)
+{
     char word;
     if (u->heard_fd < 0)
-        return;
+        return false;
     ssize_t got = read(u->heard_fd, &word, 1);
     if (got < 0)
-        return;
+        return false;
     close(u->heard_fd);
     u->heard_fd = -1;
     if (got == 0)
-        return; /* EOF: the successor has ended; upgrade_on_exit logs how */
+        return false; /* EOF: the successor has ended; upgrade_on_exit logs how */
     log_info("upgraded: the new master (pid %d) serves; this one leaves", u->successor);
     notify_send("MAINPID=%d\nSTATUS=upgraded", u->successor);
     u->left = true;
-    listen_set_shared(&b->listeners, true);
-    listen_set_shared(&b->control.http, true);
-    listen_set_shared(&b->control.stats, true);
-    pidfile_close(&b->pidfile);
-    atomic_store(&b->board->upgraded, true);
-    book_release_control(b);
-    event_stop(b, false);
+    share_sockets(u, true);
+    return true;
 }
 
 /* Somebody has stopped the new master, maybe before it had a handler for that. */
@@ -135,50 +129,55 @@ static bool was_stopped(int status)
            (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
-bool upgrade_on_exit(struct book *b, pid_t pid, int status, const char *why)
+enum upgrade_end upgrade_on_exit(struct upgrade *u, pid_t pid, int status, const char *why,
+                                 const char *and_now)
 {
-    struct upgrade *u = &b->upgrade;
     if (pid != u->successor)
-        return false;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK)
-        upgrade_hear(b); /* it may have taken over, been stopped, and removed sockets and files */
+        return UPGRADE_OTHER;
+    /* It may have taken over, been stopped, and removed sockets and files. */
+    bool has_left = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK && upgrade_hear(u);
     u->successor = 0;
     if (u->left) {
         log_error("the new master (pid %d) has ended: %s", pid, why);
-        return true;
+        return has_left ? UPGRADE_LEFT : UPGRADE_GONE;
     }
     if (was_stopped(status))
-        log_info("upgrade called off: the new master (pid %d) has ended%s", pid,
-                 b->stop == STOP_NOT ? "; this one goes on" : "");
+        log_info("upgrade called off: the new master (pid %d) has ended%s", pid, and_now);
     else
-        log_error("upgrade failed: the new master (pid %d) has ended: %s%s", pid, why,
-                  b->stop == STOP_NOT ? "; this one goes on" : "");
+        log_error("upgrade failed: the new master (pid %d) has ended: %s%s", pid, why, and_now);
     if (u->heard_fd >= 0) /* a byte that is still in there no longer counts */
         close(u->heard_fd);
     u->heard_fd = -1;
-    b->pidfile.written = false; /* the new master may have written its own pid */
-    return true;
+    return UPGRADE_FAILED;
 }
 
-void upgrade_take_over(struct book *b)
+void upgrade_take_over(struct upgrade *u)
 {
-    struct upgrade *u = &b->upgrade;
     if (u->predecessor == 0)
         return;
-    listen_set_shared(&b->listeners, false);
-    listen_set_shared(&b->control.http, false);
-    listen_set_shared(&b->control.stats, false);
+    share_sockets(u, false);
     inherit_remove_rest();
     ssize_t told = write(u->tell_fd, "1", 1);
     (void)told; /* EPIPE: the predecessor has gone already */
     close(u->tell_fd);
     u->tell_fd = -1;
     log_info("upgraded: taking the place of master %d", u->predecessor);
+    prctl(PR_SET_PDEATHSIG, SIGCHLD); /* for upgrade_look */
+    u->leaves = u->predecessor;
     u->predecessor = 0;
 }
 
-void upgrade_call_off(struct book *b)
+void upgrade_look(struct upgrade *u, pid_t other)
 {
-    if (b->upgrade.successor > 0 && !b->upgrade.left)
-        kill(b->upgrade.successor, SIGTERM);
+    if (u->leaves == 0 || getppid() == u->leaves || other <= 0)
+        return;
+    u->leaves = 0;
+    notify_send("MAINPID=%d", other);
+    notify_send("MAINPID=%d", getpid());
+}
+
+void upgrade_call_off(const struct upgrade *u)
+{
+    if (u->successor > 0 && !u->left)
+        kill(u->successor, SIGTERM);
 }

@@ -1,7 +1,6 @@
-/* upkeep.h: what the master looks at by the clock: files that trigger a reload, and how much
- * memory the workers have. */
-#ifndef MYSERVER_UPKEEP_H
-#define MYSERVER_UPKEEP_H
+/* upkeep.h: files that trigger a reload when they are touched, looked at by the clock. */
+#ifndef MYSERVER_MASTER_UPKEEP_H
+#define MYSERVER_MASTER_UPKEEP_H
 
 #include "base/base.h"
 
@@ -9,8 +8,9 @@
 #include <sys/types.h>
 #include <time.h>
 
-struct book;
 struct config;
+
+#define UPKEEP_NEVER UINT64_MAX
 
 /* A file as it was when it was looked at. */
 struct upkeep_stamp {
@@ -21,16 +21,16 @@ struct upkeep_stamp {
 };
 
 struct upkeep {
-    uint64_t due_ms;             /* of the next look; BOOK_NEVER when there is nothing to look at */
-    unsigned looks;              /* so far */
+    uint64_t due_ms;             /* of the next look; UPKEEP_NEVER: there is nothing to look at */
     struct upkeep_stamp *stamps; /* [config->touch_reload.count]; owned */
-    uint64_t sources;            /* digest of the .py files */
 };
 
 /* Notes how the files are now. Relative paths are those of the current directory. */
 void upkeep_init(struct upkeep *u, const struct config *c);
 void upkeep_fini(struct upkeep *u);
-/* Looks, if a look is due; cheap when none is. */
-void upkeep_look(struct book *b);
+/* Whether it is time to look, once a second while anything `is_needed`; sets the next time. */
+bool upkeep_is_due(struct upkeep *u, bool is_needed);
+/* Whether a file of touch-reload was touched. */
+bool upkeep_sees_change(struct upkeep *u, const struct config *c);
 
 #endif

@@ -1,4 +1,4 @@
-/* config_reload.c: the settings of a new generation. Layer 1.
+/* reload.c: the settings of a new generation.
  *
  * Owns the comparison of the settings as they are written now with those that run. Called in the
  * mold, a process of its own: a broken file ends the mold, and the generation before goes on. The
@@ -12,20 +12,13 @@
 #include "base/log.h"
 #include "config/options.h"
 #include "config/origin.h"
-#include "config/settings.h"
+#include "config/read.h"
 #include "system/process.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-void config_reload_enter(const struct config *c)
-{
-    if (c->chdir != NULL && chdir(c->chdir) != 0)
-        config_origin_die(EXIT_CONFIG, "chdir", NULL, "cannot change to %s: %s", c->chdir,
-                          strerror(errno));
-}
 
 static bool is_equal(const struct option *option, const struct config *a, const struct config *b)
 {
@@ -47,7 +40,7 @@ static void copy(const struct option *option, struct config *to, const struct co
     for (size_t i = 0; i < options_item_count(from, option); i++) {
         char *text = options_item(from, option, i);
         char *wrong = options_set(to, option, text);
-        assert(wrong == NULL);
+        assert(!wrong);
         free(text);
     }
 }
@@ -75,9 +68,9 @@ void config_reload_read(struct config *c, const struct config *running)
     char **argv = process_arguments(&argc);
 
     process_go_home();
-    enum config_verb verb = config_read(c, argc, argv);
-    assert(verb == CONFIG_SERVE);
+    struct command command = config_read(c, argc, argv);
+    assert(command.verb == COMMAND_SERVE);
     keep_what_needs_a_restart(c, running);
     log_set_level((enum log_level)c->log_level);
-    config_reload_enter(c);
+    config_enter(c);
 }

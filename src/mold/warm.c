@@ -8,49 +8,39 @@
 #include "base/log.h"
 #include "config/settings.h"
 #include "http/forwarded.h"
-#include "http/request.h"
+#include "http/parse.h"
 #include "http/response.h"
 #include "python/python.h"
 #include "python/wsgi.h"
 #include "shared/board.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define TRIAL_S   5    /* limit for the trial request of the default; see why_not */
-#define ROUNDS_MS 2000 /* with the default, a round that begins later is the last */
-
-/* The path that is used when no prewarm is configured, after choose_default in the mold; its
- * workers inherit it. */
-static const char *default_path = "/"; /* NULL: none is used, as it would do harm */
-/* Used instead where "/" answers with a redirect to https, as with SECURE_SSL_REDIRECT. */
-static const char secure_path[] = "/ | X-Forwarded-Proto: https";
+#define HOPS_MAX 5 /* redirects that are followed */
 
 static const struct http_limits limits = {
     .request_line_bytes = 65536,
     .field_bytes = 65536,
     .head_bytes = 65536,
     .fields = HTTP_MAX_FIELDS,
-    .tmp_dir = "/tmp",
 };
 
 struct warmer {
-    struct http http;
+    struct request request;
+    struct parser *parser; /* owned; fills `request` */
     struct response response;
     struct wsgi_call call;
-    const char *host; /* for requests that name none */
-    unsigned rounds;  /* number of rounds made */
+    char host[256];      /* for requests that name none */
+    struct buf location; /* Location of the last answer, with its NUL; empty: it had none */
+    bool wants_login;    /* a redirect led to a page for that */
 };
 
 static struct response_facts facts_of(const struct warmer *w)
 {
     return (struct response_facts){
-        .is_head = w->http.is_head, .version_minor = 1, .keep_alive = true, .known_bytes = -1};
+        .is_head = w->request.is_head, .version_minor = 1, .keep_alive = true, .known_bytes = -1};
 }
 
 /* Handles a piece of the body, also one from write(), as if it were sent. */
@@ -113,11 +103,11 @@ static bool parse(struct warmer *w, const char *spec)
     write_request(&bytes, spec, w->host);
     enum http_result result = HTTP_MORE;
     for (size_t done = 0; done < bytes.len && result == HTTP_MORE;) {
-        char *at = http_room(&w->http, &room);
+        char *at = parser_room(w->parser, &room);
         size_t step = bytes.len - done < room ? bytes.len - done : room;
         memcpy(at, bytes.data + done, step);
         done += step;
-        result = http_feed(&w->http, step);
+        result = parser_feed(w->parser, step);
     }
     buf_fini(&bytes);
     return result == HTTP_READY;
@@ -138,55 +128,141 @@ static void drain(struct warmer *w, enum wsgi_result result)
         response_error(&w->response, 500, &facts);
 }
 
+/* Keeps the Location of the answer, before its head is reset. */
+static void note_location(struct warmer *w)
+{
+    static const char name[] = "location: ";
+    const char *at = w->response.head.data, *end = at ? at + w->response.head.len : NULL;
+    buf_reset(&w->location);
+    for (const char *line_end; at && (line_end = memchr(at, '\n', (size_t)(end - at)));
+         at = line_end + 1)
+        if ((size_t)(line_end - at) > sizeof(name) && ascii_equal(at, name, strlen(name))) {
+            buf_append(&w->location, at + strlen(name),
+                       (size_t)(line_end - at) - strlen(name) - 1); /* not its CR */
+            buf_append(&w->location, "", 1);
+            return;
+        }
+}
+
 /* Makes one request. Returns the status of its answer; 0 when `spec` is not a valid request. */
 static unsigned request(struct warmer *w, const char *spec)
 {
-    struct environ_facts facts = {
-        .request = &w->http, .client = "127.0.0.1", .peer = "127.0.0.1", .trusted = true};
+    struct environ_facts facts = {.request = &w->request,
+                                  .client = "127.0.0.1",
+                                  .peer = "127.0.0.1",
+                                  .trusted = true,
+                                  .prewarm = true};
     struct wsgi_client client = {.send = discard, .context = w};
     struct forwarded_trust nobody = {0};
     struct forwarded_view view;
-    if (!parse(w, spec) || !forwarded_resolve(&nobody, true, facts.peer, &w->http, &view))
+    if (!parse(w, spec) || !forwarded_resolve(&nobody, true, facts.peer, &w->request, &view))
         return 0;
     facts.https = view.https;
     drain(w, wsgi_start(&w->call, &facts, &w->response, &client));
     wsgi_finish(&w->call, NULL);
     unsigned status = w->response.status;
-    http_reset(&w->http);
+    note_location(w);
+    parser_reset(w->parser);
     response_reset(&w->response);
     return status;
 }
 
-static void init(struct warmer *w, const char *host)
+/* The rest of `url` behind scheme and host, which must be those of the request `spec`; NULL: it
+ * leads to another host, or cannot be written as a request. Sets *https. */
+static const char *same_host(const struct warmer *w, const char *spec, const char *url, bool *https)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    const char *host = w->host;
+    *https = false;
+    if (strpbrk(url, "| \t"))
+        return NULL;
+    if (url[0] == '/' && url[1] != '/')
+        return url;
+    for (const char *at = strchr(spec, '|'); at; at = strchr(at, '|')) {
+        at += 1 + strspn(at + 1, " ");
+        if (ascii_equal(at, "Host:", 5))
+            host = at + 5 + strspn(at + 5, " ");
+    }
+    size_t host_len = strcspn(host, " |");
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+        size_t len = strlen(schemes[i]);
+        if (!ascii_equal(url, schemes[i], len) || !ascii_equal(url + len, host, host_len))
+            continue;
+        const char *rest = url + len + host_len;
+        *https = i == 1;
+        return *rest == '/' ? rest : *rest == '\0' ? "/" : NULL;
+    }
+    return NULL;
+}
+
+/* Whether a page at this URL asks who is there: by the names that such pages have. */
+static bool is_login(const char *url)
+{
+    static const char *const words[] = {"login",   "log-in",  "log_in",  "logon",  "signin",
+                                        "sign-in", "sign_in", "/auth/",  "/oauth", "/sso",
+                                        "/saml",   "next=/",  "next=%2F"};
+    for (const char *at = url; *at; at++)
+        for (size_t i = 0; i < ARRAY_LEN(words); i++)
+            if (ascii_equal(at, words[i], strlen(words[i])))
+                return true;
+    return false;
+}
+
+/* Writes the request by which a client would follow the last answer to `spec`. False: there is
+ * none to the same host. */
+static bool write_next(struct warmer *w, const char *spec, struct buf *next)
+{
+    bool https;
+    const char *url = w->location.data, *headers = strchr(spec, '|');
+    const char *target = same_host(w, spec, url, &https);
+    w->wants_login = w->wants_login || is_login(url);
+    if (!target)
+        return false;
+    buf_printf(next, "%s%.*s %s", strncmp(spec, "HEAD ", 5) == 0 ? "HEAD " : "GET ",
+               (int)strcspn(target, "#"), target, headers ? headers : "");
+    if (https && !names(spec, "X-Forwarded-Proto:"))
+        buf_append_str(next, " | X-Forwarded-Proto: https");
+    buf_append(next, "", 1);
+    return true;
+}
+
+/* Makes the request `spec` and, as a client would, those to the same host that it is redirected to.
+ * Returns the last status. */
+static unsigned visit(struct warmer *w, const char *spec)
+{
+    struct buf now = {0};
+    w->wants_login = false;
+    unsigned status = request(w, spec);
+    for (unsigned hops = 0; hops < HOPS_MAX && status / 100 == 3 && w->location.len > 0; hops++) {
+        struct buf next = {0};
+        bool goes_on = write_next(w, now.data ? now.data : spec, &next);
+        buf_fini(&now);
+        now = next;
+        if (!goes_on)
+            break;
+        status = request(w, now.data);
+    }
+    buf_fini(&now);
+    return status;
+}
+
+static void init(struct warmer *w)
 {
     memset(w, 0, sizeof(*w));
-    http_init(&w->http, &limits);
-    w->host = host;
+    w->parser = parser_new(&w->request, &limits);
+    python_default_host(w->host, sizeof(w->host));
 }
 
 static void fini(struct warmer *w)
 {
     wsgi_fini(&w->call);
     response_fini(&w->response);
-    http_fini(&w->http);
+    parser_free(w->parser);
+    buf_fini(&w->location);
 }
 
-struct paths {
-    const char *const *items;
-    size_t count;
-    bool are_default;
-};
-
-static struct paths paths_of(const struct config *config)
-{
-    if (config->prewarm.count > 0)
-        return (struct paths){(const char *const *)config->prewarm.items, config->prewarm.count,
-                              false};
-    return (struct paths){&default_path, default_path ? 1 : 0, true};
-}
-
-/* Logs what the user should know of the first answer of a configured path. */
-static enum warm_result judge(const char *spec, unsigned status)
+/* Logs what the user should know of the first answer of a path. */
+static enum warm_result judge(const struct warmer *w, const char *spec, unsigned status)
 {
     if (status == 0) {
         log_error("prewarm \"%s\" is no request", spec);
@@ -197,7 +273,13 @@ static enum warm_result judge(const char *spec, unsigned status)
                   spec, status);
         return WARM_FAILED;
     }
-    if (status >= 300)
+    if (w->wants_login || status == 401 || status == 403)
+        log_warning(
+            "prewarm \"%s\" wants a login, so it warms little: write \"%s | Cookie: ...\" "
+            "(or another header) of a user made for it, or import the modules that the page "
+            "needs in wsgi.py",
+            spec, spec);
+    else if (status >= 300)
         log_warning("prewarm \"%s\" answers %u, so it warms little; write \"%s | %s\" (or another "
                     "header) if the application wants one",
                     spec, status, spec,
@@ -207,171 +289,35 @@ static enum warm_result judge(const char *spec, unsigned status)
 
 static enum warm_result run_rounds(struct warmer *w, const struct config *config)
 {
-    struct paths paths = paths_of(config);
-    uint64_t start_ms = now_ms();
-    for (bool is_last = config->prewarm_rounds == 0 || paths.count == 0; !is_last; w->rounds++) {
-        bool is_late = paths.are_default && now_ms() - start_ms >= ROUNDS_MS;
-        is_last = is_late || w->rounds + 1 == config->prewarm_rounds;
-        if (is_last)
+    for (unsigned round = 0; round < config->prewarm_rounds; round++) {
+        if (round + 1 == config->prewarm_rounds)
             python_before_last_round(config);
-        for (size_t i = 0; i < paths.count; i++) {
-            unsigned status = request(w, paths.items[i]);
-            if (w->rounds == 0 && !paths.are_default &&
-                judge(paths.items[i], status) == WARM_FAILED)
+        for (size_t i = 0; i < config->prewarm.count; i++) {
+            const char *spec = config->prewarm.items[i];
+            unsigned status = visit(w, spec);
+            if (round == 0 && judge(w, spec, status) == WARM_FAILED)
                 return WARM_FAILED;
         }
     }
     return WARM_OK;
 }
 
-/* --- the default ---------------------------------------------------------------------------- */
-
-enum trial {
-    TRIAL_USABLE,
-    TRIAL_SENT_ON,
-    TRIAL_ANSWERS_ERROR,
-    TRIAL_LEAVES_CONNECTION,
-    TRIAL_TAKES_LONG,
-    TRIAL_NOT_MADE,
-    TRIAL_DIED
-};
-
-static bool is_failure(enum trial trial)
+enum warm_result warm_mold(const struct config *config)
 {
-    return trial == TRIAL_ANSWERS_ERROR || trial == TRIAL_DIED;
-}
-
-/* The path may be bad, or the machine may be slow or out of resources. */
-static bool is_unknown(enum trial trial)
-{
-    return trial == TRIAL_TAKES_LONG || trial == TRIAL_NOT_MADE;
-}
-
-/* The alarm ends the process, whatever handler or mask the application has set or the server was
- * started with. */
-static void end_after_trial_time(void)
-{
-    sigset_t alarm_only;
-    sigemptyset(&alarm_only);
-    sigaddset(&alarm_only, SIGALRM);
-    signal(SIGALRM, SIG_DFL);
-    sigprocmask(SIG_UNBLOCK, &alarm_only, NULL);
-    alarm(TRIAL_S);
-}
-
-/* Makes one request in a process of its own, which ends then, with all that the request opened. */
-static NORETURN void run_trial(struct warmer *w, const char *path, pid_t parent)
-{
-    char left[512];
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(TRIAL_DIED);
-    end_after_trial_time();
-    python_after_fork_child();
-    unsigned status = request(w, path);
-    if (status == 0 || status >= 500)
-        _exit(TRIAL_ANSWERS_ERROR);
-    if (python_warmup_left(left, sizeof(left)))
-        _exit(TRIAL_LEAVES_CONNECTION);
-    _exit(status >= 300 && status < 400 ? TRIAL_SENT_ON : TRIAL_USABLE);
-}
-
-static enum trial try_path(struct warmer *w, const char *path)
-{
-    int status = 0;
-    python_before_fork();
-    pid_t self = getpid(), pid = fork();
-    if (pid == 0)
-        run_trial(w, path, self);
-    int error = errno;
-    python_after_fork_parent();
-    if (pid < 0) {
-        log_error("cannot fork to try \"%s\": %s", path, strerror(error));
-        return TRIAL_NOT_MADE;
-    }
-    pid_t reaped;
-    do
-        reaped = waitpid(pid, &status, 0);
-    while (reaped < 0 && errno == EINTR);
-    if (reaped < 0) /* the application ignores SIGCHLD, and the kernel has reaped the process */
-        return TRIAL_NOT_MADE;
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-        return TRIAL_TAKES_LONG;
-    bool has_said = WIFEXITED(status) && WEXITSTATUS(status) < TRIAL_DIED;
-    return has_said ? (enum trial)WEXITSTATUS(status) : TRIAL_DIED;
-}
-
-static enum trial try_default(struct warmer *w)
-{
-    enum trial trial = try_path(w, default_path);
-    if (trial != TRIAL_SENT_ON)
-        return trial;
-    enum trial secure = try_path(w, secure_path);
-    if (secure != TRIAL_USABLE && !is_failure(secure))
-        return trial; /* TRIAL_SENT_ON: "/" is used, whose redirect is harmless */
-    default_path = secure_path;
-    return secure;
-}
-
-/* Notes for the next generations whether "/" answers. False: it answered under the code before,
- * must go on, and fails now. */
-static bool note_root(_Atomic uint32_t *root, enum trial trial)
-{
-    bool must = atomic_load(root) == BOARD_ROOT_MUST_ANSWER;
-    if (must && is_failure(trial))
-        return false;
-    if (must || (!is_unknown(trial) && !is_failure(trial)))
-        atomic_store(root, BOARD_ROOT_ANSWERED);
-    return true;
-}
-
-/* Decides whether "/" is used to warm up. Nobody has configured that, so it must do no harm. */
-static enum warm_result choose_default(struct warmer *w, _Atomic uint32_t *root)
-{
-    static const char *const why_not[] = {
-        [TRIAL_USABLE] = NULL,
-        [TRIAL_SENT_ON] = NULL,
-        [TRIAL_ANSWERS_ERROR] = "answers with an error",
-        [TRIAL_LEAVES_CONNECTION] =
-            "leaves a connection open that workers would share (close it with @myserver.prefork)",
-        [TRIAL_TAKES_LONG] = "takes longer than 5 s",
-        [TRIAL_NOT_MADE] = "could not be tried",
-        [TRIAL_DIED] = "ends the process",
-    };
-    enum trial trial = try_default(w);
-    const char *reason = why_not[trial];
-    if (root && !note_root(root, trial)) {
-        log_error("\"%s\" answered before and now %s: the code before goes on; set prewarm, or "
-                  "prewarm-rounds = 0 if that is meant",
-                  default_path, reason);
-        return WARM_FAILED;
-    }
-    log_write(is_failure(trial) || is_unknown(trial) ? LOG_WARNING : LOG_INFO,
-              "no prewarm is configured: \"%s\" %s%s", default_path,
-              reason ? reason : "is used to warm up", reason ? ", so it is not used" : "");
-    if (reason)
-        default_path = NULL;
-    return WARM_OK;
-}
-
-enum warm_result warm_mold(const struct config *config, _Atomic uint32_t *root)
-{
-    enum warm_result result = WARM_OK;
     struct warmer w;
-    char host[256];
-    python_default_host(host, sizeof(host));
-    init(&w, host);
-    uint64_t start_ms = now_ms();
+    size_t count = config->prewarm.count;
     python_begin_warmup();
-    if (config->prewarm.count == 0 && config->prewarm_rounds > 0)
-        result = choose_default(&w, root);
-    else if (root)
-        atomic_store(root, BOARD_ROOT_UNKNOWN);
+    if (count == 0)
+        log_info(
+            "no prewarm is configured: what the first request of a page loads is not shared by "
+            "the workers; each prewarm = /PAGE shares that of one page");
+    if (count == 0 || config->prewarm_rounds == 0)
+        return WARM_OK;
+    init(&w);
+    uint64_t start_ms = now_ms();
+    enum warm_result result = run_rounds(&w, config);
     if (result == WARM_OK)
-        result = run_rounds(&w, config);
-    size_t count = paths_of(config).count;
-    if (result == WARM_OK && w.rounds > 0)
-        log_info("warmed up: %u rounds of %zu path%s in %llu ms", w.rounds, count,
+        log_info("warmed up: %u rounds of %zu path%s in %llu ms", config->prewarm_rounds, count,
                  count == 1 ? "" : "s", (unsigned long long)(now_ms() - start_ms));
     fini(&w);
     return result;
@@ -380,13 +326,10 @@ enum warm_result warm_mold(const struct config *config, _Atomic uint32_t *root)
 void warm_worker(const struct config *config)
 {
     struct warmer w;
-    char host[256];
-    struct paths paths = paths_of(config);
-    if (config->prewarm_rounds == 0)
+    if (config->prewarm_rounds == 0 || config->prewarm.count == 0)
         return;
-    python_default_host(host, sizeof(host));
-    init(&w, host);
-    for (size_t i = 0; i < paths.count; i++)
-        (void)request(&w, paths.items[i]);
+    init(&w);
+    for (size_t i = 0; i < config->prewarm.count; i++)
+        (void)visit(&w, config->prewarm.items[i]);
     fini(&w);
 }

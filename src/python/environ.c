@@ -10,9 +10,10 @@
 #include <Python.h>
 
 #include "config/settings.h"
+#include "file.h"
 #include "http/request.h"
+#include "http/trace.h"
 #include "python/environ.h"
-#include "python/file.h"
 #include "system/listen.h"
 
 /* Keys of header names that were seen before are not built again. The table is bounded, so that a
@@ -61,12 +62,13 @@ static const char *const key_texts[] = {
 };
 
 static PyObject *keys[KEY_COUNT];
-static PyObject *key_input, *key_scheme, *key_peer;
+static PyObject *key_input, *key_scheme, *key_peer, *key_trace;
 static PyObject *text_https, *text_http10, *text_empty;
 static PyObject *methods[8];
 static const char *const method_texts[] = {"GET",   "POST",    "HEAD",  "PUT",
                                            "PATCH", "OPTIONS", "DELETE"};
-static PyObject **bases; /* [listeners] */
+static PyObject *upgrade_offer; /* called with the environ; see environ_offer_upgrade */
+static PyObject **bases;        /* [listeners] */
 static const struct listeners *listening;
 static size_t script_name_bytes;
 
@@ -114,14 +116,6 @@ static const char *const common_names[] = {
     "connection",
 };
 
-static uint32_t name_hash(const char *name, size_t len)
-{
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)name[i]) * 16777619u;
-    return hash;
-}
-
 /* "User-Agent" to "HTTP_USER_AGENT". */
 static PyObject *make_key(const char *name, size_t len)
 {
@@ -155,7 +149,7 @@ static PyObject *header_key(const char *name, size_t len)
 {
     if (len > NAME_MAX_BYTES)
         return make_key(name, len);
-    for (uint32_t at = name_hash(name, len);; at++) {
+    for (uint32_t at = (uint32_t)text_hash(TEXT_HASH, name, len);; at++) {
         struct name_slot *slot = &names[at % NAME_SLOTS];
         if (!slot->key)
             return names_filled < NAME_FILL_MAX ? remember_key(slot, name, len)
@@ -189,9 +183,9 @@ static PyObject *decimal(uint64_t number)
     return latin1(digits + at, sizeof(digits) - at);
 }
 
-static PyObject *request_text(const struct http *request, struct http_text text)
+static PyObject *request_text(const struct request *request, struct http_text text)
 {
-    return latin1(http_at(request, text), text.length);
+    return latin1(request_at(request, text), text.length);
 }
 
 /* Makes a base dict: the keys that are the same for every request of the listener, and defaults for
@@ -269,10 +263,14 @@ static int make_texts(void)
     key_input = PyUnicode_InternFromString("wsgi.input");
     key_scheme = PyUnicode_InternFromString("wsgi.url_scheme");
     key_peer = PyUnicode_InternFromString("myserver.peer");
+    key_trace = PyUnicode_InternFromString("myserver.traceparent");
     text_https = PyUnicode_InternFromString("https");
     text_http10 = PyUnicode_InternFromString("HTTP/1.0");
     text_empty = PyUnicode_InternFromString("");
-    return key_input && key_scheme && key_peer && text_https && text_http10 && text_empty ? 0 : -1;
+    return key_input && key_scheme && key_peer && key_trace && text_https && text_http10 &&
+                   text_empty
+               ? 0
+               : -1;
 }
 
 int environ_init(const struct config *config, const struct listeners *listeners)
@@ -292,9 +290,9 @@ int environ_offer(const char *name, PyObject *value)
     return 0;
 }
 
-static PyObject *method_text(const struct http *request)
+static PyObject *method_text(const struct request *request)
 {
-    const char *method = http_at(request, request->method);
+    const char *method = request_at(request, request->method);
     for (size_t i = 0; i < ARRAY_LEN(method_texts); i++)
         if (strlen(method_texts[i]) == request->method.length &&
             memcmp(method, method_texts[i], request->method.length) == 0)
@@ -303,23 +301,23 @@ static PyObject *method_text(const struct http *request)
 }
 
 /* The decoded path after script-name; intake.c has checked that the path begins with it. */
-static PyObject *path_info(const struct http *request)
+static PyObject *path_info(const struct request *request)
 {
-    const char *path = http_at(request, request->path);
+    const char *path = request_at(request, request->path);
     size_t len = request->path.length;
     if (script_name_bytes == 0 && !memchr(path, '%', len))
         return latin1(path, len);
     char *decoded = PyMem_Malloc(len + 1);
     if (!decoded)
         return PyErr_NoMemory();
-    size_t decoded_len = http_decode(path, len, decoded);
+    size_t decoded_len = request_decode(path, len, decoded);
     size_t skip = script_name_bytes < decoded_len ? script_name_bytes : decoded_len;
     PyObject *text = latin1(decoded + skip, decoded_len - skip);
     PyMem_Free(decoded);
     return text;
 }
 
-static int add_request_line(PyObject *dict, const struct http *request)
+static int add_request_line(PyObject *dict, const struct request *request)
 {
     if (set_taking(dict, keys[KEY_REQUEST_METHOD], method_text(request)) < 0 ||
         set_taking(dict, keys[KEY_PATH_INFO], path_info(request)) < 0)
@@ -334,6 +332,9 @@ static int add_request_line(PyObject *dict, const struct http *request)
     }
     if (set_taking(dict, keys[KEY_RAW_URI], target) < 0)
         return -1;
+    if (UNLIKELY(request->is_uwsgi))
+        return set_taking(dict, keys[KEY_SERVER_PROTOCOL],
+                          request_text(request, request_protocol(request)));
     return request->version_minor == 0
                ? PyDict_SetItem(dict, keys[KEY_SERVER_PROTOCOL], text_http10)
                : 0;
@@ -348,9 +349,10 @@ static int add_repeated(PyObject *dict, PyObject *key, PyObject *first, PyObject
     return set_taking(dict, key, joined);
 }
 
-static int add_header(PyObject *dict, const struct http *request, const struct http_header *header)
+static int add_header(PyObject *dict, const struct request *request,
+                      const struct http_header *header)
 {
-    PyObject *key = header_key(http_at(request, header->name), header->name.length);
+    PyObject *key = header_key(request_at(request, header->name), header->name.length);
     PyObject *value = request_text(request, header->value);
     int failed = -1;
     if (key && value) {
@@ -370,7 +372,7 @@ static bool is_proxy_field(enum http_field field)
     return field >= HTTP_FIELD_FORWARDED && field <= HTTP_FIELD_X_REAL_IP;
 }
 
-static int add_headers(PyObject *dict, const struct http *request, bool trusted)
+static int add_headers(PyObject *dict, const struct request *request, bool trusted)
 {
     for (unsigned i = 0; i < request->header_count; i++) {
         const struct http_header *header = &request->headers[i];
@@ -390,11 +392,26 @@ static int add_headers(PyObject *dict, const struct http *request, bool trusted)
     return set_taking(dict, keys[KEY_CONTENT_LENGTH], decimal(request->body.length));
 }
 
+/* What the proxy has put into the uwsgi packet, beside what has a meaning here: REMOTE_USER,
+ * SERVER_NAME, DOCUMENT_ROOT, and what the operator has thought of. */
+static int add_variables(PyObject *dict, const struct request *request)
+{
+    for (unsigned i = 0; i < request->variable_count; i++) {
+        const struct http_header *variable = &request->headers[request->header_count + i];
+        PyObject *key = request_text(request, variable->name);
+        int failed = key ? set_taking(dict, key, request_text(request, variable->value)) : -1;
+        Py_XDECREF(key);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
 /* A unix socket has no host name and port, so SERVER_NAME and SERVER_PORT come from Host (never
  * empty, PEP 3333). */
-static int add_server_from_host(PyObject *dict, const struct http *request, bool https)
+static int add_server_from_host(PyObject *dict, const struct request *request, bool https)
 {
-    const char *host = request->host.length ? http_at(request, request->host) : "localhost";
+    const char *host = request->host.length ? request_at(request, request->host) : "localhost";
     size_t len = request->host.length ? request->host.length : strlen("localhost");
     const char *colon = memrchr(host, ':', len);
     if (colon && memchr(colon, ']', len - (size_t)(colon - host)))
@@ -417,7 +434,7 @@ static int add_server_from_host(PyObject *dict, const struct http *request, bool
 
 /* RFC 9112 3.2.2: HTTP_HOST is the authority of the target, also for an HTTP/1.0 request without a
  * Host field. */
-static int add_host(PyObject *dict, const struct http *request)
+static int add_host(PyObject *dict, const struct request *request)
 {
     PyObject *key = header_key("Host", strlen("Host"));
     int failed = key ? set_taking(dict, key, request_text(request, request->host)) : -1;
@@ -449,6 +466,26 @@ static int add_ends(PyObject *dict, const struct environ_facts *facts)
     return 0;
 }
 
+void environ_offer_upgrade(PyObject *offer)
+{
+    Py_XSETREF(upgrade_offer, offer);
+}
+
+static int add_upgrade(PyObject *dict)
+{
+    PyObject *done = PyObject_CallOneArg(upgrade_offer, dict);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+static int add_trace(PyObject *dict, const struct trace *trace)
+{
+    PyObject *text = PyUnicode_New(TRACE_TEXT, 127);
+    if (text)
+        trace_write(trace, PyUnicode_DATA(text)); /* it has room for the NUL, too */
+    return set_taking(dict, key_trace, text);
+}
+
 PyObject *environ_build(const struct environ_facts *facts, PyObject *input)
 {
     PyObject *dict = PyDict_Copy(bases[facts->listener]);
@@ -456,7 +493,11 @@ PyObject *environ_build(const struct environ_facts *facts, PyObject *input)
         return NULL;
     if (add_request_line(dict, facts->request) < 0 ||
         add_headers(dict, facts->request, facts->trusted) < 0 || add_ends(dict, facts) < 0 ||
-        PyDict_SetItem(dict, key_input, input) < 0)
+        PyDict_SetItem(dict, key_input, input) < 0 ||
+        (facts->trace && add_trace(dict, facts->trace) < 0) ||
+        (UNLIKELY(facts->vouched) && add_variables(dict, facts->request) < 0) ||
+        (UNLIKELY(facts->request->asks_upgrade && !facts->prewarm) && add_upgrade(dict) < 0) ||
+        (UNLIKELY(facts->prewarm) && PyDict_SetItemString(dict, "myserver.prewarm", Py_True) < 0))
         Py_CLEAR(dict);
     return dict;
 }

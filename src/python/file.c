@@ -1,4 +1,4 @@
-/* wsgi_file.c: the wsgi.file_wrapper type.
+/* file.c: the wsgi.file_wrapper type.
  *
  * Owns: a reference to the file-like object. For the application the wrapper is an iterable of
  * blocks with a close(); if the file has a descriptor, the server sends that with sendfile(2)
@@ -6,7 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "python/file.h"
+#include "file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -110,20 +110,113 @@ static long long ask_number(PyObject *file, const char *method)
     return number;
 }
 
-/* How many objects to look through: Django's File, tempfile's wrapper, BufferedReader, FileIO. */
+/* How many objects to look through: Django's File in a File, tempfile's wrapper, a reader. */
 #define FILE_DEPTH_MAX 5
 
-/* Whether read() is the C method of a file (tempfile wraps that once), and not a Python method,
- * which may change what was read, such as one that decrypts. */
-static bool reads_plainly(PyObject *file)
+/* An attribute of a module that somebody else has imported; a new reference. NULL: there is none,
+ * and no exception is set. */
+static PyObject *loaded(const char *module, const char *name)
 {
+    PyObject *key = PyUnicode_FromString(module);
+    PyObject *found = key ? PyImport_GetModule(key) : NULL;
+    PyObject *attribute = found ? PyObject_GetAttrString(found, name) : NULL;
+    PyErr_Clear();
+    Py_XDECREF(found);
+    Py_XDECREF(key);
+    return attribute;
+}
+
+/* Whether the object is of that class, and of no subclass. */
+static bool is_exactly(PyObject *object, const char *module, const char *name)
+{
+    PyObject *type = loaded(module, name);
+    Py_XDECREF(type);
+    return type == (PyObject *)Py_TYPE(object);
+}
+
+/* Whether an attribute of the object hides a method of its class. close() may be hidden: Django
+ * does that, and it says nothing about the contents. */
+static bool is_changed(PyObject *object)
+{
+    PyObject *own = PyObject_GetAttrString(object, "__dict__"), *name, *value;
+    Py_ssize_t at = 0;
+    bool changed = !own || !PyDict_Check(own);
+    while (!changed && PyDict_Next(own, &at, &name, &value))
+        changed = !PyUnicode_Check(name) || (PyUnicode_CompareWithASCIIString(name, "close") != 0 &&
+                                             PyObject_HasAttr((PyObject *)Py_TYPE(object), name));
+    PyErr_Clear();
+    Py_XDECREF(own);
+    return changed;
+}
+
+/* NamedTemporaryFile wraps each method of its file in a function of its own. */
+static bool is_named_temporary(PyObject *file)
+{
+    if (!is_exactly(file, "tempfile", "_TemporaryFileWrapper"))
+        return false;
+    PyObject *inner = PyObject_GetAttrString(file, "file");
     PyObject *read = PyObject_GetAttrString(file, "read");
     PyObject *wrapped = read ? PyObject_GetAttrString(read, "__wrapped__") : NULL;
-    bool is_plain = read && PyCFunction_Check(wrapped ? wrapped : read);
+    PyObject *module = PyImport_AddModule("tempfile"); /* borrowed */
+    bool is_theirs = wrapped && PyFunction_Check(read) && PyCFunction_Check(wrapped) && module &&
+                     PyFunction_GET_GLOBALS(read) == PyModule_GetDict(module) &&
+                     PyCFunction_GET_SELF(wrapped) == inner;
+    PyErr_Clear();
     Py_XDECREF(wrapped);
     Py_XDECREF(read);
+    Py_XDECREF(inner);
+    return is_theirs;
+}
+
+/* A File of Django's reads by the file in it, unless a storage has a read() of its own. */
+static bool is_django_file(PyObject *file)
+{
+    PyObject *mixin = loaded("django.core.files.utils", "FileProxyMixin");
+    PyObject *theirs = mixin ? PyObject_GetAttrString(mixin, "read") : NULL;
+    PyObject *ours = theirs ? PyObject_GetAttrString((PyObject *)Py_TYPE(file), "read") : NULL;
+    bool is_same = ours && ours == theirs && PyObject_IsInstance(file, mixin) == 1;
     PyErr_Clear();
-    return is_plain;
+    Py_XDECREF(ours);
+    Py_XDECREF(theirs);
+    Py_XDECREF(mixin);
+    return is_same;
+}
+
+static bool is_raw(PyObject *file)
+{
+    return is_exactly(file, "io", "FileIO");
+}
+
+static bool is_buffered(PyObject *file)
+{
+    return is_exactly(file, "io", "BufferedReader") || is_exactly(file, "io", "BufferedRandom");
+}
+
+/* The file of io.open that reads when read() of `file` is called, new reference; NULL: it is
+ * another's. */
+static PyObject *find_reader(PyObject *file)
+{
+    PyObject *inner = Py_NewRef(file);
+    for (unsigned i = 0; inner && i < FILE_DEPTH_MAX; i++) {
+        if (is_raw(inner) || is_buffered(inner))
+            return inner;
+        bool is_wrapper = is_named_temporary(inner) || is_django_file(inner);
+        Py_SETREF(inner, is_wrapper ? PyObject_GetAttrString(inner, "file") : NULL);
+    }
+    PyErr_Clear();
+    Py_XDECREF(inner);
+    return NULL;
+}
+
+/* The FileIO below a reader, new reference; NULL: reading may give other bytes than those of its
+ * descriptor. */
+static PyObject *find_raw(PyObject *reader)
+{
+    PyObject *raw = is_raw(reader) ? Py_NewRef(reader) : PyObject_GetAttrString(reader, "raw");
+    if (raw && (!is_raw(raw) || is_changed(raw) || is_changed(reader)))
+        Py_CLEAR(raw);
+    PyErr_Clear();
+    return raw;
 }
 
 /* Flushes what was written to the file and is still in its buffer. */
@@ -136,24 +229,13 @@ static bool flush(PyObject *file)
     return flushed;
 }
 
-/* Whether reading `file` gives the bytes of its descriptor: a binary file of io.open. Others may
- * have a descriptor too, and give something else (gzip.open). */
-static bool is_plain_file(PyObject *file)
+/* The descriptor of a regular file that may be read; -1: there is none. */
+static int readable_descriptor(PyObject *raw, struct stat *st)
 {
-    PyObject *io = PyImport_ImportModule("io");
-    PyObject *types = io ? PyObject_GetAttrString(io, "FileIO") : NULL;
-    PyObject *inner = Py_NewRef(file);
-    bool is_plain = false;
-    for (unsigned i = 0; types && inner && i < FILE_DEPTH_MAX && !is_plain; i++) {
-        is_plain = PyObject_IsInstance(inner, types) == 1;
-        bool is_buffered = PyObject_HasAttrString(inner, "raw");
-        Py_SETREF(inner, PyObject_GetAttrString(inner, is_buffered ? "raw" : "file"));
-    }
-    Py_XDECREF(inner);
-    Py_XDECREF(types);
-    Py_XDECREF(io);
-    PyErr_Clear();
-    return is_plain && reads_plainly(file);
+    int fd = (int)ask_number(raw, "fileno");
+    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    bool is_readable = flags >= 0 && (flags & O_ACCMODE) != O_WRONLY && !(flags & O_PATH);
+    return is_readable && fstat(fd, st) == 0 && S_ISREG(st->st_mode) ? fd : -1;
 }
 
 bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes)
@@ -161,17 +243,20 @@ bool wsgi_file_take(PyObject *result, int *fd, uint64_t *offset, uint64_t *bytes
     if (!Py_IS_TYPE(result, &wrapper_type))
         return false;
     PyObject *file = ((struct wrapper *)result)->file;
+    PyObject *reader = file ? find_reader(file) : NULL;
+    PyObject *raw = reader ? find_raw(reader) : NULL;
     struct stat st;
-    long long theirs = file ? ask_number(file, "fileno") : -1;
-    if (theirs < 0 || !is_plain_file(file) || !flush(file) || fstat((int)theirs, &st) < 0 ||
-        !S_ISREG(st.st_mode))
-        return false;
-    long long position = ask_number(file, "tell");
+    long long position = -1;
+    int theirs = raw && flush(reader) ? readable_descriptor(raw, &st) : -1;
+    if (theirs >= 0)
+        position = ask_number(reader, "tell");
+    Py_XDECREF(raw);
+    Py_XDECREF(reader);
     /* Files of /proc have contents, but size 0; those of /sys have size 4096, and less in them.
      * Where no block holds the bytes, the size may be invented. */
     if (position < 0 || position >= st.st_size || st.st_blocks == 0)
         return false;
-    *fd = fcntl((int)theirs, F_DUPFD_CLOEXEC, 3);
+    *fd = fcntl(theirs, F_DUPFD_CLOEXEC, 3);
     *offset = (uint64_t)position;
     *bytes = (uint64_t)(st.st_size - position);
     return *fd >= 0;

@@ -1,7 +1,7 @@
-/* wsgi_file.h: wsgi.file_wrapper (PEP 3333, "Optional Platform-Specific File Handling").
- * Layer 3; GIL held for everything here. */
-#ifndef MYSERVER_WSGI_FILE_H
-#define MYSERVER_WSGI_FILE_H
+/* file.h: wsgi.file_wrapper (PEP 3333, "Optional Platform-Specific File Handling").
+ * GIL held for everything here. */
+#ifndef MYSERVER_PYTHON_FILE_H
+#define MYSERVER_PYTHON_FILE_H
 
 #include "base/base.h"
 

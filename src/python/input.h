@@ -1,6 +1,6 @@
-/* wsgi_input.h: the wsgi.input object over a body. Layer 3; GIL held for everything here. */
-#ifndef MYSERVER_WSGI_INPUT_H
-#define MYSERVER_WSGI_INPUT_H
+/* input.h: the wsgi.input object over a body. GIL held for everything here. */
+#ifndef MYSERVER_PYTHON_INPUT_H
+#define MYSERVER_PYTHON_INPUT_H
 
 #include "base/base.h"
 
@@ -9,9 +9,9 @@ struct body;
 
 /* Readies the type. Returns 0, or -1 with an exception set. */
 MUST_CHECK int wsgi_input_init(void);
-/* Returns a new reference to an input that reads `body` (borrowed until detached); NULL with
- * an exception set. */
-MUST_CHECK struct _object *wsgi_input_new(const struct body *body);
+/* Returns a new reference to an input that reads `body` (borrowed until detached) and drops what
+ * was read; NULL with an exception set. */
+MUST_CHECK struct _object *wsgi_input_new(struct body *body);
 /* The body is about to go: later reads of `input` raise ValueError. */
 void wsgi_input_detach(struct _object *input);
 

@@ -1,10 +1,15 @@
-/* pymodule.c: the built-in module _myserver, through which the Python package `myserver`
+/* module.c: the built-in module _myserver, through which the Python package `myserver`
  * reaches the server. Owns the worker's number. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "base/log.h"
+#include "python/blocks.h"
+#include "python/costs.h"
+#include "python/heap/heap.h"
+#include "python/hints.h"
 #include "python/module.h"
+#include "watched.h"
 
 static unsigned worker_number;
 
@@ -26,16 +31,39 @@ static PyObject *write_log(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *finalize(PyObject *Py_UNUSED(module), PyObject *object)
+{
+    PyObject_CallFinalizer(object);
+    Py_RETURN_NONE;
+}
+
+static PyObject *view_name(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    long view = PyLong_AsLong(arg);
+    const char *name = view >= 0 ? costs_view_name((unsigned)view) : NULL;
+    if (view == -1 && PyErr_Occurred())
+        return NULL;
+    return PyUnicode_DecodeUTF8(name ? name : "", name ? (Py_ssize_t)strlen(name) : 0, "replace");
+}
+
 static PyMethodDef methods[] = {
     {"worker_id", worker_id, METH_NOARGS,
      "worker_id() -> int: number of this worker from 1; 0 while the application is loaded."},
     {"log", write_log, METH_VARARGS,
      "log(level, text, detail): one record of the server's log, below it the lines of detail, both "
      "bytes; level 0 (debug) to 4 (critical)."},
+    {"finalize", finalize, METH_O,
+     "finalize(object): runs its finalizer (__del__), unless that has been done; not twice for "
+     "objects that the collector knows."},
+    {"view_name", view_name, METH_O, "view_name(number) -> str: empty: there is none."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)(uintptr_t)watched_add},
+    {Py_mod_exec, (void *)(uintptr_t)blocks_add},
+    {Py_mod_exec, (void *)(uintptr_t)heap_add},
+    {Py_mod_exec, (void *)(uintptr_t)hints_add},
 #if PY_VERSION_HEX >= 0x030c0000
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif

@@ -1,28 +1,31 @@
 /* python.c: the embedded interpreter: start, load, fork, threads, exceptions.
  *
- * Owns: the interpreter and the module myserver.boot. Runs in the mold and in the workers, never
+ * Owns: the interpreter and our modules in it. Runs in the mold and in the workers, never
  * in the master. Only the main interpreter exists: Django's C drivers refuse others. Python
  * installs no signal handlers, except faulthandler's for REPORT_STACKS_SIGNAL and those that the
  * application asks for. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "python/python.h"
+
 #include "base/buf.h"
+#include "base/fds.h"
 #include "base/log.h"
-#include "codes.h"
 #include "config/origin.h"
 #include "config/settings.h"
-#include "immortal.h"
-#include "python/heap/garbage.h"
-#include "python/heap/holes.h"
+#include "context.h"
+#include "http/request.h"
+#include "python/collector.h"
+#include "python/gil.h"
+#include "python/heap/heap.h"
 #include "python/module.h"
-#include "python/python.h"
 #include "shared/board.h"
 #include "shared/report.h"
-#include "streams.h"
+#include "system/forks.h"
+#include "system/launch.h"
 
-#include <dlfcn.h>
-#include <limits.h>
+#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -32,19 +35,41 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static PyObject *boot;             /* the module myserver.boot */
-static PyObject *sockets_loaded;   /* list of open sockets, after the application was loaded */
-static PyObject *sockets_before;   /* the same, before that */
-static Py_ssize_t modules_known;   /* length of sys.modules when last looked at */
-static struct board_mold *reports; /* what workers of this generation have reported */
-static PyObject *timeout_type;     /* myserver.RequestTimeout */
-static int stacks_fd = -1;         /* memfd that the handler of REPORT_STACKS_SIGNAL writes to */
+#define CAUSES_MOST 10 /* exceptions may be one another's cause */
 
-/* Calls boot.<method>(...); new reference or NULL with an exception set. */
-static PyObject *call_boot(const char *method, const char *format, ...)
+enum module {
+    CLIENTS,
+    ENDS,
+    FORK,
+    GROWTH,
+    HINTS,
+    HOOKS,
+    LOAD,
+    SIGNALS,
+    SOCKETS,
+    STACKS,
+    STREAMS,
+    VIEWS,
+    WARM,
+    MODULE_COUNT
+};
+
+static const char *const module_names[] = {
+    "myserver.clients", "myserver.ends",  "myserver.fork",    "myserver.growth",  "myserver.hints",
+    "myserver.hooks",   "myserver.load",  "myserver.signals", "myserver.sockets", "myserver.stacks",
+    "myserver.streams", "myserver.views", "myserver.warm"};
+static PyObject *modules[MODULE_COUNT]; /* what the server does in Python */
+static Py_ssize_t modules_known;        /* length of sys.modules when last looked at */
+static struct board_mold *reports;      /* what workers of this generation have reported */
+static PyObject *timeout_type;          /* myserver.RequestTimeout */
+static bool lacks_address;              /* see python_lacks_address */
+static int stacks_fd = -1; /* memfd that the handler of REPORT_STACKS_SIGNAL writes to */
+
+/* Calls a function of one of our modules; new reference or NULL with an exception set. */
+static PyObject *call(enum module module, const char *name, const char *format, ...)
 {
     va_list args;
-    PyObject *function = PyObject_GetAttrString(boot, method);
+    PyObject *function = PyObject_GetAttrString(modules[module], name);
     if (!function)
         return NULL;
     va_start(args, format);
@@ -61,49 +86,6 @@ NORETURN static void die_status(const char *what, PyStatus status)
     die(EXIT_CONFIG, "%s: %s", what, status.err_msg ? status.err_msg : "Python did not start");
 }
 
-/* The value of `key` in pyvenv.cfg, into `out`; false when there is none. */
-static bool read_venv_key(FILE *file, const char *key, char *out, size_t size)
-{
-    char line[PATH_MAX + 64], name[64], value[PATH_MAX];
-    rewind(file);
-    while (fgets(line, sizeof(line), file)) {
-        if (sscanf(line, " %63[^= \t] = %4095[^\n]", name, value) == 2 && strcmp(name, key) == 0) {
-            snprintf(out, size, "%.*s", (int)size - 1, value);
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Python itself takes any directory, and a virtualenv of another minor version silently has
- * no packages: so the versions are compared before anything starts. */
-static void check_virtualenv(const char *directory)
-{
-    char path[PATH_MAX], version[64] = "";
-    unsigned major = 0, minor = 0;
-    snprintf(path, sizeof(path), "%s/pyvenv.cfg", directory);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        config_origin_die(EXIT_CONFIG, "virtualenv", NULL,
-                          "%s: no pyvenv.cfg there, so it is no virtualenv; make one with "
-                          "'python%d.%d -m venv %s'",
-                          directory, PY_MAJOR_VERSION, PY_MINOR_VERSION, directory);
-    if (!read_venv_key(file, "version", version, sizeof(version)))
-        (void)read_venv_key(file, "version_info", version, sizeof(version));
-    fclose(file);
-    if (sscanf(version, "%u.%u", &major, &minor) != 2)
-        config_origin_die(EXIT_CONFIG, "virtualenv", NULL,
-                          "%s: pyvenv.cfg does not say its Python version", directory);
-    if (major != PY_MAJOR_VERSION || minor != PY_MINOR_VERSION)
-        config_origin_die(
-            EXIT_CONFIG, "virtualenv", NULL,
-            "%s is of Python %u.%u, but this program is built for Python %d.%d: make "
-            "the "
-            "virtualenv with python%d.%d, or build the program with 'make PYTHON=python%u.%u'",
-            directory, major, minor, PY_MAJOR_VERSION, PY_MINOR_VERSION, PY_MAJOR_VERSION,
-            PY_MINOR_VERSION, major, minor);
-}
-
 /* Python's own message for this case is long and does not name the cause. */
 static void check_may_run(const char *program)
 {
@@ -118,14 +100,17 @@ static void start_interpreter(const char *virtualenv)
 {
     PyPreConfig preconfig;
     PyConfig config;
-    char program[PATH_MAX] = MYSERVER_PYTHON_EXECUTABLE;
-    char *argv[] = {"myserver", NULL};
+    char *program = xstrdup(launch_get()->python), *argv[] = {"myserver", NULL};
 
     if (virtualenv) {
-        check_virtualenv(virtualenv);
-        snprintf(program, sizeof(program), "%s/bin/python", virtualenv);
+        const char *why = launch_get()->refuse(virtualenv, true);
+        if (why)
+            config_origin_die(EXIT_CONFIG, "virtualenv", NULL, "%s", why);
+        free(program);
+        program = xasprintf("%s/bin/python", virtualenv);
     }
     check_may_run(program);
+    gil_measure(Py_Initialize);
     PyPreConfig_InitPythonConfig(&preconfig);
     preconfig.parse_argv = 0;
     preconfig.utf8_mode = 1; /* services start in the C locale; Django's files are UTF-8 */
@@ -145,71 +130,53 @@ static void start_interpreter(const char *virtualenv)
     PyConfig_Clear(&config);
     if (PyStatus_Exception(status))
         die_status(program, status);
+    free(program);
 }
 
-/* Finds the directory of the Python package, in a build tree or installed. */
-static void package_directory(char *out, size_t size)
+/* Found first while our modules are imported, in case the project has a `myserver` too; then the
+ * directory goes to the end of sys.path, so that it hides no module of the project; in a wheel it
+ * is site-packages, which is there already. */
+static void import_modules(void)
 {
-    static const char *const places[] = {"../python", "../../python", "../lib/myserver/python"};
-    char program[PATH_MAX], probe[PATH_MAX + 64];
-    ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
-    program[len > 0 ? len : 0] = '\0';
-    char *slash = strrchr(program, '/');
-    if (slash)
-        *slash = '\0';
-    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-        snprintf(probe, sizeof(probe), "%s/%s/myserver/boot.py", program, places[i]);
-        snprintf(out, size, "%s/%s", program, places[i]);
-        if (access(probe, R_OK) == 0)
-            return;
-    }
-    die(EXIT_CONFIG,
-        "the Python package 'myserver' is not beside %s: install the program with "
-        "'make install', not by copying the file",
-        program);
-}
-
-/* The directory goes to the end of sys.path, so that it hides no module of the project. */
-static void import_boot(void)
-{
-    char directory[PATH_MAX + 64], resolved[PATH_MAX];
-    package_directory(directory, sizeof(directory));
+    char *directory = launch_package();
+    if (!directory)
+        die(EXIT_CONFIG, "the Python package 'myserver' is not beside the engine: install the "
+                         "program with 'make install' or pip, not by copying the file");
     PyObject *path = PySys_GetObject("path"); /* borrowed */
-    PyObject *entry =
-        PyUnicode_DecodeFSDefault(realpath(directory, resolved) ? resolved : directory);
-    if (entry && path && PyList_Append(path, entry) == 0)
-        boot = PyImport_ImportModule("myserver.boot");
+    PyObject *entry = PyUnicode_DecodeFSDefault(directory);
+    int known = entry && path ? PySequence_Contains(path, entry) : -1;
+    bool done = known >= 0 && PyList_Insert(path, 0, entry) == 0;
+    for (size_t i = 0; done && i < MODULE_COUNT; i++)
+        done = (modules[i] = PyImport_ImportModule(module_names[i])) != NULL;
+    done = done && PySequence_DelItem(path, 0) == 0 && (known || PyList_Append(path, entry) == 0);
     Py_XDECREF(entry);
-    if (!boot) {
+    if (!done) {
         PyErr_Print();
-        die(EXIT_CONFIG, "the Python package 'myserver' in %s cannot be imported", directory);
+        die(EXIT_CONFIG,
+            "the Python package 'myserver' in %s cannot be imported: if another distribution has "
+            "put its own package of that name there, install this one again",
+            directory);
     }
+    free(directory);
 }
 
-static void check_build(const char *virtualenv)
-{
-    Dl_info info;
-    /* POSIX has no other way to turn a function into the object pointer dladdr wants. */
-    if (!dladdr((void *)(uintptr_t)&Py_GetVersion, &info) || !info.dli_fname)
-        return;
-    PyObject *reason = call_boot("check_interpreter", "(ss)", virtualenv, info.dli_fname);
-    if (!reason)
-        PyErr_Clear();
-    else if (reason != Py_None)
-        config_origin_die(EXIT_CONFIG, "virtualenv", NULL, "%s", PyUnicode_AsUTF8(reason));
-    Py_XDECREF(reason);
-}
-
-static void prepare_path(const struct config *config)
+/* A list of str; NULL with an exception set. */
+static PyObject *list_of(const struct config_list *texts)
 {
     PyObject *entries = PyList_New(0);
-    for (size_t i = 0; entries && i < config->pythonpath.count; i++) {
-        PyObject *entry = PyUnicode_DecodeFSDefault(config->pythonpath.items[i]);
+    for (size_t i = 0; entries && i < texts->count; i++) {
+        PyObject *entry = PyUnicode_DecodeFSDefault(texts->items[i]);
         if (!entry || PyList_Append(entries, entry) < 0)
             Py_CLEAR(entries);
         Py_XDECREF(entry);
     }
-    PyObject *done = entries ? call_boot("prepare", "(N)", entries) : NULL;
+    return entries;
+}
+
+static void prepare_path(const struct config *config)
+{
+    PyObject *entries = list_of(&config->pythonpath);
+    PyObject *done = entries ? call(LOAD, "prepare", "(N)", entries) : NULL;
     if (!done)
         python_log_exception(LOG_ERROR, "the Python path cannot be set");
     Py_XDECREF(done);
@@ -242,9 +209,18 @@ static bool catch_stacks_signal(void)
 {
     if (stacks_fd >= 0)
         close(stacks_fd); /* no two processes may write to the same */
-    stacks_fd = streams_spare(memfd_create(REPORT_STACKS_NAME, MFD_CLOEXEC));
-    Py_XSETREF(timeout_type, call_boot("watch", "(ii)", stacks_fd, REPORT_STACKS_SIGNAL));
+    stacks_fd = fds_spare(memfd_create(REPORT_STACKS_NAME, MFD_CLOEXEC));
+    Py_XSETREF(timeout_type, call(STACKS, "watch", "(ii)", stacks_fd, REPORT_STACKS_SIGNAL));
     return timeout_type != NULL;
+}
+
+/* Calls a function whose failure is no reason to give anything up. */
+static void try_to(enum module module, const char *name)
+{
+    PyObject *done = call(module, name, "()");
+    if (!done)
+        python_log_exception(LOG_WARNING, "%s.%s", module_names[module], name);
+    Py_XDECREF(done);
 }
 
 void python_start(const struct config *config)
@@ -253,28 +229,55 @@ void python_start(const struct config *config)
     keep_one_arena();
     PyImport_AppendInittab("_myserver", pymodule_create);
     start_interpreter(config->virtualenv);
-    import_boot();
-    check_build(config->virtualenv ? config->virtualenv : "");
+    import_modules();
     if (!catch_stacks_signal())
         python_log_exception(LOG_ERROR, "stacks cannot be shown");
     prepare_path(config);
-    sockets_before = call_boot("open_sockets", "()");
+    heap_start(config->immortal);
+    PyObject *done = call(FORK, "begin", "()");
+    if (!done)
+        python_log_exception(LOG_ERROR, "what is open cannot be looked at");
+    Py_XDECREF(done);
 }
 
-PyObject *python_load(const struct config *config)
+int python_load_hooks(const struct config *config, enum seed_cause cause)
 {
-    PyObject *application = call_boot("load", "(s)", config->app);
+    static const char *const causes[] = {[SEED_OTHER] = "",
+                                         [SEED_START] = "start",
+                                         [SEED_UPGRADE] = "upgrade",
+                                         [SEED_RELOAD] = "reload"};
+    if (config->hooks.count == 0)
+        return 0;
+    PyObject *names = list_of(&config->hooks);
+    PyObject *done = names ? call(HOOKS, "load", "(Ns)", names, causes[cause]) : NULL;
+    if (!done)
+        python_log_exception(LOG_ERROR, "the hooks cannot be loaded");
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+PyObject *python_load(const struct config *config, enum seed_cause cause)
+{
+    if (python_load_hooks(config, cause) < 0)
+        return NULL;
+    PyObject *application = call(LOAD, "load", "(s)", config->app);
     bool is_missing = !application && PyErr_ExceptionMatches(PyExc_ModuleNotFoundError);
     if (!application)
         python_log_exception(LOG_ERROR, "the application %s cannot be loaded", config->app);
     if (is_missing && !config->virtualenv)
         log_info("no virtualenv is set: if the packages are in one, name it with --virtualenv");
+    if (application && config->observe) {
+        try_to(VIEWS, "install");
+        collector_watch();
+        try_to(HINTS, "note");
+    }
+    context_keep();
     return application;
 }
 
 void python_default_host(char *out, size_t size)
 {
-    PyObject *host = call_boot("default_host", "()");
+    PyObject *host = call(WARM, "default_host", "()");
     const char *text = host ? PyUnicode_AsUTF8(host) : NULL;
     snprintf(out, size, "%s", text ? text : "localhost");
     PyErr_Clear();
@@ -283,83 +286,117 @@ void python_default_host(char *out, size_t size)
 
 void python_begin_warmup(void)
 {
-    Py_XSETREF(sockets_loaded, call_boot("open_sockets", "()"));
+    PyObject *done = call(FORK, "begin_warmup", "()");
     PyErr_Clear();
+    Py_XDECREF(done);
 }
 
 void python_before_last_round(const struct config *config)
 {
-    if (!config->preload || !config->immortal)
+    if (!config->preload)
         return;
-    PyObject *done = call_boot("close_connections", "()");
+    PyObject *done = call(CLIENTS, "close_connections", "()");
     PyErr_Clear();
     Py_XDECREF(done);
-    codes_note();
+    heap_note();
 }
 
-bool python_warmup_left(char *out, size_t size)
-{
-    PyObject *left = sockets_loaded ? call_boot("warmup_leftovers", "(O)", sockets_loaded) : NULL;
-    const char *text = left ? PyUnicode_AsUTF8(left) : NULL;
-    snprintf(out, size, "%s", text ? text : "");
-    if (!left)
-        python_log_exception(LOG_ERROR, "connections of the warm-up cannot be closed");
-    PyErr_Clear();
-    Py_XDECREF(left);
-    return out[0] != '\0' || !text;
-}
-
-static void log_warnings(PyObject *warnings)
+/* `mold`: each is said by one of its workers; NULL: said in any case. */
+static void log_warnings(PyObject *warnings, struct board_mold *mold)
 {
     for (Py_ssize_t i = 0; PyList_Check(warnings) && i < PyList_GET_SIZE(warnings); i++) {
         const char *text = PyUnicode_AsUTF8(PyList_GET_ITEM(warnings, i));
-        log_warning("%s", text ? text : "(a warning that is not UTF-8)");
+        if (!text)
+            text = "(a warning that is not UTF-8)";
+        if (!mold || board_say_first(mold, text))
+            log_warning("%s", text);
     }
     PyErr_Clear();
 }
 
-int python_prepare_fork(const struct config *config, bool has_served)
+int python_prepare_fork(int order_fd)
 {
-    PyObject *warnings = call_boot("before_fork", "(OOO)", sockets_before, sockets_loaded,
-                                   has_served ? Py_True : Py_False);
+    context_leave(); /* the hooks run in the main thread's own */
+    PyObject *warnings = call(FORK, "before_fork", "(i)", order_fd);
     if (!warnings) {
-        python_log_exception(has_served ? LOG_WARNING : LOG_ERROR,
+        python_log_exception(order_fd >= 0 ? LOG_WARNING : LOG_ERROR,
                              "the application cannot be made ready to fork");
         return -1;
     }
-    log_warnings(warnings);
+    log_warnings(warnings, NULL);
     Py_DECREF(warnings);
-    size_t moved = config->immortal ? codes_gather() : 0;
-    size_t made = config->immortal ? immortal_make_all() : 0;
-    /* The method cache holds references to names. Workers replace its entries sooner or later, and
-     * would then write to the reference counts of names that only the start has used, on pages that
-     * they share: before 3.12 of all names, later of those that nothing else refers to any more,
-     * made by getattr(thing, "as_" + vendor). */
-    (void)PyType_ClearCache();
-    PyObject *done = call_boot("freeze", "()");
+    if (order_fd >= 0)
+        try_to(ENDS, "begin_mold");
+    try_to(STREAMS, "note");
+    heap_settle();
+    PyObject *done = call(FORK, "resume_collector", "()");
     if (!done)
-        python_log_exception(LOG_ERROR, "the collector cannot be frozen");
+        python_log_exception(LOG_ERROR, "the collector cannot go on");
     Py_XDECREF(done);
-    log_debug("%zu code objects lie together, %zu objects are immortal", moved, made);
     modules_known = PyDict_Size(PyImport_GetModuleDict());
-    holes_fill();
     return done ? 0 : -1;
 }
 
-int python_begin_worker(void)
+int python_begin_worker(struct board_mold *mold)
 {
-    PyObject *done = catch_stacks_signal() ? call_boot("after_fork", "()") : NULL;
-    if (!done)
+    context_leave(); /* without preload the warm-up has run already */
+    PyObject *warnings = catch_stacks_signal() ? call(FORK, "after_fork", "()") : NULL;
+    if (warnings)
+        log_warnings(warnings, mold);
+    else
         python_log_exception(LOG_ERROR, "the worker cannot begin");
+    Py_XDECREF(warnings);
+    context_keep();
+    heap_begin();
+    return warnings ? 0 : -1;
+}
+
+int python_begin_hooks(void)
+{
+    context_leave();
+    PyObject *warnings = catch_stacks_signal() ? call(FORK, "after_fork_for_hooks", "()") : NULL;
+    if (warnings)
+        log_warnings(warnings, NULL);
+    else
+        python_log_exception(LOG_ERROR, "the process for hooks cannot begin");
+    Py_XDECREF(warnings);
+    context_keep();
+    return warnings ? 0 : -1;
+}
+
+bool python_has_process_hooks(void)
+{
+    PyObject *answer = call(HOOKS, "are_for_process", "()");
+    bool are = answer == Py_True;
+    PyErr_Clear();
+    Py_XDECREF(answer);
+    return are;
+}
+
+void python_say_ready(void)
+{
+    try_to(HOOKS, "ready");
+}
+
+void python_say_stopping(void)
+{
+    try_to(HOOKS, "stopping");
+}
+
+void python_say_child_exit(unsigned worker, pid_t pid, const char *reason)
+{
+    PyObject *done = call(HOOKS, "child_exit", "(Iis)", worker, (int)pid, reason);
+    if (!done)
+        python_log_exception(LOG_WARNING, "the child_exit hooks cannot be called");
     Py_XDECREF(done);
-    garbage_init();
-    return done ? 0 : -1;
 }
 
 /* Not a POST, which must not be repeated at every start, nor an error, which loads little code. */
-static bool is_worth_prewarming(const char *method, unsigned status)
+static bool is_worth_prewarming(const struct request *request, unsigned status)
 {
-    return status / 100 == 2 && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0);
+    const char *method = request_at(request, request->method);
+    size_t len = request->method.length;
+    return status / 100 == 2 && ((len == 3 && memcmp(method, "GET", len) == 0) || request->is_head);
 }
 
 /* The names of the modules that were imported since the last call, as text; a new reference. NULL:
@@ -370,7 +407,7 @@ static PyObject *take_new_modules(void)
     if (count == modules_known)
         return NULL;
     modules_known = count;
-    PyObject *names = call_boot("new_modules", "()");
+    PyObject *names = call(FORK, "new_modules", "()");
     PyErr_Clear();
     return names;
 }
@@ -382,28 +419,46 @@ void python_begin_reports(struct board_mold *mold)
     Py_XDECREF(names);
 }
 
-void python_report_imports(const char *method, const char *path, unsigned status)
+void python_report_imports(const struct request *request, const char *method, const char *path,
+                           unsigned status)
 {
     PyObject *names = take_new_modules();
     const char *text = names ? PyUnicode_AsUTF8(names) : NULL;
-    bool advise = is_worth_prewarming(method, status);
+    bool advise = is_worth_prewarming(request, status);
+    const char *advice = !advise                      ? ""
+                         : request_has_login(request) ? ", import them in wsgi.py"
+                                                      : ", add it to prewarm";
     if (text && text[0] && (!advise || board_say_first(reports, text)))
         log_write(advise ? LOG_INFO : LOG_DEBUG, "%s %s imported modules after the fork%s: %s",
-                  method, path, advise ? ", add it to prewarm" : "", text);
+                  method, path, advice, text);
     PyErr_Clear();
     Py_XDECREF(names);
 }
 
-void python_stop(void)
+void python_end(const char *reason)
 {
-    PyObject *done = call_boot("stop", "()");
+    PyObject *done = call(ENDS, "end", "(s)", reason);
     if (!done)
-        python_log_exception(LOG_ERROR, "while stopping");
+        python_log_exception(LOG_WARNING, "what this process has made cannot be ended");
     Py_XDECREF(done);
+}
+
+void python_run_handlers(void)
+{
+    if (Py_MakePendingCalls() < 0)
+        python_log_exception(LOG_ERROR, "a signal handler of the application has failed");
+    if (forks_is_copy()) {
+        log_error(
+            "a process that the application forked came back from a signal handler and is ended");
+        _exit(EXIT_CRASH);
+    }
 }
 
 void python_before_fork(void)
 {
+    try_to(ENDS, "before_fork");
+    try_to(STREAMS, "before_fork");
+    (void)fflush(stdout); /* of extension modules written in C */
     PyOS_BeforeFork();
 }
 
@@ -415,6 +470,12 @@ void python_after_fork_parent(void)
 void python_after_fork_child(void)
 {
     PyOS_AfterFork_Child();
+    try_to(ENDS, "begin_worker");
+}
+
+PyObject *python_begin_sockets(PyObject *take)
+{
+    return call(SOCKETS, "begin", "(O)", take);
 }
 
 void python_thread_adopt(struct python_thread *thread)
@@ -424,10 +485,11 @@ void python_thread_adopt(struct python_thread *thread)
 
 void python_thread_init(struct python_thread *thread, const char *name)
 {
-    thread->state = PyThreadState_New(PyInterpreterState_Main());
-    assert(thread->state);
-    python_acquire(thread);
-    PyObject *done = call_boot("name_thread", "(s)", name);
+    PyThreadState *state = PyThreadState_New(PyInterpreterState_Main());
+    assert(state);
+    PyEval_RestoreThread(state);
+    thread->state = state; /* while the GIL is held: the sampler looks at it */
+    PyObject *done = call(STACKS, "name_thread", "(s)", name);
     if (!done)
         PyErr_Clear();
     Py_XDECREF(done);
@@ -437,9 +499,10 @@ void python_thread_init(struct python_thread *thread, const char *name)
 void python_thread_fini(struct python_thread *thread)
 {
     python_acquire(thread);
+    context_leave();
     PyThreadState_Clear(thread->state);
+    thread->state = NULL; /* while the GIL is held: the sampler looks at it */
     PyThreadState_DeleteCurrent();
-    thread->state = NULL;
 }
 
 void python_acquire(struct python_thread *thread)
@@ -454,7 +517,17 @@ void python_release(struct python_thread *thread)
     (void)state;
 }
 
-/* --- stuck requests --- */
+/* ---- signal handlers ---- */
+
+void python_watch_signals(int fd)
+{
+    PyObject *done = call(SIGNALS, "watch", "(i)", fd);
+    if (!done)
+        python_log_exception(LOG_WARNING, "signal handlers will run late");
+    Py_XDECREF(done);
+}
+
+/* ---- stuck requests ---- */
 
 void python_begin_request(struct python_thread *thread, uint64_t request)
 {
@@ -499,6 +572,37 @@ void python_dump_stacks(struct buf *out)
     report_stacks_file(out, stacks_fd);
 }
 
+bool python_lacks_address(void)
+{
+    return lacks_address;
+}
+
+static bool has_errno(PyObject *value, long wanted)
+{
+    PyObject *number = PyErr_GivenExceptionMatches(value, PyExc_OSError)
+                           ? PyObject_GetAttrString(value, "errno")
+                           : NULL;
+    bool has = number && PyLong_Check(number) && PyLong_AsLong(number) == wanted;
+    Py_XDECREF(number);
+    PyErr_Clear();
+    return has;
+}
+
+/* Whether the exception is that, or was raised because of it. */
+static bool is_address_in_use(PyObject *value)
+{
+    bool is = false;
+    Py_XINCREF(value);
+    for (int depth = 0; value && !is && depth < CAUSES_MOST; depth++) {
+        is = has_errno(value, EADDRINUSE);
+        PyObject *cause = PyException_GetCause(value);
+        cause = cause ? cause : PyException_GetContext(value);
+        Py_SETREF(value, cause);
+    }
+    Py_XDECREF(value);
+    return is;
+}
+
 void python_log_exception(enum log_level level, const char *format, ...)
 {
     char what[512];
@@ -510,8 +614,9 @@ void python_log_exception(enum log_level level, const char *format, ...)
 
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
+    lacks_address = is_address_in_use(value);
     PyObject *text =
-        call_boot("describe", "(OOO)", type, value ? value : Py_None, trace ? trace : Py_None);
+        call(STACKS, "describe", "(OOO)", type, value ? value : Py_None, trace ? trace : Py_None);
     /* Surrogates cannot be UTF-8; the log takes them as escapes. */
     PyObject *bytes = text ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace") : NULL;
     if (bytes)

@@ -8,14 +8,17 @@
 #include <Python.h>
 
 #include "base/log.h"
+#include "context.h"
+#include "file.h"
 #include "http/request.h"
 #include "http/response.h"
-#include "python/file.h"
-#include "python/input.h"
+#include "input.h"
 #include "python/python.h"
 #include "python/wsgi.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define TIMEOUT_MAX_S 86400
 
@@ -33,16 +36,23 @@ struct bound {
 
 static PyTypeObject start_response_type, writer_type;
 
-static void log_exception(const struct wsgi_call *call, const char *what)
+static void log_exception_of(const char *method, size_t method_len, const char *path,
+                             size_t path_len, const char *what)
 {
-    const struct http *request = call->facts->request;
     struct buf line = {0};
-    log_escape(&line, http_at(request, request->method), request->method.length);
+    log_escape(&line, method, method_len);
     buf_append_str(&line, " ");
-    log_escape(&line, http_at(request, request->path), request->path.length);
+    log_escape(&line, path, path_len);
     buf_append(&line, "", 1);
     python_log_exception(LOG_ERROR, "%.400s: %s", line.data, what);
     buf_fini(&line);
+}
+
+static void log_exception(const struct wsgi_call *call, const char *what)
+{
+    const struct request *request = call->facts->request;
+    log_exception_of(request_at(request, request->method), request->method.length,
+                     request_at(request, request->path), request->path.length, what);
 }
 
 static struct wsgi_call *active_call(PyObject *self)
@@ -128,8 +138,10 @@ static void raise_again(PyObject *exc_info)
 /* Whether this call of start_response may set the head; false with an exception set. */
 static bool may_set_head(struct wsgi_call *call, PyObject *exc_info)
 {
+    bool was_called = call->was_called; /* also counts calls that raised */
+    call->was_called = true;
     if (exc_info == Py_None) {
-        if (call->response->status == 0)
+        if (!was_called)
             return true;
         PyErr_SetString(PyExc_RuntimeError, "start_response was called twice without exc_info");
         return false;
@@ -152,6 +164,8 @@ static PyObject *start_response_call(PyObject *self, PyObject *const *args, size
     struct wsgi_call *call = active_call(self);
     if (!call)
         return NULL;
+    if (call->taken)
+        return Py_NewRef(call->writer);
     if (count < 2 || count + named > 3 ||
         (named == 1 &&
          PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "exc_info"))) {
@@ -187,7 +201,7 @@ static PyObject *writer_call(PyObject *self, PyObject *const *args, size_t flags
     }
     size_t len = (size_t)PyBytes_GET_SIZE(args[0]);
     struct response *response = call->response;
-    if (len == 0)
+    if (len == 0 || call->taken)
         Py_RETURN_NONE;
     if (response->status == 0) {
         PyErr_SetString(PyExc_RuntimeError, "write() was called after start_response had failed");
@@ -241,7 +255,7 @@ static void unbind(PyObject **bound)
     }
 }
 
-/* --- what the environ offers --- */
+/* ---- what the environ offers ---- */
 
 static PyObject *set_timeout(PyObject *Py_UNUSED(self), PyObject *seconds)
 {
@@ -270,6 +284,35 @@ static PyObject *client_disconnected(PyObject *Py_UNUSED(self), PyObject *Py_UNU
                            running->client.has_ended(running->client.context));
 }
 
+/* For myserver.sockets: (descriptor, bytes that came ahead). */
+static PyObject *take_socket(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
+{
+    const char *why = "this thread runs no request";
+    struct text ahead = {0};
+    int fd = -1;
+    if (running && running->taken)
+        why = "it is taken already";
+    else if (running && running->client.take)
+        fd = running->client.take(running->client.context, &ahead, &why);
+    if (fd < 0)
+        return PyErr_Format(PyExc_RuntimeError, "the client's socket cannot be had: %s", why);
+    running->taken = true;
+    return Py_BuildValue("(iy#)", fd, ahead.data, (Py_ssize_t)ahead.len);
+}
+
+static PyMethodDef take_method = {"take_socket", take_socket, METH_NOARGS, NULL};
+
+/* Lets myserver.sockets put the socket into the environ of requests that may have it. */
+static int offer_socket(void)
+{
+    PyObject *take = PyCFunction_New(&take_method, NULL);
+    PyObject *offer = take ? python_begin_sockets(take) : NULL;
+    Py_XDECREF(take);
+    if (offer)
+        environ_offer_upgrade(offer);
+    return offer ? 0 : -1;
+}
+
 static PyMethodDef offers[] = {
     {"set_timeout", set_timeout, METH_O,
      "set_timeout(seconds): lets this request run for so long from now on; 0: for ever."},
@@ -293,12 +336,12 @@ static int offer_all(void)
 
 int wsgi_init(const struct config *config, const struct listeners *listeners, PyObject *callable)
 {
-    static const struct body no_body = {.fd = -1};
+    static struct body no_body = {.fd = -1};
     application = callable;
     name_close = PyUnicode_InternFromString("close");
     if (name_close && PyType_Ready(&start_response_type) == 0 && PyType_Ready(&writer_type) == 0 &&
         wsgi_input_init() == 0 && wsgi_file_init() == 0 && environ_init(config, listeners) == 0 &&
-        offer_all() == 0)
+        offer_all() == 0 && offer_socket() == 0)
         empty_input = wsgi_input_new(&no_body);
     if (empty_input)
         return 0;
@@ -308,7 +351,9 @@ int wsgi_init(const struct config *config, const struct listeners *listeners, Py
 
 static int prepare(struct wsgi_call *call)
 {
-    const struct http *request = call->facts->request;
+    struct request *request = call->facts->request;
+    if (context_begin() < 0)
+        return -1;
     if (!call->start_response)
         call->start_response = bind(&start_response_type, start_response_call, call);
     if (!call->writer)
@@ -320,8 +365,14 @@ static int prepare(struct wsgi_call *call)
     return call->environ ? 0 : -1;
 }
 
+/* With the socket taken, StopIteration means that there is no response: the way in which libraries
+ * that know gunicorn leave their request. */
 static enum wsgi_result failed(struct wsgi_call *call, const char *what)
 {
+    if (call->taken && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        PyErr_Clear();
+        return WSGI_END;
+    }
     call->exceptions++;
     log_exception(call, what);
     return WSGI_FAILED;
@@ -339,7 +390,7 @@ static enum wsgi_result look_at_result(struct wsgi_call *call)
                      Py_TYPE(result)->tp_name);
         return failed(call, "bad return value");
     }
-    if (call->response->status != 0 && !call->head_sent &&
+    if (call->response->status != 0 && !call->head_sent && !call->taken &&
         wsgi_file_take(result, &call->file.fd, &call->file.offset, &call->file.bytes)) {
         call->known_bytes = (int64_t)call->file.bytes;
         return WSGI_FILE;
@@ -365,7 +416,7 @@ enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *
     running = call;
     call->thread = PyThread_get_thread_ident();
     call->known_bytes = -1;
-    call->head_sent = call->ended = false;
+    call->head_sent = call->ended = call->was_called = call->taken = false;
     call->exceptions = 0;
     call->index = 0;
     call->data = NULL;
@@ -374,6 +425,8 @@ enum wsgi_result wsgi_start(struct wsgi_call *call, const struct environ_facts *
         return failed(call, "the environ cannot be built");
     PyObject *args[] = {call->environ, call->start_response};
     call->result = PyObject_Vectorcall(application, args, 2, NULL);
+    if (call->taken && call->result == Py_None)
+        return WSGI_END;
     return call->result ? look_at_result(call) : failed(call, "uncaught exception");
 }
 
@@ -400,7 +453,7 @@ enum wsgi_result wsgi_next(struct wsgi_call *call)
     }
     if (call->chunk && PyBytes_GET_SIZE(call->chunk) == 0)
         return WSGI_EMPTY;
-    if (call->response->status == 0) {
+    if (call->response->status == 0) { /* the socket was not taken either */
         PyErr_SetString(PyExc_RuntimeError, "start_response was not called before the body");
         return failed(call, "bad response");
     }
@@ -411,23 +464,53 @@ enum wsgi_result wsgi_next(struct wsgi_call *call)
     return WSGI_CHUNK;
 }
 
+/* Calls close() of a response, if it has one. NULL, or with an exception set what went wrong. */
+static const char *call_close(PyObject *result)
+{
+    PyObject *method = PyObject_GetAttr(result, name_close);
+    if (!method) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+            return "close() of the response cannot be had";
+        PyErr_Clear();
+        return NULL;
+    }
+    PyObject *done = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
+    Py_XDECREF(done);
+    return done ? NULL : "exception in close() of the response";
+}
+
 static void close_result(struct wsgi_call *call)
 {
     if (!call->result || PyList_CheckExact(call->result) || PyTuple_CheckExact(call->result))
         return;
-    PyObject *method = PyObject_GetAttr(call->result, name_close);
-    if (!method) {
-        if (PyErr_ExceptionMatches(PyExc_AttributeError))
-            PyErr_Clear();
-        else
-            (void)failed(call, "close() of the response cannot be had");
-        return;
-    }
-    PyObject *done = PyObject_CallNoArgs(method);
-    Py_DECREF(method);
-    if (!done)
-        (void)failed(call, "exception in close() of the response");
-    Py_XDECREF(done);
+    const char *wrong = call_close(call->result);
+    if (wrong)
+        (void)failed(call, wrong);
+}
+
+struct wsgi_unclosed *wsgi_keep_open(struct wsgi_call *call)
+{
+    struct wsgi_unclosed *unclosed = xcalloc(1, sizeof(*unclosed));
+    unclosed->result = call->result;
+    call->result = NULL;
+    return unclosed;
+}
+
+unsigned wsgi_close(struct wsgi_unclosed *unclosed)
+{
+    bool has_context = context_begin() == 0;
+    if (!has_context)
+        PyErr_Clear(); /* no memory for it: closed all the same */
+    const char *wrong = call_close(unclosed->result);
+    if (wrong)
+        log_exception_of(unclosed->method, strlen(unclosed->method), unclosed->path,
+                         strlen(unclosed->path), wrong);
+    Py_DECREF(unclosed->result);
+    if (has_context)
+        context_end();
+    free(unclosed);
+    return wrong != NULL;
 }
 
 void wsgi_finish(struct wsgi_call *call, PyObject **keep)
@@ -447,6 +530,7 @@ void wsgi_finish(struct wsgi_call *call, PyObject **keep)
     Py_CLEAR(call->environ);
     unbind(&call->start_response);
     unbind(&call->writer);
+    context_end(); /* after all that may still run the application's code */
     call->facts = NULL;
     call->response = NULL;
     running = NULL;

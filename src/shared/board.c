@@ -9,6 +9,8 @@
  * in any process. */
 #include "shared/board.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,7 +18,16 @@
 #include <time.h>
 #include <unistd.h>
 
+/* More workers than that share shards of the ledger, which is then 7 MB. */
+#define SHARDS_MAX 16
 #define LINE_BYTES 128 /* two cache lines: the prefetcher of x86 fetches them in pairs */
+
+const char *const board_end_names[BOARD_END_COUNT] = {
+    [BOARD_END_CRASH] = "crash",       [BOARD_END_RELOAD] = "reload",
+    [BOARD_END_REQUESTS] = "requests", [BOARD_END_LIFETIME] = "lifetime",
+    [BOARD_END_MEMORY] = "memory",     [BOARD_END_STUCK] = "stuck",
+    [BOARD_END_REFORK] = "refork",     [BOARD_END_STOP] = "stop",
+};
 
 const uint64_t board_latency_bounds_ns[BOARD_LATENCY_BOUNDS] = {
     1 * NS_PER_MS,    2500000,         5 * NS_PER_MS,   10 * NS_PER_MS,  25 * NS_PER_MS,
@@ -29,25 +40,39 @@ static size_t whole_lines(size_t bytes)
     return (bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
 }
 
-static size_t board_bytes(unsigned workers, unsigned threads)
+/* Without the ledger, the statements and what else follows. */
+static size_t board_bytes(unsigned workers, unsigned seats)
 {
     return whole_lines(sizeof(struct board)) + workers * sizeof(struct board_worker) +
-           (size_t)workers * threads * sizeof(struct board_thread);
+           (size_t)workers * seats * sizeof(struct board_seat);
 }
 
-struct board *board_new(unsigned workers, unsigned threads)
+static size_t all_bytes(unsigned workers, unsigned seats, unsigned shards)
 {
-    size_t bytes = board_bytes(workers, threads);
+    return board_bytes(workers, seats) + ledger_bytes(shards) +
+           whole_lines(sizeof(struct statements)) + whole_lines(sizeof(struct observed)) +
+           sizeof(struct growth);
+}
+
+struct board *board_new(unsigned workers, unsigned seats, unsigned usual)
+{
+    unsigned shards = usual < SHARDS_MAX ? usual : SHARDS_MAX;
+    size_t before = board_bytes(workers, seats), bytes = all_bytes(workers, seats, shards);
     char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         die(EXIT_CRASH, "cannot map %zu bytes of shared memory: %s", bytes, strerror(errno));
     struct board *board = (struct board *)memory;
     board->workers = workers;
-    board->threads = threads;
+    board->seats = seats;
     board->started_ns = now_ns();
     board->started_s = (uint64_t)time(NULL);
     board->worker = (struct board_worker *)(memory + whole_lines(sizeof *board));
-    board->thread = (struct board_thread *)(board->worker + workers);
+    board->seat = (struct board_seat *)(board->worker + workers);
+    board->ledger = ledger_init(memory + before, shards);
+    board->statements = (struct statements *)(memory + before + ledger_bytes(shards));
+    memory = (char *)board->statements + whole_lines(sizeof(struct statements));
+    board->observed = (struct observed *)memory;
+    board->growth = (struct growth *)(memory + whole_lines(sizeof(struct observed)));
     board->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (board->bell_fd < 0)
         die(EXIT_CRASH, "cannot make an eventfd: %s", strerror(errno));
@@ -57,7 +82,7 @@ struct board *board_new(unsigned workers, unsigned threads)
 void board_free(struct board *board)
 {
     close(board->bell_fd);
-    munmap(board, board_bytes(board->workers, board->threads));
+    munmap(board, all_bytes(board->workers, board->seats, board->ledger->shards));
 }
 
 bool board_set_parked(struct board *board, unsigned slot, bool parked)
@@ -70,35 +95,20 @@ bool board_set_parked(struct board *board, unsigned slot, bool parked)
     return true;
 }
 
-bool board_root_answered(struct board *board, uint32_t generation)
+void board_begin_mold(struct board *board, uint32_t generation)
 {
-    return atomic_load(&board->molds[generation % 2].root) != BOARD_ROOT_UNKNOWN;
-}
-
-void board_begin_mold(struct board *board, uint32_t generation, bool must_answer)
-{
-    struct board_mold *mold = &board->molds[generation % 2];
-    enum board_root root = must_answer ? BOARD_ROOT_MUST_ANSWER : BOARD_ROOT_ANSWERED;
-    bool answered = board_root_answered(board, generation - 1);
-    atomic_store(&mold->root, answered ? root : BOARD_ROOT_UNKNOWN);
-    atomic_store(&mold->workers, atomic_load(&board->molds[(generation - 1) % 2].workers));
+    struct board_mold *mold = board_mold(board, generation);
+    atomic_store(&mold->workers, atomic_load(&board_mold(board, generation - 1)->workers));
+    atomic_store(&mold->workers_min, atomic_load(&board_mold(board, generation - 1)->workers_min));
     for (size_t i = 0; i < BOARD_SAID_MAX; i++)
         atomic_store(&mold->said[i], 0);
+    memset(&mold->hints, 0, sizeof mold->hints);
     atomic_store(&mold->state, BOARD_MOLD_LOADING);
-}
-
-/* FNV-1a. Never 0. */
-static uint64_t mark_of(const char *text)
-{
-    uint64_t mark = 14695981039346656037u;
-    for (; *text; text++)
-        mark = (mark ^ (unsigned char)*text) * 1099511628211u;
-    return mark ? mark : 1;
 }
 
 bool board_say_first(struct board_mold *mold, const char *text)
 {
-    uint64_t mark = mark_of(text);
+    uint64_t mark = text_hash(TEXT_HASH, text, strlen(text)) | 1; /* 0: a place that is free */
     for (size_t i = 0; i < BOARD_SAID_MAX; i++) {
         uint64_t found = 0;
         if (atomic_compare_exchange_strong(&mold->said[i], &found, mark))
@@ -124,7 +134,7 @@ static void add(_Atomic uint64_t *counter, uint64_t by)
     atomic_store_explicit(counter, before + by, memory_order_relaxed);
 }
 
-void board_count_latency(struct board_thread *thread, uint64_t latency_ns)
+void board_count_latency(struct board_seat *thread, uint64_t latency_ns)
 {
     unsigned bucket = 0;
     while (bucket < BOARD_LATENCY_BOUNDS && latency_ns > board_latency_bounds_ns[bucket])

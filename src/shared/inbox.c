@@ -1,36 +1,18 @@
-/* inbox.c: how workers give each other connections.
+/* inbox.c: letters between processes. Owns nothing.
  *
- * Owns: nothing. A kept-alive connection whose request would wait behind a busy worker, or whose
- * worker drains, moves to another worker: its descriptor and its origin are sent in one datagram.
- * It moves only while no byte of its next request has been read, so nothing can be lost. When a
- * worker has died, the master moves the connections in its inbox to another worker, because the
- * worker that replaces it may have another slot. */
+ * When a worker has died, the master moves the connections in its inbox to another worker, because
+ * the worker that replaces it may have another slot. */
 #include "shared/inbox.h"
+
+#include "base/fds.h"
 #include "base/log.h"
 #include "shared/board.h"
-#include "streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define LOST (-2)
-
-union control {
-    struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int))];
-};
-
-struct letter {
-    /* 0: `fd` is a connection; else it is the pipe with orders for the mold of this generation */
-    uint32_t generation;
-    uint64_t parked_ns;
-    struct conn_origin origin;
-};
 
 struct worker_inbox *inbox_open_all(unsigned count)
 {
@@ -56,61 +38,9 @@ void inbox_close_all(struct worker_inbox *all, unsigned count)
     free(all);
 }
 
-static bool send_one(int write_fd, const struct letter *letter, int fd)
+bool inbox_send(int write_fd, const struct letter *letter, int fd)
 {
-    struct iovec piece = {(void *)letter, sizeof(*letter)};
-    union control control = {0};
-    struct msghdr message = {.msg_iov = &piece,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control)};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof(int));
-    return sendmsg(write_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
-}
-
-bool inbox_give(struct conn *c, int write_fd)
-{
-    assert(c->state == CONN_IDLE && !c->exchange);
-    const struct letter letter = {.parked_ns = c->parked_ns, .origin = c->origin};
-    if (!send_one(write_fd, &letter, c->fd))
-        return false;
-    /* The epoll instance of this worker watches the open file description, which stays open in the
-     * other worker: after close() alone it would be watched for ever (epoll(7), Q6). libev has no
-     * call for this. */
-    (void)epoll_ctl(c->shared->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
-    conn_close(c, "given to another worker");
-    return true;
-}
-
-/* Takes one datagram. False: the inbox is empty. `*fd` is -1 for a datagram that only wakes the
- * worker, and LOST when this process has no free descriptor to receive one with. */
-static bool take_one(int read_fd, struct letter *letter, int *fd)
-{
-    struct iovec piece = {letter, sizeof(*letter)};
-    union control control;
-    struct msghdr message = {.msg_iov = &piece,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control)};
-    *fd = -1;
-    ssize_t got = recvmsg(read_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got < 0)
-        return false;
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (got == (ssize_t)sizeof(*letter) && header && header->cmsg_type == SCM_RIGHTS) {
-        memcpy(fd, CMSG_DATA(header), sizeof(int));
-        *fd = streams_spare(*fd);
-    }
-    if (got > 0 && *fd < 0) {
-        *fd = LOST;
-        log_error("a connection given by another worker was lost: no descriptor is free");
-    }
-    return true;
+    return fds_send(write_fd, letter, sizeof(*letter), &fd, 1);
 }
 
 /* recvmsg(2) drops a descriptor that it finds no number for: ask before. */
@@ -123,33 +53,29 @@ static bool has_free_descriptor(int read_fd)
     return true;
 }
 
-bool inbox_adopt_all(struct conn_shared *shared, int read_fd, struct worker_promotion *promotion)
+enum inbox_result inbox_take(int read_fd, struct letter *letter, int *fd)
 {
-    struct letter letter;
-    int fd;
-    for (;;) {
-        if (!has_free_descriptor(read_fd))
-            return false;
-        if (!take_one(read_fd, &letter, &fd))
-            return true;
-        if (fd >= 0 && letter.generation) {
-            *promotion = (struct worker_promotion){fd, letter.generation};
-            continue;
-        }
-        if (fd >= 0 || fd == LOST)
-            atomic_fetch_add(&shared->board->taken, 1);
-        if (fd >= 0)
-            conn_adopt(shared, fd, &letter.origin, letter.parked_ns);
-    }
+    unsigned count = 1;
+    if (!has_free_descriptor(read_fd))
+        return INBOX_FULL;
+    ssize_t got = fds_receive(read_fd, letter, sizeof(*letter), fd, &count, 0);
+    if (got < 0)
+        return INBOX_EMPTY;
+    if (got == 0)
+        return INBOX_WAKE;
+    if (count == 1 && *fd >= 0)
+        return INBOX_LETTER;
+    log_error("a connection given by another worker was lost: no descriptor is free");
+    return INBOX_LOST;
 }
 
 /* False: `to` is full, and the connection is back in `from`. */
 static bool forward_one(const struct letter *letter, int fd, const struct worker_inbox *from,
                         const struct worker_inbox *to, struct board_worker *to_slot)
 {
-    if (send_one(to->write_fd, letter, fd))
+    if (inbox_send(to->write_fd, letter, fd))
         atomic_fetch_add(&to_slot->given, 1);
-    else if (send_one(from->write_fd, letter, fd))
+    else if (inbox_send(from->write_fd, letter, fd))
         return false;
     else
         log_error("a connection given to a worker that is gone was lost: %s", strerror(errno));
@@ -161,15 +87,18 @@ void inbox_forward(const struct worker_inbox *from, struct board_worker *from_sl
 {
     struct letter letter;
     bool goes = true;
-    int fd;
-    while (goes && take_one(from->read_fd, &letter, &fd)) {
+    int fd = -1;
+    while (goes) {
+        enum inbox_result result = inbox_take(from->read_fd, &letter, &fd);
+        if (result == INBOX_EMPTY || result == INBOX_FULL)
+            return;
         /* a promotion was meant for the worker that has gone */
-        bool is_connection = fd >= 0 && !letter.generation;
+        bool is_connection = result == INBOX_LETTER && !letter.generation;
         if (is_connection)
             goes = forward_one(&letter, fd, from, to, to_slot);
-        if (fd == LOST || (is_connection && goes))
+        if (result == INBOX_LOST || (is_connection && goes))
             atomic_fetch_add(&from_slot->taken, 1);
-        if (fd >= 0)
+        if (result == INBOX_LETTER)
             close(fd);
     }
 }
@@ -182,5 +111,5 @@ void inbox_wake(int write_fd)
 bool inbox_promote(const struct worker_inbox *to, uint32_t generation, int order_fd)
 {
     const struct letter letter = {.generation = generation};
-    return send_one(to->write_fd, &letter, order_fd);
+    return inbox_send(to->write_fd, &letter, order_fd);
 }

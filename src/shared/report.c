@@ -136,7 +136,7 @@ static void append_text(struct buf *out, const char *text, size_t room)
     log_escape(out, text, strnlen(text, room));
 }
 
-void report_request(struct buf *out, const struct board_thread *slot)
+void report_request(struct buf *out, const struct board_seat *slot)
 {
     uint64_t now = now_ns(), started_ns = atomic_load(&slot->started_ns);
     append_text(out, slot->method, sizeof(slot->method));
@@ -149,8 +149,8 @@ void report_request(struct buf *out, const struct board_thread *slot)
 
 void report_running(struct buf *out, struct board *board, unsigned slot, unsigned except, pid_t pid)
 {
-    for (unsigned i = 0; i < board->threads; i++) {
-        const struct board_thread *thread = board_thread(board, slot, i);
+    for (unsigned i = 0; i < board->seats; i++) {
+        const struct board_seat *thread = board_seat(board, slot, i);
         if (i == except || atomic_load(&thread->phase) != BOARD_RUNNING)
             continue;
         buf_printf(out, "thread %u: ", i + 1);

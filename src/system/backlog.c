@@ -1,4 +1,4 @@
-/* backlog.c: the queues of listening sockets, from the kernel's socket diagnosis. Layer 1.
+/* backlog.c: the queues of listening sockets, from the kernel's socket diagnosis.
  *
  * Owns nothing between two readings. TCP_INFO would give the same for TCP sockets, but it needs the
  * descriptor, and a socket that a process keeps open only to ask goes on taking connections after

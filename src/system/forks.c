@@ -25,6 +25,7 @@ struct local_name {
 };
 
 static bool is_followed, is_copy;
+static _Thread_local bool is_own;      /* what this thread forks now is the server's own */
 static struct local_name *local_names; /* of the listening sockets; owned */
 static size_t name_count;
 static _Thread_local sigset_t mask_at_fork;
@@ -103,7 +104,7 @@ static void after_fork(void)
 static void after_fork_in_child(void)
 {
     static const int ends[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR2};
-    if (is_followed) {
+    if (is_followed && !is_own) {
         for (size_t i = 0; i < ARRAY_LEN(ends); i++)
             signal(ends[i], SIG_DFL);
         is_copy = true;
@@ -122,14 +123,15 @@ void forks_follow(const struct listeners *listeners)
         if (read_local_name(listeners->items[i].fd, &local_names[name_count]))
             name_count++;
     is_followed = true;
+    is_own = false;
     if (!is_registered && pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0)
         die(EXIT_CRASH, "no memory for the handlers of forks");
     is_registered = true;
 }
 
-void forks_ignore(void)
+void forks_are_own(bool are)
 {
-    is_followed = false;
+    is_own = are;
 }
 
 bool forks_is_copy(void)

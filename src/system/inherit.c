@@ -1,9 +1,10 @@
 /* inherit.c: listening sockets that are inherited and passed on.
  *
  * Owns two conventions about the environment. systemd's (sd_listen_fds(3)): LISTEN_FDS descriptors
- * from 3 on, meant for the process LISTEN_PID. That between the masters of an upgrade:
- * MYSERVER_SOCKETS has a line for each socket, "descriptor made bind", where bind is the text that
- * the user wrote for it; by it the next master finds the socket in its own settings.
+ * from 3 on, meant for the process LISTEN_PID, with the names LISTEN_FDNAMES. That between the
+ * masters of an upgrade: MYSERVER_SOCKETS has a line for each socket, "descriptor made bind", where
+ * bind is the address that the user wrote for it; by it the next master finds the socket in its own
+ * settings.
  *
  * Never opens or examines a socket: listen.c does. Master only. */
 #include "system/inherit.h"
@@ -37,9 +38,15 @@ static void add(int fd, bool made, const char *bind)
 static void read_systemd(void)
 {
     const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
-    if (pid != NULL && fds != NULL && atoi(pid) == getpid())
-        for (int i = 0; i < atoi(fds) && i < COUNT_MAX; i++)
-            add(SYSTEMD_FIRST_FD + i, false, INHERIT_SYSTEMD);
+    const char *names = getenv("LISTEN_FDNAMES");
+    char *copy = xstrdup(names ? names : ""), *rest = copy;
+    if (pid && fds && atoi(pid) == getpid())
+        for (int i = 0; i < atoi(fds) && i < COUNT_MAX; i++) {
+            const char *name = strsep(&rest, ":");
+            bool is_uwsgi = name && strcmp(name, "uwsgi") == 0;
+            add(SYSTEMD_FIRST_FD + i, false, is_uwsgi ? INHERIT_SYSTEMD_UWSGI : INHERIT_SYSTEMD);
+        }
+    free(copy);
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");
@@ -48,7 +55,7 @@ static void read_systemd(void)
 static void read_predecessor(void)
 {
     const char *text = getenv(SOCKETS_VARIABLE);
-    char *copy = xstrdup(text == NULL ? "" : text), *rest = copy, *line;
+    char *copy = xstrdup(text ? text : ""), *rest = copy, *line;
     while ((line = strsep(&rest, "\n")) != NULL) {
         int fd, made, bind = 0;
         if (sscanf(line, "%d %d %n", &fd, &made, &bind) == 2 && bind > 0)
@@ -101,7 +108,7 @@ void inherit_remove_rest(void)
 void inherit_pass_on(int fd, bool made, const char *bind)
 {
     const char *before = getenv(SOCKETS_VARIABLE);
-    char *text = xasprintf("%s%d %d %s\n", before == NULL ? "" : before, fd, made, bind);
+    char *text = xasprintf("%s%d %d %s\n", before ? before : "", fd, made, bind);
     setenv(SOCKETS_VARIABLE, text, 1);
     free(text);
     fcntl(fd, F_SETFD, 0);

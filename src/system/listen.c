@@ -30,7 +30,10 @@
 struct open_context {
     struct listeners *all;
     const char *option;
-    const char *bind; /* what is being opened, as the user wrote it */
+    const char *bind;    /* what is being opened, as the user wrote it */
+    const char *address; /* the same without "uwsgi:" */
+    bool is_uwsgi;
+    const struct config *config; /* borrowed */
     unsigned backlog;
     mode_t unix_mode;
 };
@@ -42,6 +45,33 @@ static enum exit_status status_of(int error)
     bool may_pass = error == EADDRINUSE || error == EADDRNOTAVAIL || error == EMFILE ||
                     error == ENFILE || error == ENOBUFS || error == ENOMEM;
     return may_pass ? EXIT_CRASH : EXIT_CONFIG;
+}
+
+const char *listen_address(const char *bind, bool *is_uwsgi)
+{
+    size_t len = strlen("uwsgi:");
+    /* "uwsgi:8000" is the port of a host of that name */
+    *is_uwsgi = strncmp(bind, "uwsgi:", len) == 0 && strchr(bind + len, ':');
+    return *is_uwsgi ? bind + len : bind;
+}
+
+/* What is to be opened next. */
+static void begin(struct open_context *context, const char *bind)
+{
+    context->bind = context->address = bind;
+    context->is_uwsgi = false;
+    if (strcmp(context->option, "bind") == 0)
+        context->address = listen_address(bind, &context->is_uwsgi);
+}
+
+/* Takes `name`, and returns what the log calls the listener. */
+static char *with_protocol(const struct listener *l, char *name)
+{
+    if (!l->is_uwsgi)
+        return name;
+    char *whole = xasprintf("uwsgi:%s", name);
+    free(name);
+    return whole;
 }
 
 /* Ends the program, after removing the unix sockets that this option has made. */
@@ -67,12 +97,17 @@ static struct listener *add(struct open_context *context, int fd, int family)
 {
     struct listeners *all = context->all;
     int on = 1;
-    if (family != AF_UNIX) /* accepted sockets inherit it: no system call for each of them */
+    if (family != AF_UNIX) { /* accepted sockets inherit both: no system call for each of them */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        (void)setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on); /* see intake.c */
+    }
     all->items = xrealloc(all->items, (all->count + 1) * sizeof *all->items);
     struct listener *l = &all->items[all->count++];
-    *l =
-        (struct listener){.fd = fd, .family = family, .bind = xstrdup(context->bind), .made = true};
+    *l = (struct listener){.fd = fd,
+                           .family = family,
+                           .bind = xstrdup(context->address),
+                           .is_uwsgi = context->is_uwsgi,
+                           .made = true};
     return l;
 }
 
@@ -112,7 +147,47 @@ static void defer_accept(const struct open_context *context, int fd)
 
 static char *tcp_name(const struct listener *l)
 {
-    return xasprintf(l->family == AF_INET6 ? "[%s]:%s" : "%s:%s", l->server_name, l->server_port);
+    return with_protocol(
+        l, xasprintf(l->family == AF_INET6 ? "[%s]:%s" : "%s:%s", l->server_name, l->server_port));
+}
+
+static bool is_port(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+    return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) <= 65535;
+}
+
+/* Whether a bind, as the user wrote it, takes IPv4 connections to this port. */
+static bool takes_ipv4(const char *bind, unsigned port)
+{
+    const char *colon = bind ? strrchr(bind, ':') : NULL;
+    struct sockaddr_in address = {0};
+    socklen_t len = sizeof address;
+    bool is_uwsgi;
+    bind = bind ? listen_address(bind, &is_uwsgi) : NULL;
+    if (bind && strncmp(bind, "fd://", 5) == 0)
+        return getsockname(atoi(bind + 5), (struct sockaddr *)&address, &len) == 0 &&
+               address.sin_family == AF_INET && ntohs(address.sin_port) == port;
+    bool is_ipv6 = bind && bind[0] == '[' && strncasecmp(bind, "[::ffff:", 8) != 0;
+    return colon && !is_ipv6 && is_port(colon + 1) && (unsigned)atoi(colon + 1) == port;
+}
+
+/* Whether a socket of [::] must leave the port's IPv4 connections to another one. */
+static bool is_shared_port(const struct config *config, unsigned port)
+{
+    bool shared = takes_ipv4(config->control, port) || takes_ipv4(config->stats, port);
+    for (size_t i = 0; i < config->bind.count; i++)
+        shared |= takes_ipv4(config->bind.items[i], port);
+    return shared && port != 0;
+}
+
+/* [::] is for both families, whatever the system's default is, unless that port is taken. */
+static int is_ipv6_only(const struct open_context *context, const struct addrinfo *address)
+{
+    const struct sockaddr_in6 *in6 = (const void *)address->ai_addr;
+    if (IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
+        return is_shared_port(context->config, ntohs(in6->sin6_port));
+    return !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
 }
 
 /* Returns the errno of the failure, 0 when it listens. */
@@ -122,11 +197,12 @@ static int try_tcp(struct open_context *context, const struct addrinfo *address)
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
+    int only = address->ai_family == AF_INET6 && is_ipv6_only(context, address);
     /* Without SO_REUSEADDR a restart fails while connections of the last run are in TIME_WAIT. With
      * IPV6_V6ONLY, [::]:80 and 0.0.0.0:80 can be open together. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
         (address->ai_family == AF_INET6 &&
-         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) ||
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) != 0) ||
         bind(fd, address->ai_addr, address->ai_addrlen) != 0) {
         int error = errno;
         close(fd);
@@ -157,22 +233,17 @@ static void open_addresses(struct open_context *context, const struct addrinfo *
         refuse_address(context, missing);
 }
 
-static bool is_port(const char *text)
-{
-    size_t digits = strspn(text, "0123456789");
-    return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) <= 65535;
-}
-
 static NORETURN void refuse_malformed(const struct open_context *context)
 {
     refuse(context, "%s is none of HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, fd://N%s",
-           context->bind, strcmp(context->option, "bind") == 0 ? "" : ", /PATH");
+           context->bind,
+           strcmp(context->option, "bind") == 0 ? ", or one of these behind uwsgi:" : ", /PATH");
 }
 
 /* Returns the host, to be freed; `port` borrows from the text. */
 static char *split_host(const struct open_context *context, const char **port)
 {
-    const char *text = context->bind, *colon = strrchr(text, ':');
+    const char *text = context->address, *colon = strrchr(text, ':');
     if (!colon || !is_port(colon + 1))
         refuse_malformed(context);
     *port = colon + 1;
@@ -193,7 +264,7 @@ static void open_tcp(struct open_context *context)
     char *host = split_host(context, &port);
     struct addrinfo *addresses;
     struct addrinfo hints = {
-        .ai_family = context->bind[0] == '[' ? AF_INET6 : AF_UNSPEC,
+        .ai_family = context->address[0] == '[' ? AF_INET6 : AF_UNSPEC,
         .ai_socktype = SOCK_STREAM,
         .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
     };
@@ -287,7 +358,7 @@ static void note_path(const struct open_context *context, struct listener *l, co
     struct stat file;
     if (lstat(whole, &file) != 0)
         refuse(context, "unix:%s has vanished: %s", path, strerror(errno));
-    l->name = xasprintf("unix:%s", path);
+    l->name = with_protocol(l, xasprintf("unix:%s", path));
     l->unlink_path = whole;
     l->path_device = file.st_dev;
     l->path_inode = file.st_ino;
@@ -371,12 +442,13 @@ static void take_path(const struct open_context *context, struct listener *l, co
         log_warning("%s keeps its mode: %s", l->name, strerror(errno));
 }
 
-/* Takes all inherited sockets that are known by context->bind. False: there is none. */
+/* Takes all inherited sockets that are known by context->address, whatever they spoke before.
+ * False: there is none. */
 static bool take_inherited(struct open_context *context)
 {
     bool made, any = false;
     int fd;
-    for (; (fd = inherit_take(context->bind, &made)) >= 0; any = true) {
+    for (; (fd = inherit_take(context->address, &made)) >= 0; any = true) {
         struct listener *l = adopt(context, fd);
         l->made = made;
         if (made) /* again, since the setting of backlog may have changed */
@@ -384,19 +456,22 @@ static bool take_inherited(struct open_context *context)
         if (l->family != AF_UNIX)
             l->name = tcp_name(l);
         else if (made)
-            take_path(context, l, context->bind + strlen("unix:"));
+            take_path(context, l, context->address + strlen("unix:"));
         else
-            l->name = unix_name(fd);
+            l->name = with_protocol(l, unix_name(fd));
     }
     return any;
 }
 
 bool listen_activated(struct listeners *all)
 {
-    struct open_context context = {
-        .all = all, .option = "socket activation", .bind = INHERIT_SYSTEMD};
+    struct open_context context = {.all = all, .option = "socket activation"};
     *all = (struct listeners){0};
-    return take_inherited(&context);
+    begin(&context, INHERIT_SYSTEMD);
+    bool any = take_inherited(&context);
+    begin(&context, INHERIT_SYSTEMD_UWSGI);
+    context.is_uwsgi = true;
+    return take_inherited(&context) || any;
 }
 
 char *listen_urls(const struct listeners *all)
@@ -404,10 +479,10 @@ char *listen_urls(const struct listeners *all)
     char *urls = xstrdup("");
     for (size_t i = 0; i < all->count; i++) {
         const struct listener *l = &all->items[i];
-        bool is_tcp = l->family != AF_UNIX;
+        bool is_tcp = l->family != AF_UNIX, is_url = is_tcp && !l->is_uwsgi;
         char *name = is_tcp ? tcp_name(l) : xstrdup(l->name);
-        char *longer = xasprintf("%s%s%s%s%s", urls, i > 0 ? ", " : "", is_tcp ? "http://" : "",
-                                 name, is_tcp ? "/" : "");
+        char *longer = xasprintf("%s%s%s%s%s", urls, i > 0 ? ", " : "", is_url ? "http://" : "",
+                                 name, is_url ? "/" : "");
         free(name);
         free(urls);
         urls = longer;
@@ -447,19 +522,22 @@ static unsigned clamp_backlog(unsigned backlog)
 }
 
 void listen_open(struct listeners *all, const char *option, const struct config_list *binds,
-                 unsigned backlog, mode_t unix_mode)
+                 const struct config *config, unsigned backlog, mode_t unix_mode)
 {
-    struct open_context context = {
-        .all = all, .option = option, .backlog = clamp_backlog(backlog), .unix_mode = unix_mode};
+    struct open_context context = {.all = all,
+                                   .option = option,
+                                   .config = config,
+                                   .backlog = clamp_backlog(backlog),
+                                   .unix_mode = unix_mode};
     *all = (struct listeners){0};
     for (size_t i = 0; i < binds->count; i++) {
-        context.bind = binds->items[i];
+        begin(&context, binds->items[i]);
         if (take_inherited(&context))
             continue;
-        if (strncmp(context.bind, "unix:", 5) == 0)
-            open_unix(&context, context.bind + 5);
-        else if (strncmp(context.bind, "fd://", 5) == 0)
-            open_fd(&context, context.bind + 5);
+        if (strncmp(context.address, "unix:", 5) == 0)
+            open_unix(&context, context.address + 5);
+        else if (strncmp(context.address, "fd://", 5) == 0)
+            open_fd(&context, context.address + 5);
         else
             open_tcp(&context);
     }
@@ -471,11 +549,11 @@ void listen_check(const char *option, const struct config_list *binds)
     struct open_context context = {.all = &none, .option = option};
     const char *port;
     for (size_t i = 0; i < binds->count; i++) {
-        context.bind = binds->items[i];
-        if (strncmp(context.bind, "unix:", 5) == 0)
-            check_path(&context, context.bind + 5);
-        else if (strncmp(context.bind, "fd://", 5) == 0)
-            (void)parse_fd(&context, context.bind + 5);
+        begin(&context, binds->items[i]);
+        if (strncmp(context.address, "unix:", 5) == 0)
+            check_path(&context, context.address + 5);
+        else if (strncmp(context.address, "fd://", 5) == 0)
+            (void)parse_fd(&context, context.address + 5);
         else
             free(split_host(&context, &port));
     }

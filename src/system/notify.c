@@ -29,7 +29,7 @@ static char last_status[MESSAGE_MAX];
 /* `name`: a path, or with @ in front a name in the kernel's abstract namespace. */
 static void open_socket(const char *name)
 {
-    size_t len = name == NULL ? 0 : strlen(name);
+    size_t len = name ? strlen(name) : 0;
     if (len < 2 || len >= sizeof manager.sun_path || (name[0] != '/' && name[0] != '@'))
         return;
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -46,7 +46,7 @@ void notify_init(void)
 {
     const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
     open_socket(getenv("NOTIFY_SOCKET"));
-    if (manager_len > 0 && usec != NULL && (pid == NULL || atoi(pid) == getpid()))
+    if (manager_len > 0 && usec && (!pid || atoi(pid) == getpid()))
         watchdog_ms = strtoull(usec, NULL, 10) / 1000 / 2;
 }
 

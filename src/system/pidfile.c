@@ -23,7 +23,7 @@
 static char *absolute(const char *path)
 {
     char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
-    char *result = here == NULL ? xstrdup(path) : xasprintf("%s/%s", here, path);
+    char *result = here ? xasprintf("%s/%s", here, path) : xstrdup(path);
     free(here);
     return result;
 }
@@ -52,7 +52,7 @@ static NORETURN void refuse(const char *path)
 
 void pidfile_check(const char *path)
 {
-    if (path == NULL)
+    if (!path)
         return;
     char *directory = directory_of(path);
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -66,7 +66,7 @@ void pidfile_check(const char *path)
 void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid, gid_t gid)
 {
     *p = (struct pidfile){.fd = -1};
-    if (path == NULL)
+    if (!path)
         return;
     p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (p->fd < 0)
@@ -89,7 +89,7 @@ void pidfile_open(struct pidfile *p, const char *path, bool upgrading, uid_t uid
 void pidfile_write(struct pidfile *p)
 {
     char text[16];
-    if (p->path == NULL || (p->locked && p->written))
+    if (!p->path || (p->locked && p->written))
         return;
     if (!p->locked)
         p->locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
@@ -118,7 +118,7 @@ static bool says_another(const struct pidfile *p)
 
 void pidfile_close(struct pidfile *p)
 {
-    if (p->path == NULL)
+    if (!p->path)
         return;
     if (!says_another(p) && is_ours(p) && unlink(p->path) != 0 && ftruncate(p->fd, 0) != 0)
         log_warning("pid: cannot remove %s: %s", p->path, strerror(errno));

@@ -40,16 +40,16 @@ static void find_user(struct privilege *p, const char *user, bool group_is_given
 {
     bool numeric = parse_id(user, &p->uid);
     const struct passwd *entry = numeric ? getpwuid(p->uid) : getpwnam(user);
-    if (entry == NULL && !numeric)
+    if (!entry && !numeric)
         config_origin_die(EXIT_CONFIG, "user", NULL,
                           "there is no user \"%s\"; write a name or a number", user);
     /* Without an entry the process would keep its group, which is root's. */
-    if (entry == NULL && !group_is_given && p->uid != geteuid())
+    if (!entry && !group_is_given && p->uid != geteuid())
         config_origin_die(EXIT_CONFIG, "user", NULL,
                           "%s has no entry in the user database, so its group is unknown; "
                           "set group",
                           user);
-    if (entry == NULL)
+    if (!entry)
         return;
     p->uid = entry->pw_uid;
     p->gid = entry->pw_gid;
@@ -61,7 +61,7 @@ static void find_group(struct privilege *p, const char *group)
     if (parse_id(group, &p->gid))
         return;
     const struct group *entry = getgrnam(group);
-    if (entry == NULL)
+    if (!entry)
         config_origin_die(EXIT_CONFIG, "group", NULL,
                           "there is no group \"%s\"; write a name or a number", group);
     p->gid = entry->gr_gid;
@@ -70,9 +70,9 @@ static void find_group(struct privilege *p, const char *group)
 void privilege_init(struct privilege *p, const struct config *c)
 {
     *p = (struct privilege){.uid = geteuid(), .gid = getegid()};
-    if (c->user != NULL)
+    if (c->user)
         find_user(p, c->user, c->group != NULL);
-    if (c->group != NULL)
+    if (c->group)
         find_group(p, c->group);
     p->changes = p->uid != geteuid() || p->gid != getegid();
     if (p->changes && geteuid() != 0)

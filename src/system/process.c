@@ -36,7 +36,7 @@ static char *executable; /* path of the running program: if first_arguments[0] i
 /* The end of those strings of `list` that lie in memory one behind the other from `end` on. */
 static char *contiguous_end(char **list, char *end)
 {
-    for (; *list != NULL && *list == end; list++)
+    for (; *list && *list == end; list++)
         end = *list + strlen(*list) + 1;
     return end;
 }
@@ -55,7 +55,7 @@ static char *find_home(void)
 {
     struct stat here, named;
     const char *name = getenv("PWD");
-    if (name != NULL && name[0] == '/' && stat(name, &named) == 0 && stat(".", &here) == 0 &&
+    if (name && name[0] == '/' && stat(name, &named) == 0 && stat(".", &here) == 0 &&
         named.st_dev == here.st_dev && named.st_ino == here.st_ino)
         return xstrdup(name);
     return getcwd(NULL, 0);
@@ -66,7 +66,7 @@ void process_init(int argc, char **argv)
     if (argc < 1)
         return;
     size_t variables = 0;
-    while (environ[variables] != NULL)
+    while (environ[variables])
         variables++;
     char *end = contiguous_end(environ, contiguous_end(argv, argv[0]));
 
@@ -83,7 +83,7 @@ void process_init(int argc, char **argv)
 
     program_invocation_name = argv[0];
     const char *slash = strrchr(argv[0], '/');
-    program_invocation_short_name = slash == NULL ? argv[0] : (char *)slash + 1;
+    program_invocation_short_name = slash ? (char *)slash + 1 : argv[0];
 }
 
 char **process_arguments(int *argc)
@@ -94,16 +94,20 @@ char **process_arguments(int *argc)
 
 void process_go_home(void)
 {
-    if (home == NULL || chdir(home) != 0)
-        die(EXIT_CONFIG, "cannot change to the directory of the start%s%s: %s",
-            home == NULL ? "" : ", ", home == NULL ? "" : home,
-            strerror(home == NULL ? ENOENT : errno));
+    if (!home || chdir(home) != 0)
+        die(EXIT_CONFIG, "cannot change to the directory of the start%s%s: %s", home ? ", " : "",
+            home ? home : "", strerror(home ? errno : ENOENT));
+}
+
+char *process_from_home(const char *path)
+{
+    return path[0] == '/' || !home ? xstrdup(path) : xasprintf("%s/%s", home, path);
 }
 
 void process_start_again(void)
 {
     execvp(first_arguments[0], first_arguments);
-    if (executable != NULL)
+    if (executable)
         execv(executable, first_arguments);
     die(EXIT_CONFIG, "cannot start %s: %s", first_arguments[0], strerror(errno));
 }
@@ -115,8 +119,8 @@ static void set_comm(const char *text)
         return;
     char comm[16];
     const char *rest = strchr(text, ' ');
-    snprintf(comm, sizeof comm, "%.*s%s", rest == NULL ? (int)strlen(text) : (int)(rest - text),
-             text, rest == NULL ? "" : rest + 1);
+    snprintf(comm, sizeof comm, "%.*s%s", rest ? (int)(rest - text) : (int)strlen(text), text,
+             rest ? rest + 1 : "");
     prctl(PR_SET_NAME, comm);
 }
 
@@ -128,7 +132,7 @@ void process_set_title(const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     set_comm(text);
-    if (title == NULL)
+    if (!title)
         return;
     size_t len = strnlen(text, title_bytes - 1);
     memcpy(title, text, len);
@@ -151,6 +155,11 @@ void process_block_signals(const sigset_t *signals)
         if (sigismember(signals, number) == 1)
             signal(number, SIG_DFL);
     sigprocmask(SIG_BLOCK, signals, &first_mask);
+    /* Whoever starts the program may have blocked them, and a mask outlives exec: a worker would
+     * never hear that it is to drain, nor would children of the application end at TERM. */
+    for (int number = 1; number < NSIG; number++)
+        if (sigismember(signals, number) == 1)
+            sigdelset(&first_mask, number);
 }
 
 static void ignore_if_default(int number)
@@ -176,12 +185,35 @@ static void do_nothing(int number)
     (void)number;
 }
 
+const char *process_take_signals(bool ends)
+{
+    static const struct {
+        int number;
+        const char *name;
+    } taken[] = {
+        {SIGTERM, "SIGTERM"}, {SIGQUIT, "SIGQUIT"}, {SIGINT, "SIGINT"}, {SIGUSR2, "SIGUSR2"}};
+    static char names[64];
+    struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART}, before;
+    names[0] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        bool is_stop = taken[i].number == SIGTERM || taken[i].number == SIGQUIT;
+        quiet.sa_handler = ends && is_stop ? SIG_DFL : do_nothing;
+        sigaction(taken[i].number, &quiet, &before);
+        size_t len = strlen(names);
+        if (before.sa_handler != do_nothing && before.sa_handler != SIG_DFL)
+            snprintf(names + len, sizeof names - len, "%s%s", len > 0 ? ", " : "", taken[i].name);
+    }
+    return names;
+}
+
 void process_set_signals(void)
 {
     process_ignore_failed_writes();
     struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &quiet, NULL);
     sigaction(SIGUSR2, &quiet, NULL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGQUIT, SIG_DFL);
     sigprocmask(SIG_SETMASK, &first_mask, NULL);
 }
 

@@ -1,15 +1,19 @@
-/* answer.h: a thread's turn with a request: calls the application and sends its answer. */
-#ifndef MYSERVER_ANSWER_H
-#define MYSERVER_ANSWER_H
+/* answer.h: a request's turn: calls the application and sends its answer. */
+#ifndef MYSERVER_WORKER_ANSWER_H
+#define MYSERVER_WORKER_ANSWER_H
 
-#include "worker/client.h"
-#include "worker/conn.h"
+#include "client.h"
+#include "conn.h"
+#include "python/trash.h"
+#include "turn.h"
 
-struct pool_thread;
-
-/* Runs the request of `c` and gives the connection back to the loop. On a pool thread that owns `c`
- * and does not lead; GIL not held before or after. */
-void answer_run(struct conn *c, struct pool_thread *thread);
+/* Runs the request of `c` for the application and returns what must be done with the connection.
+ * Drops what `trash` keeps, now that it has the GIL. By the thread that owns `c` and does not lead;
+ * GIL not held before or after. */
+MUST_CHECK enum conn_next answer_run(struct conn *c, struct turn *turn, struct trash *trash);
+/* Calls close() of a response whose file the client has got; frees `unclosed`. As answer_run. */
+void answer_close(struct wsgi_unclosed *unclosed, struct turn *turn, const struct serving *serving,
+                  struct trash *trash);
 /* Ends a whole request that is not run: answers 503, because it has waited for too long, or nothing
  * when its client is gone. Returns what must be done with the connection. By its owner. */
 enum conn_next answer_turn_away(struct conn *c, enum client_verdict verdict);

@@ -5,9 +5,14 @@
  * is done where it saves a request milliseconds: when this worker has no free thread and another
  * one has; when requests here have waited much longer than the next one of a sibling; and when they
  * will wait much longer here than there. */
-#include "worker/balance.h"
+#include "balance.h"
+#include "leads.h"
+
 #include "shared/board.h"
 #include "shared/inbox.h"
+
+#include <string.h>
+#include <sys/epoll.h>
 
 /* A connection moves only if that saves its request at least this. */
 #define LEVEL_MIN_NS (4 * NS_PER_MS)
@@ -15,6 +20,13 @@
  * AGED_MAX is how many move at once. */
 #define AGE_MIN_NS   (20 * NS_PER_MS)
 #define AGED_MAX     16
+
+/* What goes with a connection. Written and read by the same program. */
+struct gift {
+    uint64_t waits_since_ns;
+    struct conn_origin origin;
+};
+static_assert(sizeof(struct gift) <= INBOX_ABOUT_BYTES, "a letter has room for a gift");
 
 static bool serves(const struct board_worker *worker)
 {
@@ -105,14 +117,36 @@ static bool may_move(const struct conn *c)
     return c->state == CONN_IDLE && !c->exchange;
 }
 
-/* Sends `c` to the worker of `slot`, whose place is claimed. False: its inbox is full, because it
- * does not read it. */
+/* Sends `c` to the worker of `slot`, whose place is claimed, and closes it here. False: the inbox
+ * there is full, because nobody reads it. */
 static bool give_claimed(const struct balance *b, struct conn *c, int slot)
 {
-    bool given = inbox_give(c, b->inboxes[slot].write_fd);
-    if (!given)
+    assert(may_move(c));
+    const struct gift gift = {.waits_since_ns = c->waits_since_ns, .origin = c->origin};
+    struct letter letter = {0};
+    memcpy(letter.about, &gift, sizeof(gift));
+    if (!inbox_send(b->inboxes[slot].write_fd, &letter, c->fd)) {
         atomic_fetch_sub(&b->board->worker[slot].given, 1);
-    return given;
+        return false;
+    }
+    /* The epoll instance of this worker watches the open file description, which stays open in the
+     * other worker: after close() alone it would be watched for ever (epoll(7), Q6). libev has no
+     * call for this. */
+    (void)epoll_ctl(c->table->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+    conn_close(c, "given to another worker");
+    return true;
+}
+
+/* An older value of two workers only lets a newcomer look older than it is. */
+uint64_t balance_newcomer_since(const struct balance *b)
+{
+    return atomic_load_explicit(&b->board->newcomer_since_ns, memory_order_relaxed);
+}
+
+void balance_note_newcomer(struct balance *b, uint64_t came_ns)
+{
+    if (came_ns > balance_newcomer_since(b))
+        atomic_store_explicit(&b->board->newcomer_since_ns, came_ns, memory_order_relaxed);
 }
 
 static bool give_to(const struct balance *b, struct conn *c, int slot)
@@ -126,10 +160,10 @@ static bool give_to(const struct balance *b, struct conn *c, int slot)
 static void give_parked_to_free(struct balance *b)
 {
     struct conn *c, *next;
-    if (TAILQ_EMPTY(&b->shared->parked))
+    if (TAILQ_EMPTY(&b->table->parked))
         return;
     board_set_parked(b->board, b->slot, true);
-    for (c = TAILQ_FIRST(&b->shared->parked); c; c = next) {
+    for (c = TAILQ_FIRST(&b->table->parked); c; c = next) {
         next = TAILQ_NEXT(c, link);
         if (!may_move(c))
             continue;
@@ -143,16 +177,73 @@ static void give_parked_to_free(struct balance *b)
     }
 }
 
-void balance_init(struct balance *b, struct conn_shared *shared, const struct worker_seed *seed)
+/* The slot of the sibling with the fewest connections, which all may have `limit` of; -1: all have
+ * that many. */
+static int find_roomiest(const struct balance *b, unsigned limit)
 {
-    b->shared = shared;
+    int roomiest = -1;
+    for (unsigned slot = 0; slot < b->board->workers; slot++) {
+        const struct board_worker *other = &b->board->worker[slot];
+        /* what is in its inbox is counted there, and for a moment twice */
+        unsigned theirs = atomic_load(&other->given) - atomic_load(&other->taken);
+        theirs += atomic_load(&other->connections);
+        if (slot == b->slot || !serves(other) || !has_place(other) || theirs >= limit)
+            continue;
+        limit = theirs;
+        roomiest = (int)slot;
+    }
+    return roomiest;
+}
+
+void balance_relieve(const struct balance *b)
+{
+    const struct conn_table *table = b->table;
+    assert_leads();
+    if (conn_has_room(table))
+        return;
+    int slot = find_roomiest(b, table->limit < table->room ? table->limit : table->room);
+    struct conn *c = slot < 0 ? NULL : conn_find_idle(b->table);
+    if (c)
+        (void)give_to(b, c, slot);
+}
+
+void balance_init(struct balance *b, struct conn_table *table, const struct worker_seed *seed)
+{
+    b->table = table;
     b->board = seed->board;
     b->inboxes = seed->inboxes;
     b->slot = seed->slot;
 }
 
+bool balance_adopt(struct balance *b, int read_fd, struct worker_promotion *promotion)
+{
+    struct letter letter;
+    struct gift gift;
+    int fd = -1;
+    assert_leads();
+    for (;;) {
+        enum inbox_result result = inbox_take(read_fd, &letter, &fd);
+        if (result == INBOX_FULL)
+            return false;
+        if (result == INBOX_EMPTY)
+            return true;
+        if (result == INBOX_LETTER && letter.generation) {
+            *promotion = (struct worker_promotion){fd, letter.generation};
+            continue;
+        }
+        if (result == INBOX_LETTER) {
+            memcpy(&gift, letter.about, sizeof(gift));
+            balance_relieve(b);
+            conn_adopt(b->table, fd, &gift.origin, gift.waits_since_ns);
+        }
+        if (result != INBOX_WAKE)
+            atomic_fetch_add(&b->board->worker[b->slot].taken, 1);
+    }
+}
+
 void balance_overflow(struct balance *b, struct conn *c)
 {
+    assert_leads();
     conn_park(c);
     give_parked_to_free(b); /* in the order of the queue: the longest wait first */
 }
@@ -211,22 +302,23 @@ static void ask_for_older(const struct balance *b)
 void balance_publish(const struct balance *b)
 {
     struct board_worker *ours = &b->board->worker[b->slot];
-    const struct conn *next = TAILQ_FIRST(&b->shared->parked);
+    const struct conn *next = TAILQ_FIRST(&b->table->parked);
     bool parked = next != NULL;
+    assert_leads();
     if (!next)
-        next = TAILQ_FIRST(&b->shared->readable);
+        next = TAILQ_FIRST(&b->table->readable);
     /* If the first one has to stay, there is nothing here that a sibling could ask for. */
-    atomic_store_explicit(&ours->waits_since_ns, next && may_move(next) ? next->parked_ns : 0,
+    atomic_store_explicit(&ours->waits_since_ns, next && may_move(next) ? next->waits_since_ns : 0,
                           memory_order_relaxed);
-    atomic_store_explicit(&ours->waiting, b->shared->waiting, memory_order_relaxed);
-    unsigned spare = b->shared->inbox_waits ? 0 : conn_spare_descriptors(b->shared);
+    atomic_store_explicit(&ours->waiting, b->table->waiting, memory_order_relaxed);
+    unsigned spare = b->table->inbox_waits ? 0 : conn_spare_descriptors(b->table);
     atomic_store_explicit(&ours->takes_until, atomic_load(&ours->taken) + spare,
                           memory_order_relaxed);
     if (parked)
         return;
     board_set_parked(b->board, b->slot, false);
     /* Without a free thread the standby thread leads, and no request is about to run here. */
-    if (atomic_load(&b->board->parked) == 0 || b->shared->draining ||
+    if (atomic_load(&b->board->parked) == 0 || b->table->draining ||
         atomic_load(&ours->free_threads) == 0)
         return;
     if (next)
@@ -245,9 +337,9 @@ static void give_older(const struct balance *b)
     uint64_t theirs_ns = waits_since(&b->board->worker[asker - 1]);
     struct conn *c, *next;
     unsigned seen = 0;
-    for (c = TAILQ_FIRST(&b->shared->parked); c && seen < AGED_MAX; c = next, seen++) {
+    for (c = TAILQ_FIRST(&b->table->parked); c && seen < AGED_MAX; c = next, seen++) {
         next = TAILQ_NEXT(c, link);
-        if (c->parked_ns + AGE_MIN_NS > theirs_ns)
+        if (c->waits_since_ns + AGE_MIN_NS > theirs_ns)
             return;
         (void)give_to(b, c, (int)asker - 1);
     }
@@ -257,21 +349,22 @@ static void give_older(const struct balance *b)
  * and two different estimates would move connections to and fro. */
 void balance_level(struct balance *b, uint64_t service_ns)
 {
-    struct conn_shared *shared = b->shared;
+    struct conn_table *table = b->table;
     unsigned ours, theirs = 0;
+    assert_leads();
     give_parked_to_free(b);
-    if (!shared->draining)
+    if (!table->draining)
         give_older(b);
-    ours = shared->waiting;
+    ours = table->waiting;
     balance_publish(b);
-    if (ours * service_ns < LEVEL_MIN_NS || shared->draining)
+    if (ours * service_ns < LEVEL_MIN_NS || table->draining)
         return;
     int slot = find_least(b, &theirs);
     if (slot < 0 || ours < theirs + 2 || (ours - theirs) * service_ns < LEVEL_MIN_NS)
         return;
     unsigned rank = 0;
-    give_second(b, &shared->parked, slot, theirs, &rank);
-    give_second(b, &shared->readable, slot, theirs, &rank);
+    give_second(b, &table->parked, slot, theirs, &rank);
+    give_second(b, &table->readable, slot, theirs, &rank);
     balance_publish(b);
 }
 
@@ -299,9 +392,10 @@ void balance_drain(struct balance *b)
 {
     unsigned turn = 0;
     struct conn *c, *next;
-    drain_queue(b, &b->shared->parked, &turn);
-    drain_queue(b, &b->shared->readable, &turn);
-    for (c = TAILQ_FIRST(&b->shared->evictable); c; c = next) {
+    assert_leads();
+    drain_queue(b, &b->table->parked, &turn);
+    drain_queue(b, &b->table->readable, &turn);
+    for (c = TAILQ_FIRST(&b->table->evictable); c; c = next) {
         next = TAILQ_NEXT(c, all);
         if (atomic_load(&c->owner) == CONN_LOOP)
             give_to_any(b, c, &turn);

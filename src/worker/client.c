@@ -3,9 +3,9 @@
  * Owns nothing. Asks the kernel only about requests that may have waited: the first one of a
  * connection, which may have waited in the queue of the listening socket, and those that were
  * parked or queued in this worker. Never reads, never closes. */
-#include "worker/client.h"
+#include "client.h"
 #include "config/settings.h"
-#include "worker/conn.h"
+#include "conn.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -22,11 +22,22 @@
 #define QUEUED_MS              2
 /* A shorter silence may be nothing but a step of the kernel's clock. */
 #define SILENT_MS              10
+/* Whoever has waited unread for less is taken for one who still waits. */
+#define UNREAD_MS              5
+
+/* Behind what has not been read. */
+static bool has_shut(const struct conn *c)
+{
+    struct pollfd polled = {.fd = c->fd, .events = POLLRDHUP};
+    return poll(&polled, 1, 0) > 0;
+}
 
 bool client_has_ended(const struct conn *c)
 {
     char byte;
     ssize_t got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got > 0)
+        return c->exchange->request.body.rest > 0 && has_shut(c);
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 
@@ -77,26 +88,35 @@ static void begin_at(struct exchange *e, uint64_t begun_ns)
     int64_t earlier_ns = (int64_t)(e->accepted_ns - begun_ns);
     int64_t start_ns = e->start_time.tv_sec * (int64_t)NS_PER_S + e->start_time.tv_nsec;
     e->accepted_ns = begun_ns;
+    e->waited_ns += (uint64_t)earlier_ns;
     e->start_time.tv_sec = (start_ns - earlier_ns) / (int64_t)NS_PER_S;
     e->start_time.tv_nsec = (start_ns - earlier_ns) % (int64_t)NS_PER_S;
+}
+
+void client_note_wait(struct conn *c)
+{
+    if (c->waits_since_ns && c->waits_since_ns + NS_PER_MS <= c->exchange->accepted_ns)
+        begin_at(c->exchange, c->waits_since_ns);
+    c->waits_since_ns = 0;
 }
 
 enum client_verdict client_judge(struct conn *c)
 {
     struct exchange *e = c->exchange;
-    uint64_t limit_ms = c->shared->config->queue_timeout_ms, now = now_ns(), silent_ms = 0;
+    uint64_t limit_ms = c->table->serving->config->queue_timeout_ms, now = now_ns(), silent_ms = 0;
     uint64_t queued_ms = since_ms(e->parsed_ns, now);
-    uint64_t waited_ms = longest(queued_ms, since_ms(c->parked_ns, e->accepted_ns));
-    bool may_have_waited = c->requests == 0 || c->parked_ns || queued_ms >= QUEUED_MS;
-    if (c->parked_ns)
-        begin_at(e, c->parked_ns);
-    c->parked_ns = 0;
+    uint64_t unread_ms = since_ms(c->waits_since_ns, e->accepted_ns);
+    uint64_t waited_ms = longest(queued_ms, unread_ms);
+    bool may_have_waited = c->requests == 0 || unread_ms >= UNREAD_MS || queued_ms >= QUEUED_MS;
+    client_note_wait(c);
     if (!may_have_waited)
         return CLIENT_WAITS;
     bool ended = client_has_ended(c);
     if (ended && is_surely_gone(c))
         return CLIENT_GONE;
-    bool is_tcp = (ended || limit_ms) && read_silence(c, &silent_ms);
+    bool asks = ended || limit_ms || /* or the account has the wait */
+                (c->table->serving->ledger && costs_observe(OBSERVED_VIEWS, 0));
+    bool is_tcp = asks && read_silence(c, &silent_ms);
     if (silent_ms >= SILENT_MS)
         begin_at(e, now - silent_ms * NS_PER_MS);
     waited_ms = longest(waited_ms, silent_ms);

@@ -1,6 +1,6 @@
 /* client.h: whether a client still waits for its answer, and for how long it has waited. */
-#ifndef MYSERVER_CLIENT_H
-#define MYSERVER_CLIENT_H
+#ifndef MYSERVER_WORKER_CLIENT_H
+#define MYSERVER_WORKER_CLIENT_H
 
 #include "base/base.h"
 
@@ -14,6 +14,9 @@ enum client_verdict {
     CLIENT_GONE,
 };
 
+/* Counts the time in which a whole request has waited, parked, as part of its duration. By the
+ * owner of the connection. */
+void client_note_wait(struct conn *c);
 /* Judges a whole request that a thread is about to run, and counts the time that it has waited as
  * part of its duration. By the owner of the connection. */
 MUST_CHECK enum client_verdict client_judge(struct conn *c);

@@ -1,19 +1,19 @@
 /* conn.c: one connection, on the loop's side of its life.
  *
  * Owns: the socket, the watchers, and an exchange while part of a request is there. Ends requests,
- * sends what a slow client has not taken yet, times out, lingers, closes. Reading is intake.c's.
+ * sends what a slow client has not taken yet, lingers, closes. Reading is intake.c's.
  * Running a request is answer.c's, whose thread gives the connection back. Runs on the leader,
- * except conn_end_request, conn_answer_for, conn_give_back and conn_spare_descriptors. */
-#include "worker/conn.h"
+ * except conn_end_request, conn_give_back and conn_spare_descriptors. */
+#include "conn.h"
 #include "base/log.h"
 #include "config/settings.h"
-#include "held.h"
+#include "leads.h"
+#include "record.h"
 #include "shared/board.h"
-#include "worker/intake.h"
-#include "worker/pool.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,15 +21,14 @@
 #include <unistd.h>
 
 #define LINGER_MS        5000
-#define DRAIN_IDLE_MS    1000
-/* Files of bodies may use a quarter of the descriptors at most: slow uploads alone must not keep
- * new clients out. */
-#define BODY_FILES_SHARE 4
-/* Of the descriptors that descriptors.c keeps back, this many may be used for files that are sent
+/* Files of bodies may use a quarter of the descriptors at most, and so may spilled answers: slow
+ * clients alone must not keep new ones out. */
+#define FILES_SHARE      4
+/* Of the descriptors that fds_for_clients keeps back, this many may be used for files that are sent
  * to clients and for connections that siblings give. */
 #define SPARE_ABOVE_ROOM 16
 
-/* --- states, queues and watchers ------------------------------------------------------------ */
+/* ---- states, queues and watchers ---- */
 
 static bool is_transferring(enum conn_state state)
 {
@@ -38,7 +37,7 @@ static bool is_transferring(enum conn_state state)
 
 static struct conn_queue *list_of(const struct conn *c)
 {
-    return is_transferring(c->state) ? &c->shared->transferring : &c->shared->evictable;
+    return is_transferring(c->state) ? &c->table->transferring : &c->table->evictable;
 }
 
 /* A thread that is not the leader changes the state only within one list, and never touches the
@@ -53,48 +52,72 @@ void conn_set_state(struct conn *c, enum conn_state state)
         TAILQ_INSERT_TAIL(list_of(c), c, all);
 }
 
-static bool waits_longer(const struct conn *c, const struct conn *other)
-{
-    return c->parked_ns && (!other->parked_ns || c->parked_ns < other->parked_ns);
-}
-
-/* Inserts behind the connections that wait as long or longer. One that another worker gave may have
- * waited longer than the last ones of the queue. */
-static void enqueue(struct conn *c, struct conn_queue *queue)
+/* Inserts behind the connections that have waited since `until_ns` or longer. */
+static void insert(struct conn *c, struct conn_queue *queue, uint64_t until_ns)
 {
     assert(!c->queue);
     c->queue = queue;
     struct conn *before = TAILQ_LAST(queue, conn_queue);
-    while (before && waits_longer(c, before))
+    while (before && before->waits_since_ns > until_ns)
         before = TAILQ_PREV(before, conn_queue, link);
     if (before)
         TAILQ_INSERT_AFTER(queue, before, c, link);
     else
         TAILQ_INSERT_HEAD(queue, c, link);
-    c->shared->waiting++;
+    c->table->waiting++;
+}
+
+/* Behind those that wait as long or longer. One that another worker gave may have waited longer
+ * than the last ones of the queue. */
+static void enqueue(struct conn *c, struct conn_queue *queue)
+{
+    if (!c->waits_since_ns)
+        c->came_after_ns = c->waits_since_ns = now_ns();
+    insert(c, queue, c->waits_since_ns);
+}
+
+/* libev calls back for the latest of what epoll has reported first: so each goes before those of
+ * the same look. */
+static void enqueue_seen(struct conn *c)
+{
+    struct conn_table *table = c->table;
+    if (!table->seen_ns)
+        table->seen_ns = now_ns();
+    c->waits_since_ns = table->seen_ns;
+    c->came_after_ns = table->looked_ns ? table->looked_ns : table->seen_ns;
+    insert(c, &table->readable, table->seen_ns - 1);
 }
 
 void conn_dequeue(struct conn *c)
 {
+    assert_leads();
     if (!c->queue)
         return;
     TAILQ_REMOVE(c->queue, c, link);
-    c->shared->waiting--;
+    c->table->waiting--;
     c->queue = NULL;
+}
+
+void conn_queue_readable(struct conn *c)
+{
+    if (!c->queue)
+        enqueue(c, &c->table->readable);
 }
 
 void conn_unwatch(struct conn *c)
 {
-    ev_io_stop(c->shared->loop, &c->reader);
+    assert_leads();
+    ev_io_stop(c->table->loop, &c->reader);
     c->unwatched = true;
 }
 
 void conn_watch(struct conn *c)
 {
+    assert_leads();
     if (!c->unwatched)
         return;
     c->unwatched = false;
-    ev_io_start(c->shared->loop, &c->reader);
+    ev_io_start(c->table->loop, &c->reader);
 }
 
 /* Watches again, and queues the connection to be read at once, because bytes that came meanwhile
@@ -104,8 +127,7 @@ static void rewatch(struct conn *c)
     if (!c->unwatched)
         return;
     conn_watch(c);
-    if (!c->queue)
-        enqueue(c, &c->shared->readable);
+    conn_queue_readable(c);
 }
 
 static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
@@ -122,7 +144,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
     if (c->state == CONN_WRITING)
         conn_unwatch(c); /* the next request waits until the client has taken this answer */
     else if (!c->queue)
-        enqueue(c, &c->shared->readable);
+        enqueue_seen(c);
 }
 
 uint64_t conn_deadline(uint64_t limit_ms)
@@ -130,194 +152,165 @@ uint64_t conn_deadline(uint64_t limit_ms)
     return limit_ms ? now_ms() + limit_ms : UINT64_MAX;
 }
 
-/* --- life ----------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static void on_writable(struct ev_loop *loop, ev_io *watcher, int events);
 
 void conn_set_peer(struct conn *c, const struct sockaddr *peer)
 {
     const void *address = NULL;
-    c->origin.peer_trusted = !peer || forwarded_trusts(&c->shared->trust, peer);
+    int family = peer ? peer->sa_family : AF_UNSPEC;
+    c->origin.peer_port = 0;
+    c->origin.peer_trusted = !peer || forwarded_trusts(&c->table->serving->trust, peer);
     snprintf(c->origin.peer, sizeof(c->origin.peer),
              "127.0.0.1"); /* a unix socket has no address; REMOTE_ADDR is never empty */
-    if (peer && peer->sa_family == AF_INET) {
+    if (family == AF_INET) {
         const struct sockaddr_in *in = (const void *)peer;
         address = &in->sin_addr;
         c->origin.peer_port = ntohs(in->sin_port);
-    } else if (peer && peer->sa_family == AF_INET6) {
+    } else if (family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const void *)peer;
         address = &in6->sin6_addr;
         c->origin.peer_port = ntohs(in6->sin6_port);
+        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) { /* an IPv4 client of a socket for both */
+            family = AF_INET;
+            address = &in6->sin6_addr.s6_addr[12];
+        }
     }
-    if (address && !inet_ntop(peer->sa_family, address, c->origin.peer, sizeof(c->origin.peer)))
+    if (address && !inet_ntop(family, address, c->origin.peer, sizeof(c->origin.peer)))
         c->origin.peer[0] = '\0';
 }
 
-static struct conn *conn_new(struct conn_shared *shared, int fd, uint64_t parked_ns)
+static struct conn *conn_new(struct conn_table *table, int fd, uint64_t waits_since_ns)
 {
     struct conn *c = xcalloc(1, sizeof(*c));
-    c->shared = shared;
+    c->table = table;
     c->fd = fd;
-    c->parked_ns = parked_ns;
+    c->came_after_ns = c->waits_since_ns = waits_since_ns;
     c->state = CONN_IDLE;
-    c->deadline_ms = conn_deadline(shared->config->header_timeout_ms);
+    c->deadline_ms = conn_deadline(table->serving->config->header_timeout_ms);
     ev_io_init(&c->reader, on_readable, fd, EV_READ);
     ev_io_init(&c->writer, on_writable, fd, EV_WRITE);
     c->reader.data = c->writer.data = c;
     TAILQ_INSERT_TAIL(list_of(c), c, all);
-    shared->count++;
-    atomic_store_explicit(&shared->board->connections, shared->count, memory_order_relaxed);
-    ev_io_start(shared->loop, &c->reader);
-    enqueue(c, &shared->readable);
+    table->count++;
+    atomic_store_explicit(&table->serving->board->connections, table->count, memory_order_relaxed);
+    ev_io_start(table->loop, &c->reader);
+    enqueue(c, &table->readable);
     return c;
 }
 
-void conn_open(struct conn_shared *shared, int fd, unsigned listener, const struct sockaddr *peer)
+struct conn *conn_open(struct conn_table *table, int fd, unsigned listener, bool is_uwsgi,
+                       const struct sockaddr *peer)
 {
-    struct conn *c = conn_new(shared, fd, 0);
+    struct conn *c = conn_new(table, fd, 0);
+    assert_leads();
     c->origin.listener = listener;
+    c->origin.is_tcp = peer != NULL;
+    c->origin.is_uwsgi = is_uwsgi;
     conn_set_peer(c, peer);
-    c->origin.proxy_due = c->origin.peer_trusted && shared->config->proxy_protocol != 0;
+    c->origin.proxy_due =
+        c->origin.peer_trusted && !is_uwsgi && table->serving->config->proxy_protocol != 0;
+    return c;
 }
 
-void conn_adopt(struct conn_shared *shared, int fd, const struct conn_origin *origin,
-                uint64_t parked_ns)
+void conn_adopt(struct conn_table *table, int fd, const struct conn_origin *origin,
+                uint64_t waits_since_ns)
 {
-    if (!conn_make_room(shared))
-        log_debug("more than %u connections, one was given by another worker", shared->limit);
-    struct conn *c = conn_new(shared, fd, parked_ns);
+    assert_leads();
+    if (!conn_make_room(table))
+        log_debug("more than %u connections, one was given by another worker", table->limit);
+    struct conn *c = conn_new(table, fd, waits_since_ns);
     c->origin = *origin;
     /* The client expects the time that idle connections have. */
-    if (!origin->proxy_due && shared->config->keep_alive_ms > shared->config->header_timeout_ms)
-        c->deadline_ms = conn_deadline(shared->config->keep_alive_ms);
+    if (!origin->proxy_due &&
+        table->serving->config->keep_alive_ms > table->serving->config->header_timeout_ms)
+        c->deadline_ms = conn_deadline(table->serving->config->keep_alive_ms);
+}
+
+static void drop_exchange(struct conn *c)
+{
+    struct conn_table *table = c->table;
+    if (!c->exchange)
+        return;
+    held_end(&table->held, &table->exchanges, c->exchange);
+    exchange_drop(&table->exchanges, c->exchange);
+    c->exchange = NULL;
 }
 
 void conn_close(struct conn *c, const char *why)
 {
-    struct conn_shared *shared = c->shared;
+    struct conn_table *table = c->table;
+    assert_leads();
     assert(atomic_load(&c->owner) == CONN_LOOP);
     if (log_enabled(LOG_DEBUG))
         log_debug("connection from %s closed: %s", c->origin.peer, why);
-    exchange_drop(c);
+    drop_exchange(c);
     conn_dequeue(c);
-    ev_io_stop(shared->loop, &c->reader);
-    ev_io_stop(shared->loop, &c->writer);
+    ev_io_stop(table->loop, &c->reader);
+    ev_io_stop(table->loop, &c->writer);
+    if (c->taken) /* so that a thread of the application that still reads its copy sees the end */
+        (void)shutdown(c->fd, SHUT_RDWR);
     close(c->fd);
     TAILQ_REMOVE(list_of(c), c, all);
-    shared->count--;
-    atomic_store_explicit(&shared->board->connections, shared->count, memory_order_relaxed);
+    table->count--;
+    atomic_store_explicit(&table->serving->board->connections, table->count, memory_order_relaxed);
     free(c);
-    exchange_note_freed(shared, 1);
+    exchange_note_freed(&table->exchanges, 1);
+}
+
+void conn_put_exchange(struct conn *c)
+{
+    if (c->exchange)
+        exchange_put(&c->table->exchanges, c->exchange);
+    c->exchange = NULL;
 }
 
 static void become_idle(struct conn *c)
 {
-    if (c->exchange)
-        exchange_put(c);
+    conn_put_exchange(c);
     conn_set_state(c, CONN_IDLE);
-    c->deadline_ms = conn_deadline(c->shared->config->keep_alive_ms);
+    c->deadline_ms = conn_deadline(c->table->serving->config->keep_alive_ms);
 }
 
 /* RFC 9112 9.6: closing a socket with unread bytes resets the connection, and the client may lose
  * the answer. So shut the sending side and discard what the client sends for a while. */
 void conn_linger(struct conn *c)
 {
+    assert_leads();
     (void)shutdown(c->fd, SHUT_WR);
-    exchange_drop(c);
+    drop_exchange(c);
     conn_set_state(c, CONN_LINGERING);
     c->deadline_ms = conn_deadline(LINGER_MS);
     rewatch(c);
 }
 
-/* --- the end of a request ------------------------------------------------------------------- */
-
-static bool was_answered(const struct exchange *e)
-{
-    return e->response.head_finished && e->output.total_bytes > 0;
-}
-
-/* The length of the body; of an answer that was broken off, only what the kernel took. */
-static uint64_t sent_body_bytes(const struct exchange *e, const struct response *response)
-{
-    if (response != &e->response) /* conn_answer_for's; the exchange is the thread's meanwhile */
-        return response->body_bytes;
-    uint64_t total = e->output.total_bytes, head = response->head.len;
-    uint64_t sent = total > head ? total - head : 0;
-    return e->aborted && sent < response->body_bytes ? sent : response->body_bytes;
-}
-
-static void log_access(struct conn *c, const struct response *response, const char *end)
-{
-    struct conn_shared *shared = c->shared;
-    struct exchange *e = c->exchange;
-    struct buf line = {0};
-    struct access_entry entry = {
-        .client = e->resolved ? e->client : c->origin.peer,
-        .request = &e->http,
-        .response = response,
-        .status = response ? response->status : 499,
-        .body_bytes = response ? sent_body_bytes(e, response) : 0,
-        .start = e->start_time,
-        .duration_ns = now_ns() - e->accepted_ns,
-        .worker = shared->worker,
-        .end = end,
-    };
-    access_line(shared->access, &entry, &line);
-    log_access_line(line.data, line.len);
-    buf_fini(&line);
-}
-
-/* Counts and logs a request. Without a response: its client was gone. */
-static void record(struct conn *c, const struct response *response, const char *end)
-{
-    struct board_worker *board = c->shared->board;
-    unsigned class = response ? response->status / 100 : 0;
-    assert(class < BOARD_RESPONSE_CLASSES);
-    atomic_fetch_add_explicit(&board->responses[class], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&board->requests, 1, memory_order_relaxed);
-    if (c->shared->access)
-        log_access(c, response, end);
-}
-
-void conn_answer_for(struct conn *c, unsigned status, const char *why)
-{
-    struct exchange *e = c->exchange;
-    struct response response = {0}; /* the one in the exchange belongs to the thread */
-    struct response_facts facts = {
-        .is_head = e->http.is_head, .version_minor = 1, .keep_alive = false, .known_bytes = -1};
-    response_error(&response, status, &facts);
-    if (send(c->fd, response.head.data, response.head.len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
-        atomic_fetch_add_explicit(&c->shared->board->sent_bytes, response.head.len,
-                                  memory_order_relaxed);
-    (void)shutdown(c->fd, SHUT_WR);
-    e->answered = true;
-    record(c, &response, why);
-    response_fini(&response);
-}
+/* ---- the end of a request ---- */
 
 enum conn_next conn_end_request(struct conn *c)
 {
+    struct conn_table *table = c->table;
     struct exchange *e = c->exchange;
-    struct board_worker *board = c->shared->board;
-    bool answered = e->answered;
+    bool answered = e->instead != 0;
     bool keep = e->response.keep_alive && !e->aborted;
     bool torn = e->aborted && e->response.framing == RESPONSE_TO_CLOSE;
     bool refused = e->end && !e->aborted; /* the rest of its body may still be arriving */
     c->requests++;
-    atomic_fetch_add_explicit(&board->sent_bytes, e->output.total_bytes, memory_order_relaxed);
-    if (!answered)
-        record(c, was_answered(e) ? &e->response : NULL, e->end);
-    exchange_reset(c);
+    record_answer(table->serving, e, c->origin.peer, c->state == CONN_WRITING);
+    held_end(&table->held, &table->exchanges, e);
+    exchange_reset(&table->exchanges, e);
+    if (c->taken)
+        return CONN_NEXT_LINGER;
     if (answered)
         return CONN_NEXT_CLOSE;
     if (keep)
-        return e->http.in.len > 0 ? CONN_NEXT_INPUT : CONN_NEXT_IDLE;
+        return e->request.in.len > 0 ? CONN_NEXT_INPUT : CONN_NEXT_IDLE;
     if (torn)
         return CONN_NEXT_RESET;
-    return refused || e->http.in.len > 0 ? CONN_NEXT_LINGER : CONN_NEXT_CLOSE;
+    return refused || e->request.in.len > 0 ? CONN_NEXT_LINGER : CONN_NEXT_CLOSE;
 }
 
-static bool has_unread(const struct conn *c)
+bool conn_has_unread(const struct conn *c)
 {
     int bytes = 0;
     return ioctl(c->fd, FIONREAD, &bytes) == 0 && bytes > 0;
@@ -332,18 +325,22 @@ static void reset(struct conn *c)
     conn_close(c, "answer torn");
 }
 
-static void give_time_to_take(struct conn *c)
+void conn_give_time_to_take(struct conn *c)
 {
     c->untaken = output_untaken(c->fd);
-    c->deadline_ms = conn_deadline(c->shared->config->send_timeout_ms);
+    c->deadline_ms = conn_deadline(c->table->serving->config->send_timeout_ms);
 }
 
 void conn_write(struct conn *c)
 {
+    assert_leads();
     conn_set_state(c, CONN_WRITING);
-    give_time_to_take(c);
-    held_begin(c);
-    ev_io_start(c->shared->loop, &c->writer);
+    conn_give_time_to_take(c);
+    held_begin(&c->table->held, c->exchange);
+    c->writing_ms = now_ms();
+    c->writing_total = c->exchange->output.total_bytes;
+    c->writing_untaken = c->untaken;
+    ev_io_start(c->table->loop, &c->writer);
 }
 
 static void resume(struct conn *c, enum conn_next next)
@@ -357,8 +354,7 @@ static void resume(struct conn *c, enum conn_next next)
         conn_set_state(c, CONN_IDLE);
         c->has_input = true;
         rewatch(c);
-        if (!c->queue)
-            enqueue(c, &c->shared->readable);
+        conn_queue_readable(c);
         break;
     case CONN_NEXT_WRITE:
         conn_write(c);
@@ -367,7 +363,7 @@ static void resume(struct conn *c, enum conn_next next)
         conn_linger(c);
         break;
     case CONN_NEXT_CLOSE:
-        if (has_unread(c))
+        if (conn_has_unread(c))
             conn_linger(c);
         else
             conn_close(c, "request answered");
@@ -378,52 +374,40 @@ static void resume(struct conn *c, enum conn_next next)
     }
 }
 
-static void break_off(struct conn *c, const char *why)
+void conn_break_off(struct conn *c, const char *why)
 {
-    ev_io_stop(c->shared->loop, &c->writer);
+    assert_leads();
+    ev_io_stop(c->table->loop, &c->writer);
     c->exchange->aborted = true;
     if (!c->exchange->end)
         c->exchange->end = why;
     resume(c, conn_end_request(c));
 }
 
-static void break_off_for_others(struct conn *c)
-{
-    break_off(c, "made room for other answers");
-}
-
 void conn_resume(struct conn *c)
 {
-    struct conn_shared *shared = c->shared;
+    assert_leads();
     atomic_store_explicit(&c->owner, CONN_LOOP, memory_order_release);
     resume(c, c->next);
-    held_make_room(shared, break_off_for_others);
 }
 
-void conn_give_back(struct conn *c, enum conn_next next)
+bool conn_give_back(struct conn *c, enum conn_next next)
 {
     int running = CONN_THREAD;
     c->next = next;
-    if (next == CONN_NEXT_IDLE) {
-        /* The usual case: the reader was never stopped, so the leader has nothing to do. */
-        become_idle(c);
-        if (atomic_compare_exchange_strong_explicit(&c->owner, &running, CONN_LOOP,
-                                                    memory_order_release, memory_order_acquire))
-            return;
-    }
-    /* Shut now, so that the client need not wait for the leader to close; but not when this thread
-     * is about to lead and close itself: close alone is a twelfth less work than shutdown and
-     * close. */
-    if (next == CONN_NEXT_CLOSE && !pool_leads_next(c->shared->pool))
-        (void)shutdown(c->fd, SHUT_WR);
-    pool_return(c->shared->pool, c);
+    if (next != CONN_NEXT_IDLE)
+        return false;
+    /* The usual case: the reader was never stopped, so the leader has nothing to do. */
+    become_idle(c);
+    return atomic_compare_exchange_strong_explicit(&c->owner, &running, CONN_LOOP,
+                                                   memory_order_release, memory_order_acquire);
 }
 
 /* Half a request, or an answer that the loop sends. */
 static bool is_unfinished(const struct conn *c)
 {
     return atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && c->exchange &&
-           !c->origin.proxy_due && !http_is_idle(&c->exchange->http);
+           !c->origin.proxy_due && !parser_is_idle(c->exchange->parser);
 }
 
 void conn_cut(struct conn *c, const char *why)
@@ -434,15 +418,16 @@ void conn_cut(struct conn *c, const char *why)
     (void)conn_end_request(c);
 }
 
-void conn_record_all(struct conn_shared *shared, const char *why)
+void conn_record_all(struct conn_table *table, const char *why)
 {
     struct conn *c;
-    TAILQ_FOREACH(c, &shared->transferring, all)
+    assert_leads();
+    TAILQ_FOREACH(c, &table->transferring, all)
     if (is_unfinished(c))
         conn_cut(c, why);
 }
 
-/* --- the loop's own work -------------------------------------------------------------------- */
+/* ---- the loop's own work ---- */
 
 static void on_writable(struct ev_loop *loop, ev_io *watcher, int events)
 {
@@ -453,7 +438,7 @@ static void on_writable(struct ev_loop *loop, ev_io *watcher, int events)
     enum output_result result = output_flush(&e->output, c->fd);
     if (result == OUTPUT_BLOCKED) {
         if (e->output.total_bytes > before)
-            give_time_to_take(c);
+            conn_give_time_to_take(c);
         return;
     }
     ev_io_stop(loop, &c->writer);
@@ -464,126 +449,94 @@ static void on_writable(struct ev_loop *loop, ev_io *watcher, int events)
 
 void conn_park(struct conn *c)
 {
+    assert_leads();
     conn_dequeue(c);
     if (!c->unwatched)
         conn_unwatch(c);
-    if (!c->parked_ns)
-        c->parked_ns = now_ns();
-    enqueue(c, &c->shared->parked);
+    enqueue(c, &c->table->parked);
 }
 
-void conn_unpark_all(struct conn_shared *shared)
+void conn_unpark_all(struct conn_table *table)
 {
     struct conn *c;
-    while ((c = TAILQ_FIRST(&shared->parked))) {
+    assert_leads();
+    while ((c = TAILQ_FIRST(&table->parked))) {
         conn_dequeue(c);
-        enqueue(c, &shared->readable);
+        enqueue(c, &table->readable);
     }
 }
 
 /* The first connection in `state` that no thread or queue has and whose client has sent nothing
  * since. */
-static struct conn *find_quiet(struct conn_shared *shared, enum conn_state state)
+static struct conn *find_quiet(struct conn_table *table, enum conn_state state)
 {
     struct conn *c;
-    TAILQ_FOREACH(c, &shared->evictable, all)
+    TAILQ_FOREACH(c, &table->evictable, all)
     if (atomic_load_explicit(&c->owner, memory_order_acquire) == CONN_LOOP && c->state == state &&
-        !c->queue && !c->exchange && !has_unread(c))
+        !c->queue && !c->exchange && !conn_has_unread(c))
         return c;
     return NULL;
 }
 
-static unsigned count_descriptors(const struct conn_shared *shared)
+unsigned conn_count_descriptors(const struct conn_table *table)
 {
-    return atomic_load_explicit(&shared->board->connections, memory_order_relaxed) +
-           atomic_load_explicit(&shared->bodies.files, memory_order_relaxed) +
-           atomic_load_explicit(&shared->sent_files, memory_order_relaxed);
+    return atomic_load_explicit(&table->serving->board->connections, memory_order_relaxed) +
+           atomic_load_explicit(&table->bodies.files, memory_order_relaxed) +
+           atomic_load_explicit(&table->exchanges.sent_descriptors, memory_order_relaxed);
 }
 
-static bool close_quiet(struct conn_shared *shared)
+struct conn *conn_find_idle(struct conn_table *table)
 {
-    struct conn *c = find_quiet(shared, CONN_IDLE);
+    assert_leads();
+    return find_quiet(table, CONN_IDLE);
+}
+
+bool conn_close_quiet(struct conn_table *table)
+{
+    struct conn *c = conn_find_idle(table);
     if (!c)
         /* answered, and the client had some time to read */
-        c = find_quiet(shared, CONN_LINGERING);
+        c = find_quiet(table, CONN_LINGERING);
     if (c)
         conn_close(c, "made room");
     return c != NULL;
 }
 
-bool conn_make_room(struct conn_shared *shared)
+bool conn_has_room(const struct conn_table *table)
 {
-    return (shared->count < shared->limit && count_descriptors(shared) < shared->room) ||
-           close_quiet(shared);
+    assert_leads();
+    return table->count < table->limit && conn_count_descriptors(table) < table->room;
 }
 
-bool conn_make_room_for_file(struct conn_shared *shared)
+bool conn_make_room(struct conn_table *table)
 {
-    unsigned files = atomic_load_explicit(&shared->bodies.files, memory_order_relaxed);
-    if (files > shared->room / BODY_FILES_SHARE)
+    return conn_has_room(table) || conn_close_quiet(table);
+}
+
+bool conn_make_room_for_file(struct conn_table *table)
+{
+    unsigned files = atomic_load_explicit(&table->bodies.files, memory_order_relaxed);
+    assert_leads();
+    if (files > table->room / FILES_SHARE)
         return false;
-    return count_descriptors(shared) <= shared->room || close_quiet(shared);
+    return conn_count_descriptors(table) <= table->room || conn_close_quiet(table);
 }
 
-unsigned conn_spare_descriptors(const struct conn_shared *shared)
+bool conn_may_unload(const struct conn_table *table)
 {
-    unsigned used = count_descriptors(shared), most = shared->room + SPARE_ABOVE_ROOM;
+    unsigned files = atomic_load_explicit(&table->bodies.files, memory_order_relaxed);
+    return table->serving->limits.tmp_dir && files < table->room / FILES_SHARE &&
+           conn_count_descriptors(table) < table->room;
+}
+
+unsigned conn_spare_descriptors(const struct conn_table *table)
+{
+    unsigned used = conn_count_descriptors(table), most = table->room + SPARE_ABOVE_ROOM;
     return used < most ? most - used : 0;
 }
 
-/* Ends a connection whose deadline has passed. If bytes are there, this process was late (stopped,
- * or short of CPU), not the client: they are read first. */
-static void expire(struct conn *c)
+bool conn_may_spill(const struct conn_table *table)
 {
-    if ((c->state == CONN_IDLE || c->state == CONN_READING) && has_unread(c))
-        return;
-    switch (c->state) {
-    case CONN_IDLE:
-        conn_close(c, "idle");
-        break;
-    case CONN_READING:
-        if (c->origin.proxy_due || http_is_idle(&c->exchange->http))
-            conn_close(c, "nothing of a request came");
-        else
-            intake_refuse(c, 408,
-                          http_in_body(&c->exchange->http) ? "body timeout" : "header timeout");
-        break;
-    case CONN_WRITING:
-        if (output_is_taken(c->fd, &c->untaken, c->shared->config->send_timeout_ms))
-            give_time_to_take(c);
-        else
-            break_off(c, "send timeout");
-        break;
-    case CONN_LINGERING:
-        conn_close(c, "lingered");
-        break;
-    case CONN_RUNNING:
-        break;
-    }
-}
-
-static void expire_list(struct conn_shared *shared, struct conn_queue *list, uint64_t now)
-{
-    struct conn *c, *next;
-    for (c = TAILQ_FIRST(list); c; c = next) {
-        next = TAILQ_NEXT(c, all);
-        if (c->queue || atomic_load_explicit(&c->owner, memory_order_acquire) != CONN_LOOP)
-            continue;
-        if (shared->draining && c->state == CONN_IDLE && c->deadline_ms > now + DRAIN_IDLE_MS)
-            c->deadline_ms = now + DRAIN_IDLE_MS;
-        if (held_is_too_slow(c, now))
-            break_off_for_others(c);
-        else if (c->deadline_ms <= now)
-            expire(c);
-    }
-}
-
-void conn_expire_all(struct conn_shared *shared, uint64_t now)
-{
-    held_ask_for_rate(shared, now);
-    expire_list(shared, &shared->transferring, now);
-    expire_list(shared, &shared->evictable, now);
-    while (count_descriptors(shared) > shared->room && close_quiet(shared))
-        continue;
-    exchange_trim(shared);
+    unsigned files = atomic_load_explicit(&table->exchanges.spills.files, memory_order_relaxed);
+    return files < table->room / FILES_SHARE && conn_spare_descriptors(table) > 0;
 }

@@ -1,12 +1,13 @@
 /* exchange.c: what a request needs beyond its connection, pooled.
  *
- * Owns: the free exchanges of a worker, under conn_shared.free_lock. An idle connection has none,
+ * Owns: the free exchanges of a worker, under their lock. An idle connection has none,
  * so that it stays small. What a flood of requests has allocated is given back to the system when
  * the flood is over. */
-#include "worker/exchange.h"
+#include "exchange.h"
+#include "base/blocks.h"
 #include "base/log.h"
-#include "worker/conn.h"
-#include "worker/pool.h"
+#include "leads.h"
+#include "python/trash.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -14,28 +15,34 @@
 #include <string.h>
 
 /* Free exchanges that are kept: except in a flood, a worker does not use more at once. */
-#define EXCHANGES_KEPT  16
-/* Ticks without use after which a free exchange closes the file it keeps for large bodies. */
-#define SHED_TICKS      10
-/* Freed allocations that count as a flood. A large answer that was held for a slow client counts
- * once for each HELD_PART_BYTES. */
-#define FLOOD_CONNS     256
-#define HELD_PART_BYTES (128 * 1024)
+#define EXCHANGES_KEPT 16
+/* Ticks without use after which a free exchange closes the file it keeps for large bodies, and
+ * memory for these goes back to the system. */
+#define SHED_TICKS     10
+/* Freed allocations that count as a flood. */
+#define FLOOD_CONNS    256
 
-struct exchange *exchange_take(struct conn_shared *shared)
+void exchange_init(struct exchanges *all, const struct http_limits *limits, struct trash *trash)
 {
-    pthread_mutex_lock(&shared->free_lock);
-    struct exchange *e = shared->free_exchanges;
+    all->limits = limits;
+    all->trash = trash;
+    pthread_mutex_init(&all->lock, NULL);
+}
+
+struct exchange *exchange_take(struct exchanges *all)
+{
+    pthread_mutex_lock(&all->lock);
+    struct exchange *e = all->free;
     if (e) {
-        shared->free_exchanges = e->next_free;
-        shared->free_count--;
+        all->free = e->next_free;
+        all->free_count--;
     }
-    pthread_mutex_unlock(&shared->free_lock);
+    pthread_mutex_unlock(&all->lock);
     if (e)
         return e;
     e = xcalloc(1, sizeof(*e));
-    http_init(&e->http, &shared->limits);
-    output_init(&e->output, &shared->sent_files);
+    e->parser = parser_new(&e->request, all->limits);
+    output_init(&e->output, &all->sent_descriptors, &all->spills);
     return e;
 }
 
@@ -45,120 +52,124 @@ void exchange_break_off(struct exchange *e)
     e->aborted = true;
     e->end = error ? "file failed" : "client closed";
     if (error)
-        log_error("%.*s: the file that was being sent %s%s", (int)e->http.path.length,
-                  http_at(&e->http, e->http.path),
+        log_error("%.*s: the file that was being sent %s%s", (int)e->request.path.length,
+                  request_at(&e->request, e->request.path),
                   error == ENODATA ? "became shorter" : "cannot be read: ",
                   error == ENODATA ? "" : strerror(error));
 }
 
-static void free_exchange(struct conn_shared *shared, struct exchange *e)
+static void free_exchange(struct exchanges *all, struct exchange *e)
 {
     if (e->call.start_response)
-        pool_discard(shared->pool, e->call.start_response);
+        trash_discard(all->trash, e->call.start_response);
     if (e->call.writer)
-        pool_discard(shared->pool, e->call.writer);
-    http_fini(&e->http);
+        trash_discard(all->trash, e->call.writer);
+    parser_free(e->parser);
     response_fini(&e->response);
     output_fini(&e->output);
     free(e);
 }
 
-void exchange_free_all(struct conn_shared *shared)
+void exchange_free_all(struct exchanges *all)
 {
-    while (shared->free_exchanges) {
-        struct exchange *e = shared->free_exchanges;
-        shared->free_exchanges = e->next_free;
-        free_exchange(shared, e);
+    while (all->free) {
+        struct exchange *e = all->free;
+        all->free = e->next_free;
+        free_exchange(all, e);
     }
+    blocks_trim(0);
 }
 
 /* Last in, first out, so that the same few exchanges are used again and stay in the CPU cache. */
-void exchange_put(struct conn *c)
+void exchange_put(struct exchanges *all, struct exchange *e)
 {
-    struct conn_shared *shared = c->shared;
-    struct exchange *e = c->exchange;
-    c->exchange = NULL;
-    pthread_mutex_lock(&shared->free_lock);
-    bool keep = shared->free_count < EXCHANGES_KEPT;
+    pthread_mutex_lock(&all->lock);
+    bool keep = all->free_count < EXCHANGES_KEPT;
     if (keep) {
-        e->next_free = shared->free_exchanges;
-        e->freed_tick = shared->ticks;
-        shared->free_exchanges = e;
-        shared->free_count++;
+        e->next_free = all->free;
+        e->freed_tick = all->ticks;
+        all->free = e;
+        all->free_count++;
     } else {
-        shared->given_back++;
+        all->given_back++;
     }
-    pthread_mutex_unlock(&shared->free_lock);
+    pthread_mutex_unlock(&all->lock);
     if (!keep)
-        free_exchange(shared, e);
+        free_exchange(all, e);
 }
 
-void exchange_reset(struct conn *c)
+void exchange_reset(struct exchanges *all, struct exchange *e)
 {
-    struct exchange *e = c->exchange;
+    assert(e->held_bytes == 0);
     if (e->tail_object)
-        pool_discard(c->shared->pool, e->tail_object);
+        trash_discard(all->trash, e->tail_object);
     e->tail_object = NULL;
-    if (e->held_bytes > 0) { /* only while the leader owns the connection */
-        c->shared->held_bytes -= e->held_bytes;
-        c->shared->held_memory_bytes -= e->held_memory_bytes;
-        exchange_note_freed(c->shared, (unsigned)(e->held_bytes / HELD_PART_BYTES));
+    if (e->unclosed) {
+        atomic_fetch_sub_explicit(&all->sent_descriptors, 1, memory_order_relaxed);
+        trash_add_unclosed(all->trash, e->unclosed);
     }
-    e->held_bytes = 0;
-    http_reset(&e->http);
+    e->unclosed = NULL;
+    parser_reset(e->parser);
     response_reset(&e->response);
     output_reset(&e->output);
-    e->resolved = e->continued = e->aborted = e->answered = e->paced = false;
+    e->resolved = e->continued = e->aborted = e->paced = e->is_slow = false;
+    e->awaits_ms = 0;
+    e->arrived = 0;
+    e->call.head_sent = e->call.taken = false;
     e->end = NULL;
-    e->accepted_ns = e->parsed_ns = e->started_ns = e->first_byte_ns = 0;
+    e->accepted_ns = e->parsed_ns = e->started_ns = e->first_byte_ns = e->done_ns = 0;
+    e->waited_ns = e->pages_before = 0;
+    e->instead = 0;
+    e->costs = (struct costs){0};
+    e->trace = (struct trace){0};
 }
 
-void exchange_drop(struct conn *c)
+void exchange_drop(struct exchanges *all, struct exchange *e)
 {
-    if (!c->exchange)
-        return;
-    exchange_reset(c);
-    buf_reset(&c->exchange->http.in); /* pipelined requests, which will not be answered */
-    http_reset(&c->exchange->http);   /* also shrinks the buffer, now that it is empty */
-    exchange_put(c);
+    exchange_reset(all, e);
+    buf_reset(&e->request.in); /* pipelined requests, which will not be answered */
+    parser_reset(e->parser);   /* also shrinks the buffer, now that it is empty */
+    exchange_put(all, e);
 }
 
-void exchange_note_freed(struct conn_shared *shared, unsigned allocations)
+void exchange_note_freed(struct exchanges *all, unsigned allocations)
 {
-    pthread_mutex_lock(&shared->free_lock);
-    shared->given_back += allocations;
-    pthread_mutex_unlock(&shared->free_lock);
+    pthread_mutex_lock(&all->lock);
+    all->given_back += allocations;
+    pthread_mutex_unlock(&all->lock);
 }
 
 /* Closes the kept files of exchanges that have been free for at least `unused_ticks`. */
-static void shed_files(struct conn_shared *shared, unsigned unused_ticks)
+static void shed_files(struct exchanges *all, unsigned unused_ticks)
 {
-    pthread_mutex_lock(&shared->free_lock);
-    for (struct exchange *e = shared->free_exchanges; e; e = e->next_free)
-        if (shared->ticks - e->freed_tick >= unused_ticks)
-            body_shed(&e->http.body);
-    pthread_mutex_unlock(&shared->free_lock);
+    pthread_mutex_lock(&all->lock);
+    for (struct exchange *e = all->free; e; e = e->next_free)
+        if (all->ticks - e->freed_tick >= unused_ticks)
+            body_shed(&e->request.body);
+    pthread_mutex_unlock(&all->lock);
 }
 
-void exchange_shed_files(struct conn_shared *shared)
+void exchange_shed_files(struct exchanges *all)
 {
-    shed_files(shared, 0);
+    assert_leads();
+    shed_files(all, 0);
 }
 
 /* A flood is over when one tick passes in which nothing more was freed. malloc keeps freed memory
  * that lies below anything still in use: without malloc_trim, 5,000 half heads left 50 MB
  * behind. */
-void exchange_trim(struct conn_shared *shared)
+void exchange_trim(struct exchanges *all)
 {
-    shed_files(shared, SHED_TICKS);
-    pthread_mutex_lock(&shared->free_lock);
-    shared->ticks++;
-    bool over =
-        shared->given_back >= FLOOD_CONNS && shared->given_back == shared->given_back_before;
+    assert_leads();
+    shed_files(all, SHED_TICKS);
+    blocks_trim(SHED_TICKS);
+    pthread_mutex_lock(&all->lock);
+    all->ticks++;
+    bool over = all->given_back >= FLOOD_CONNS && all->given_back == all->given_back_before;
     if (over)
-        shared->given_back = 0;
-    shared->given_back_before = shared->given_back;
-    pthread_mutex_unlock(&shared->free_lock);
+        all->given_back = 0;
+    all->given_back_before = all->given_back;
+    pthread_mutex_unlock(&all->lock);
     if (over)
         malloc_trim(0);
 }

@@ -1,50 +1,64 @@
 /* intake.c: from a readable socket to a request that may run.
  *
- * Owns: nothing. Reads, parses, finds out who the client is, refuses, sends 100 Continue. Never
- * waits, never runs Python: a whole request is left to the thread that reads it. Runs on the
- * leader. */
-#include "worker/intake.h"
+ * Owns: the pipe for large bodies, and the order of the handlers. Reads, parses, finds out who the
+ * client is, refuses, sends 100 Continue, then chooses who answers. Never waits, never runs Python:
+ * a request for the application is left to the thread that reads it. Runs on the leader. */
+#include "intake.h"
+#include "base/fds.h"
 #include "base/log.h"
 #include "config/settings.h"
-#include "descriptors.h"
+#include "files.h"
 #include "http/proxy.h"
+#include "leads.h"
+#include "reply.h"
+#include "roots.h"
 #include "shared/board.h"
-#include "streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_ROUNDS      16 /* reads from one connection before the others have their turn */
+#define READ_ROUNDS       16 /* reads from one connection before the others have their turn */
 /* Bytes of a large body moved at once, instead of many reads. A pipe of an unprivileged user may
  * hold this much (pipe(7)). */
-#define SPLICE_BYTES     (1024u * 1024)
+#define SPLICE_BYTES      (1024u * 1024)
 /* For less than this, one read and one write are as fast. */
-#define SPLICE_BYTES_MIN (64u * 1024)
+#define SPLICE_BYTES_MIN  (64u * 1024)
+
+/* Of a body that misses so much, the kernel is asked to keep what comes until it is all there: then
+ * the application reads it from the kernel. Otherwise it would be copied twice, and once through
+ * memory that is in no cache. */
+#define AWAITED_BYTES_MIN (64u * 1024)
+/* A client that takes longer is slow. */
+#define AWAITED_MS        200
 
 /* A body must arrive at this rate, on average over body-timeout. That is slow enough for a bad
  * line, and too fast for a client that only wants to hold a connection. */
-#define BODY_BYTES_PER_S 500
+#define BODY_BYTES_PER_S  500
+
+/* Of a request whose answer needs no thread, the method and the path are in the first bytes. */
+#define PEEK_BYTES        4096
+
+/* The pipe through which large bodies go to their files; empty between uses; -1: not open. Leader.
+ */
+static int pipe_in = -1, pipe_out = -1;
 
 /* Sends an error page of the server, then lets the connection linger, because the part of the
  * request that was not read may still be arriving. */
 static void answer_error(struct conn *c, unsigned status)
 {
-    struct exchange *e = c->exchange;
-    struct response_facts facts = {
-        .is_head = e->http.is_head, .version_minor = 1, .keep_alive = false, .known_bytes = -1};
-    response_error(&e->response, status, &facts);
-    struct iovec page = {e->response.head.data, e->response.head.len};
-    e->first_byte_ns = now_ns();
-    switch (output_send(&e->output, c->fd, page)) {
+    reply_make_error(c, status, false);
+    switch (reply_send_error(c)) {
     case OUTPUT_BLOCKED: /* the client has not taken the answer before this one yet */
         conn_write(c);
         return;
     case OUTPUT_GONE:
-        e->aborted = true;
+        c->exchange->aborted = true;
         break;
     case OUTPUT_DONE:
         break;
@@ -62,12 +76,12 @@ static int shown(struct http_text text, unsigned most)
 static void log_refusal(const struct conn *c, unsigned status, const char *reason)
 {
     const struct exchange *e = c->exchange;
-    const struct http *h = &e->http;
+    const struct request *h = &e->request;
     const char *client = e->resolved ? e->client : c->origin.peer;
-    if (http_has_line(h))
+    if (request_has_line(h))
         log_client(LOG_INFO, "refused a request from %s: %u %s, %.*s %.*s", client, status, reason,
-                   shown(h->method, BOARD_METHOD_MAX), http_at(h, h->method),
-                   shown(h->path, BOARD_PATH_MAX), http_at(h, h->path));
+                   shown(h->method, BOARD_METHOD_MAX), request_at(h, h->method),
+                   shown(h->path, BOARD_PATH_MAX), request_at(h, h->path));
     else
         log_client(LOG_INFO, "refused a request from %s: %u %s", client, status, reason);
 }
@@ -75,20 +89,39 @@ static void log_refusal(const struct conn *c, unsigned status, const char *reaso
 static const char *file_advice(int error)
 {
     return error == EFBIG ? "; raise the limit of file sizes (ulimit -f, LimitFSIZE)"
-                          : descriptors_advice(error);
+                          : fds_advice(error);
 }
 
 void intake_refuse(struct conn *c, unsigned status, const char *reason)
 {
     struct exchange *e = c->exchange;
     e->end = reason;
-    if (e->http.body.error) {
-        log_client(LOG_ERROR, "%s: %s in %s%s", reason, strerror(e->http.body.error),
-                   c->shared->config->tmp_dir, file_advice(e->http.body.error));
-        exchange_shed_files(c->shared);
+    if (e->request.body.error) {
+        log_client(LOG_ERROR, "%s: %s in %s%s", reason, strerror(e->request.body.error),
+                   e->request.body.tmp_dir ? e->request.body.tmp_dir
+                                           : "memory, and tmp-dir names no directory",
+                   file_advice(e->request.body.error));
+        exchange_shed_files(&c->table->exchanges);
     }
     log_refusal(c, status, reason);
     answer_error(c, status);
+}
+
+/* In a uwsgi packet the proxy says who its client is, as in a PROXY header; that one may itself be
+ * a trusted proxy. Headers of a client that is none are its own. False: malformed. */
+static bool take_client(struct conn *c)
+{
+    struct sockaddr_in6 client;
+    if (!forwarded_peer(&c->exchange->request, &client))
+        return false;
+    if (client.sin6_family == AF_UNSPEC)
+        c->origin.peer_trusted = false;
+    else
+        conn_set_peer(c, client.sin6_family == AF_UNIX ? NULL : (struct sockaddr *)&client);
+    /* "*" is about who connects: the proxy sends headers of its clients on. */
+    if (client.sin6_family != AF_UNIX && c->table->serving->trust.everyone)
+        c->origin.peer_trusted = false;
+    return true;
 }
 
 /* Finds out the client's address and the scheme, from the headers of trusted proxies. False:
@@ -97,51 +130,53 @@ static bool resolve(struct conn *c)
 {
     struct exchange *e = c->exchange;
     struct forwarded_view view;
-    if (!forwarded_resolve(&c->shared->trust, c->origin.peer_trusted, c->origin.peer, &e->http,
-                           &view)) {
+    bool vouched = e->request.is_uwsgi && c->origin.peer_trusted;
+    if (vouched && !take_client(c)) {
+        intake_refuse(c, 400, "malformed REMOTE_ADDR or REMOTE_PORT");
+        return false;
+    }
+    if (!forwarded_resolve(&c->table->serving->trust, c->origin.peer_trusted, c->origin.peer,
+                           &e->request, &view)) {
         intake_refuse(c, 400, "proxy headers disagree on the scheme");
         return false;
     }
     memcpy(e->client, view.client, sizeof(e->client));
     e->facts = (struct environ_facts){
-        .request = &e->http,
+        .request = &e->request,
         .listener = c->origin.listener,
         .client = e->client,
         .client_port = view.from_header ? 0 : c->origin.peer_port,
         .peer = c->origin.peer,
-        .https = view.https,
+        .https = view.says_scheme ? view.https : vouched && e->request.says_https,
         .trusted = c->origin.peer_trusted,
+        .vouched = vouched,
     };
     e->resolved = true;
     return true;
 }
 
-/* The application is mounted at script-name; any other path gets a 404. */
-static bool is_below_script_name(const struct conn *c)
+/* ---- who answers ---- */
+
+static bool is_mounted(const struct serving *serving)
 {
-    const char *prefix = c->shared->config->script_name;
-    const struct http *request = &c->exchange->http;
-    size_t prefix_len = prefix ? strlen(prefix) : 0;
-    if (prefix_len == 0)
-        return true;
-    char *path = xmalloc(request->path.length + 1);
-    size_t len = http_decode(http_at(request, request->path), request->path.length, path);
-    bool below = len >= prefix_len && memcmp(path, prefix, prefix_len) == 0 &&
-                 (len == prefix_len || path[prefix_len] == '/');
-    free(path);
-    return below;
+    return serving->config->script_name && serving->config->script_name[0];
 }
 
-static enum conn_step start_request(struct conn *c)
+/* The application is mounted at script-name. */
+static bool application_takes(const struct serving *serving, struct text method, struct text path)
 {
-    struct exchange *e = c->exchange;
-    e->parsed_ns = now_ns();
-    if (!resolve(c))
-        return CONN_WAITS;
-    if (!is_below_script_name(c)) {
-        answer_error(c, 404);
-        return CONN_WAITS;
-    }
+    const char *prefix = serving->config->script_name;
+    (void)method;
+    if (!is_mounted(serving))
+        return true;
+    size_t len = strlen(prefix);
+    return path.len >= len && memcmp(path.data, prefix, len) == 0 &&
+           (path.len == len || path.data[len] == '/');
+}
+
+static enum conn_step application_start(struct conn *c, struct text path)
+{
+    (void)path;
     conn_set_state(c, CONN_RUNNING);
     c->deadline_ms = UINT64_MAX;
     /* parking stopped the reader: the leader must start it again */
@@ -149,6 +184,107 @@ static enum conn_step start_request(struct conn *c)
     atomic_store_explicit(&c->owner, owner, memory_order_release);
     return CONN_RUNS;
 }
+
+static const struct handler application_handler = {
+    .needs_thread = true, .takes = application_takes, .start = application_start};
+
+static enum conn_step server_start(struct conn *c, struct text path)
+{
+    (void)path;
+    answer_error(c, 404);
+    return CONN_WAITS;
+}
+
+/* For all that nobody else takes. */
+static const struct handler server_handler = {.start = server_start};
+
+static const struct handler *route(const struct serving *serving, struct text method,
+                                   struct text path)
+{
+    static const struct handler *const handlers[] = {&files_handler, &application_handler};
+    for (size_t i = 0; i < ARRAY_LEN(handlers); i++)
+        if (handlers[i]->takes(serving, method, path))
+            return handlers[i];
+    return &server_handler;
+}
+
+static enum conn_step start_request(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    const struct serving *serving = c->table->serving;
+    const struct request *request = &e->request;
+    e->parsed_ns = now_ns();
+    if (!resolve(c))
+        return CONN_WAITS;
+    if (LIKELY(!roots_any() && !is_mounted(serving)))
+        return application_start(c, (struct text){0});
+    char *decoded = xmalloc(request->path.length + 1);
+    struct text path = {
+        decoded, request_decode(request_at(request, request->path), request->path.length, decoded)};
+    enum conn_step step =
+        route(serving, request_piece(request, request->method), path)->start(c, path);
+    free(decoded);
+    return step;
+}
+
+/* Cuts the next word off what a client has sent. */
+static struct text cut_word(struct text *line)
+{
+    size_t len = 0;
+    while (len < line->len && (unsigned char)line->data[len] > ' ')
+        len++;
+    struct text word = {line->data, len};
+    if (len < line->len)
+        len++;
+    *line = (struct text){line->data + len, line->len - len};
+    return word;
+}
+
+/* The bytes that wait to be parsed, on the socket or here. Without data: there are none. */
+static struct text peek(const struct conn *c, char room[PEEK_BYTES])
+{
+    if (c->has_input)
+        return (struct text){c->exchange->request.in.data, c->exchange->request.in.len};
+    ssize_t got = recv(c->fd, room, PEEK_BYTES, MSG_PEEK | MSG_DONTWAIT);
+    return got > 0 ? (struct text){room, (size_t)got} : (struct text){0};
+}
+
+/* Cuts off the PROXY header that must come first; all, as long as it is not whole. */
+static void cut_proxy_header(const struct conn *c, struct text *bytes)
+{
+    struct proxy_header header;
+    unsigned versions = c->table->serving->config->proxy_protocol;
+    size_t len = bytes->len;
+    if (!c->origin.proxy_due)
+        return;
+    if (proxy_parse(versions, bytes->data, bytes->len, &header) == PROXY_DONE)
+        len = header.bytes;
+    *bytes = (struct text){bytes->data + len, bytes->len - len};
+}
+
+bool intake_needs_thread(struct conn *c)
+{
+    char room[PEEK_BYTES], decoded[PEEK_BYTES];
+    if (!roots_any())
+        return true;
+    struct text line = peek(c, room);
+    if (!line.data)
+        return false; /* a unix socket is accepted before its client sends: it goes on waiting */
+    if (c->origin.is_uwsgi)
+        return true; /* a packet must be read whole before it is known */
+    cut_proxy_header(c, &line);
+    while (line.len > 0 && (line.data[0] == '\r' || line.data[0] == '\n'))
+        line = (struct text){line.data + 1, line.len - 1};
+    struct text method = cut_word(&line), target = cut_word(&line);
+    const char *query = target.len ? memchr(target.data, '?', target.len) : NULL;
+    size_t len = query ? (size_t)(query - target.data) : target.len;
+    if (len == 0 || len > sizeof(decoded))
+        return true;
+    struct text path = {decoded, request_decode(target.data, len, decoded)};
+    return route(c->table->serving, method, path)->needs_thread;
+}
+
+/* ---- reading ---- */
 
 /* RFC 9110 10.1.1: sent when the server is about to read the body; all limits have been checked. */
 static void send_continue(struct conn *c)
@@ -165,12 +301,12 @@ static void send_continue(struct conn *c)
 static void pace_body(struct conn *c)
 {
     struct exchange *e = c->exchange;
-    uint64_t limit_ms = c->shared->config->body_timeout_ms;
+    uint64_t limit_ms = c->table->serving->config->body_timeout_ms;
     uint64_t wanted = limit_ms * BODY_BYTES_PER_S / 1000;
-    if (e->paced && e->http.body.length - e->paced_bytes < wanted)
+    if (e->paced && e->request.body.length - e->paced_bytes < wanted)
         return;
     e->paced = true;
-    e->paced_bytes = e->http.body.length;
+    e->paced_bytes = e->request.body.length;
     c->deadline_ms = conn_deadline(limit_ms);
 }
 
@@ -178,20 +314,19 @@ static void await_more(struct conn *c)
 {
     struct exchange *e = c->exchange;
     conn_watch(c);
-    if (http_is_idle(&e->http) && e->http.in.len == 0) {
-        exchange_put(c);
+    if (parser_is_idle(e->parser) && e->request.in.len == 0) {
+        conn_put_exchange(c);
         conn_set_state(c, CONN_IDLE);
-        /* conn_adopt queued it as readable, and it was parked, but no request had come */
-        c->parked_ns = 0;
+        c->waits_since_ns = 0; /* it was queued, but no request had come */
         return;
     }
-    if (http_in_body(&e->http)) {
+    if (parser_in_body(e->parser)) {
         pace_body(c);
-        if (e->http.expects_continue && !e->continued && e->http.body.length == 0)
+        if (e->request.expects_continue && !e->continued && e->request.body.length == 0)
             send_continue(c);
     } else if (c->state == CONN_IDLE) {
         c->deadline_ms =
-            conn_deadline(c->shared->config->header_timeout_ms); /* for the whole head */
+            conn_deadline(c->table->serving->config->header_timeout_ms); /* for the whole head */
     }
     conn_set_state(c, CONN_READING);
 }
@@ -205,7 +340,7 @@ static enum conn_step on_result(struct conn *c, enum http_result result)
     case HTTP_READY:
         return start_request(c);
     case HTTP_REFUSED:
-        intake_refuse(c, c->exchange->http.refusal_status, c->exchange->http.refusal_reason);
+        intake_refuse(c, c->exchange->request.refusal_status, c->exchange->request.refusal_reason);
         return CONN_WAITS;
     }
     assert(!"an http_result");
@@ -216,10 +351,10 @@ static enum conn_step on_result(struct conn *c, enum http_result result)
  * would use a descriptor that is kept back for the application. */
 static enum conn_step feed(struct conn *c, size_t got)
 {
-    struct http *http = &c->exchange->http;
-    bool was_in_file = http->body.fd >= 0;
-    enum http_result result = http_feed(http, got);
-    if (http->body.fd >= 0 && !was_in_file && !conn_make_room_for_file(c->shared)) {
+    struct exchange *e = c->exchange;
+    bool was_in_memory = e->request.body.fd < 0;
+    enum http_result result = parser_feed(e->parser, got);
+    if (was_in_memory && e->request.body.fd >= 0 && !conn_make_room_for_file(c->table)) {
         intake_refuse(c, 503, "no descriptor is left for a body in a file");
         return CONN_WAITS;
     }
@@ -231,7 +366,7 @@ static enum conn_step feed(struct conn *c, size_t got)
 static void on_end(struct conn *c, const char *why)
 {
     struct exchange *e = c->exchange;
-    if (e && !c->origin.proxy_due && !http_is_idle(&e->http)) {
+    if (e && !c->origin.proxy_due && !parser_is_idle(e->parser)) {
         e->aborted = true;
         e->end = why;
         conn_end_request(c);
@@ -242,7 +377,7 @@ static void on_end(struct conn *c, const char *why)
 static enum conn_step discard(struct conn *c)
 {
     char bytes[16 * 1024];
-    ssize_t got = read(c->fd, bytes, sizeof(bytes));
+    ssize_t got = recv(c->fd, bytes, sizeof(bytes), MSG_DONTWAIT); /* see answer.c, on_take */
     if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
         return CONN_WAITS;
     conn_close(c, "lingered");
@@ -253,17 +388,17 @@ static void stamp_first_byte(struct conn *c)
 {
     struct exchange *e = c->exchange;
     e->accepted_ns = now_ns();
-    if (c->shared->access)
+    if (c->table->serving->access)
         clock_gettime(CLOCK_REALTIME, &e->start_time);
 }
 
 /* The PROXY header, which comes before the first request on a connection from a balancer. */
 static enum conn_step read_proxy_header(struct conn *c, size_t got)
 {
-    struct buf *in = &c->exchange->http.in;
+    struct buf *in = &c->exchange->request.in;
     struct proxy_header header;
     in->len += got;
-    switch (proxy_parse(c->shared->config->proxy_protocol, in->data, in->len, &header)) {
+    switch (proxy_parse(c->table->serving->config->proxy_protocol, in->data, in->len, &header)) {
     case PROXY_MORE:
         await_more(c);
         return CONN_WAITS;
@@ -311,34 +446,34 @@ static void close_end(int *fd)
     *fd = -1;
 }
 
-void intake_close_pipe(struct conn_shared *shared)
+void intake_close_pipe(void)
 {
-    close_end(&shared->pipe_in);
-    close_end(&shared->pipe_out);
+    close_end(&pipe_in);
+    close_end(&pipe_out);
 }
 
-void intake_shed_pipe(struct conn_shared *shared)
+void intake_shed_pipe(const struct conn_table *table)
 {
-    if (atomic_load_explicit(&shared->bodies.files, memory_order_relaxed) == 0)
-        intake_close_pipe(shared);
+    if (atomic_load_explicit(&table->bodies.files, memory_order_relaxed) == 0)
+        intake_close_pipe();
 }
 
 /* False: no descriptors are left. F_SETPIPE_SZ may fail when the pipes of the user have too much
  * memory together; the pipe then takes less at once. */
-static bool open_pipe(struct conn_shared *shared)
+static bool open_pipe(void)
 {
     int ends[2];
-    if (shared->pipe_in >= 0)
+    if (pipe_in >= 0)
         return true;
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return false;
-    shared->pipe_out = streams_spare(ends[0]);
-    shared->pipe_in = streams_spare(ends[1]);
-    if (shared->pipe_out < 0 || shared->pipe_in < 0) {
-        intake_close_pipe(shared);
+    pipe_out = fds_spare(ends[0]);
+    pipe_in = fds_spare(ends[1]);
+    if (pipe_out < 0 || pipe_in < 0) {
+        intake_close_pipe();
         return false;
     }
-    (void)fcntl(shared->pipe_in, F_SETPIPE_SZ, SPLICE_BYTES);
+    (void)fcntl(pipe_in, F_SETPIPE_SZ, SPLICE_BYTES);
     return true;
 }
 
@@ -346,38 +481,148 @@ static bool open_pipe(struct conn_shared *shared)
  * copy through this process. */
 static enum conn_step splice_once(struct conn *c, uint64_t room)
 {
-    struct conn_shared *shared = c->shared;
     size_t most = room < SPLICE_BYTES ? (size_t)room : SPLICE_BYTES;
-    ssize_t got = splice(c->fd, NULL, shared->pipe_in, NULL, most, SPLICE_F_NONBLOCK);
+    ssize_t got = splice(c->fd, NULL, pipe_in, NULL, most, SPLICE_F_NONBLOCK);
     if (got <= 0)
         return on_nothing(c, got);
-    enum http_result result = http_splice(&c->exchange->http, shared->pipe_out, (size_t)got);
+    enum http_result result = parser_splice(c->exchange->parser, pipe_out, (size_t)got);
     if (result == HTTP_REFUSED)
-        intake_close_pipe(shared); /* drops the bytes that are still in the pipe */
+        intake_close_pipe(); /* drops the bytes that are still in the pipe */
     return on_result(c, result);
+}
+
+static ssize_t take_from_socket(int socket, char *out, size_t len)
+{
+    ssize_t n;
+    do
+        n = recv(socket, out, len, MSG_DONTWAIT | (out ? 0 : MSG_TRUNC)); /* discards, with TCP */
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* The socket is reported as readable when it has so many bytes, or as many as the kernel takes. */
+static bool set_least(const struct conn *c, size_t bytes)
+{
+    int least = bytes < INT_MAX ? (int)bytes : INT_MAX;
+    return setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof(least)) == 0;
+}
+
+static size_t arrived_bytes(const struct conn *c)
+{
+    int bytes = 0;
+    return ioctl(c->fd, FIONREAD, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
+}
+
+static void end_wait(struct conn *c)
+{
+    struct exchange *e = c->exchange;
+    body_want(&e->request.body);
+    if (e->awaits_ms != 0)
+        (void)set_least(c, 1);
+    e->awaits_ms = 0;
+}
+
+/* True: nothing is to be read until all has come, or more than the kernel takes. */
+static bool begin_wait(struct conn *c, uint64_t missing)
+{
+    struct exchange *e = c->exchange;
+    if (e->is_slow || e->awaits_ms != 0 || !set_least(c, missing))
+        return false;
+    e->awaits_ms = now_ms();
+    await_more(c);
+    return true;
+}
+
+/* Leaves the rest of a body where it is. False: it has to be read. The queue of a unix socket is
+ * short, and nothing in it can be discarded. */
+static bool leave_in_kernel(struct conn *c, enum conn_step *step)
+{
+    struct exchange *e = c->exchange;
+    uint64_t missing = parser_missing(e->parser);
+    bool is_new = e->awaits_ms == 0;
+    *step = CONN_WAITS;
+    if (is_new && (missing < AWAITED_BYTES_MIN || !c->origin.is_tcp || e->arrived > 0 ||
+                   !body_await(&e->request.body, missing)))
+        return false;
+    size_t arrived = arrived_bytes(c);
+    if (arrived < missing && begin_wait(c, missing))
+        return true;
+    end_wait(c);
+    if (arrived < missing) {
+        e->arrived = arrived;
+        return false;
+    }
+    *step = on_result(c, parser_leave(e->parser, take_from_socket, c->fd));
+    return true;
+}
+
+void intake_end_wait(struct conn *c, uint64_t now)
+{
+    struct exchange *e = c->exchange;
+    if (e->awaits_ms == 0 || now < e->awaits_ms + AWAITED_MS)
+        return;
+    e->is_slow = true;
+    end_wait(c);
+    conn_queue_readable(c);
+}
+
+/* Reads the first bytes of a connection. The kernel tells when they came, also of those that came
+ * before the connection was accepted (SO_TIMESTAMPNS, listen.c); not on unix sockets. */
+static ssize_t receive_first(struct conn *c, char *at, size_t room)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(struct timespec))];
+    } control;
+    struct iovec into = {at, room};
+    struct msghdr message = {.msg_iov = &into,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    ssize_t got = recvmsg(c->fd, &message, 0);
+    const struct cmsghdr *said = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    struct timespec came, now;
+    if (!said || said->cmsg_level != SOL_SOCKET || said->cmsg_type != SCM_TIMESTAMPNS)
+        return got;
+    memcpy(&came, CMSG_DATA(said), sizeof(came));
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t age_ns = (now.tv_sec - came.tv_sec) * (int64_t)NS_PER_S + now.tv_nsec - came.tv_nsec;
+    int64_t at_ns = (int64_t)now_ns();
+    if (age_ns >= 0 && age_ns < at_ns) /* else the clock was set meanwhile */
+        c->table->came_ns = (uint64_t)(at_ns - age_ns);
+    return got;
 }
 
 /* Reads once. *more: the read filled the buffer, so another may bring more. */
 static enum conn_step read_once(struct conn *c, bool *more)
 {
-    struct http *http = &c->exchange->http;
-    uint64_t past = http_splice_room(http);
+    struct parser *parser = c->exchange->parser;
+    const struct request *request = &c->exchange->request;
+    uint64_t past = parser_splice_room(parser);
+    enum conn_step step;
     *more = false;
-    if (past >= SPLICE_BYTES_MIN && open_pipe(c->shared))
+    if (leave_in_kernel(c, &step))
+        return step;
+    if (past >= SPLICE_BYTES_MIN && open_pipe())
         return splice_once(c, past);
     size_t room;
-    char *at = http_room(http, &room);
+    char *at = parser_room(parser, &room);
     if (!at) {
-        intake_refuse(c, http->refusal_status, http->refusal_reason);
+        intake_refuse(c, request->refusal_status, request->refusal_reason);
         return CONN_WAITS;
     }
-    ssize_t got = recv(c->fd, at, room, 0); /* 30 ns faster than read */
+    struct exchange *e = c->exchange;
+    ssize_t got = LIKELY(c->requests > 0 || e->accepted_ns)
+                      ? recv(c->fd, at, room, 0) /* 30 ns faster than read */
+                      : receive_first(c, at, room);
+    e->arrived -= got > 0 && (size_t)got < e->arrived ? (size_t)got : e->arrived;
     *more = got == (ssize_t)room;
     return got > 0 ? on_bytes(c, (size_t)got) : on_nothing(c, got);
 }
 
 enum conn_step intake_read(struct conn *c)
 {
+    assert_leads();
     conn_dequeue(c);
     if (c->state == CONN_LINGERING)
         return discard(c);
@@ -385,8 +630,10 @@ enum conn_step intake_read(struct conn *c)
         conn_unwatch(c);
         return CONN_WAITS;
     }
-    if (!c->exchange)
-        c->exchange = exchange_take(c->shared);
+    if (!c->exchange) {
+        c->exchange = exchange_take(&c->table->exchanges);
+        parser_expect_uwsgi(c->exchange->parser, c->origin.is_uwsgi);
+    }
     if (c->has_input) {
         c->has_input = false;
         stamp_first_byte(c); /* the next request was pipelined: its first byte is here */

@@ -1,8 +1,9 @@
 /* output.c: bytes on their way to a client.
  *
- * Owns: a copy of what the socket did not take, and the descriptor of a file being sent. Never
- * blocks, never closes the socket. One system call sends the head and the body together. */
-#include "worker/output.h"
+ * Owns: what the socket did not take, copied into memory or spilled into a file, and the descriptor
+ * of a file being sent. Never waits for the client, never closes the socket. One system call sends
+ * the head and the body together. */
+#include "output.h"
 #include "system/process.h"
 
 #include <errno.h>
@@ -17,6 +18,8 @@
 #define KEPT_BYTES        (16 * 1024)
 /* Even a bad line is this fast; a client that takes less is treated as one that takes nothing. */
 #define TAKEN_BYTES_PER_S 4096
+/* In a shorter time a single packet would look like a fast client. */
+#define PACE_MIN_MS       200
 /* A client that reads as fast as the server sends would hold the thread, or the loop, until all is
  * sent: after so many system calls, or so many bytes of a file, others get a turn. */
 #define SENDS_MAX         4
@@ -26,27 +29,32 @@
  * of the 1.2 us that a short answer over loopback spends in send). */
 #define JOINED_BYTES      2048
 
-void output_init(struct output *o, _Atomic unsigned *files)
+void output_init(struct output *o, _Atomic unsigned *descriptors, struct spill_budget *spills)
 {
-    *o = (struct output){.file_fd = -1, .files = files};
+    *o = (struct output){.file_fd = -1, .descriptors = descriptors};
+    spill_init(&o->spill, spills);
 }
 
-static void close_file(struct output *o)
+/* The file is sent, or is not to be sent. */
+static void drop_file(struct output *o)
 {
     if (o->file_fd < 0)
         return;
-    close(o->file_fd);
+    atomic_fetch_sub_explicit(o->descriptors, 1, memory_order_relaxed);
+    if (output_is_spilled(o))
+        spill_close(&o->spill);
+    else
+        close(o->file_fd);
     o->file_fd = -1;
-    atomic_fetch_sub_explicit(o->files, 1, memory_order_relaxed);
 }
 
 void output_reset(struct output *o)
 {
-    close_file(o);
+    drop_file(o);
     if (o->bytes.cap > KEPT_BYTES)
         buf_fini(&o->bytes);
     struct buf bytes = o->bytes;
-    output_init(o, o->files);
+    output_init(o, o->descriptors, o->spill.budget);
     o->bytes = bytes;
     buf_reset(&o->bytes);
 }
@@ -128,6 +136,7 @@ static enum output_result send_pieces(struct output *o, int fd, struct iovec **p
     return OUTPUT_DONE;
 }
 
+/* Sends the bytes in memory that come first: with the tail, unless a file is between them. */
 static enum output_result flush_bytes(struct output *o, int fd)
 {
     struct iovec pieces[2] = {
@@ -135,19 +144,22 @@ static enum output_result flush_bytes(struct output *o, int fd)
         {(char *)(uintptr_t)o->tail, o->tail_len},
     };
     struct iovec *next = pieces;
-    unsigned count = 2;
-    if (output_pending(o) == 0)
+    bool file_follows = o->file_fd >= 0;
+    unsigned first = file_follows ? 1 : 2, count = first;
+    if (pieces[0].iov_len == 0 && (file_follows || o->tail_len == 0))
         return OUTPUT_DONE;
-    bool more = o->file_fd >= 0 && o->file_bytes > 0;
+    bool more = file_follows && o->file_bytes > 0;
     enum output_result result = send_pieces(o, fd, &next, &count, more ? MSG_MORE : 0);
     if (result == OUTPUT_GONE)
         return result;
-    if (count == 2) {
+    if (count == first) {
         o->bytes_sent = o->bytes.len - pieces[0].iov_len;
         return result;
     }
     buf_reset(&o->bytes);
     o->bytes_sent = 0;
+    if (file_follows)
+        return result;
     o->tail = count ? pieces[1].iov_base : NULL;
     o->tail_len = count ? pieces[1].iov_len : 0;
     return result;
@@ -163,10 +175,8 @@ static ssize_t sendfile_step(const struct output *o, int fd)
 static enum output_result flush_file(struct output *o, int fd)
 {
     uint64_t turn_end = o->total_bytes + FILE_TURN_BYTES;
-    if (o->file_fd >= 0)
-        process_ignore_broken_pipes(); /* the application may have undone it; no MSG_NOSIGNAL here
-                                        */
-    while (o->file_fd >= 0 && o->file_bytes > 0) {
+    process_ignore_broken_pipes(); /* the application may have undone it; no MSG_NOSIGNAL here */
+    while (o->file_bytes > 0) {
         if (o->total_bytes >= turn_end)
             return OUTPUT_BLOCKED;
         ssize_t sent = sendfile_step(o, fd);
@@ -180,14 +190,19 @@ static enum output_result flush_file(struct output *o, int fd)
         o->file_offset += (size_t)sent;
         o->file_bytes -= (size_t)sent;
     }
-    close_file(o);
+    drop_file(o);
     return OUTPUT_DONE;
 }
 
 enum output_result output_flush(struct output *o, int fd)
 {
     enum output_result result = flush_bytes(o, fd);
-    return result == OUTPUT_DONE ? flush_file(o, fd) : result;
+    if (result == OUTPUT_DONE && o->file_fd >= 0) {
+        result = flush_file(o, fd);
+        if (result == OUTPUT_DONE)
+            result = flush_bytes(o, fd);
+    }
+    return result;
 }
 
 enum output_result output_try(struct output *o, int fd, struct iovec **pieces, unsigned *count)
@@ -205,6 +220,7 @@ void output_copy(struct output *o, const struct iovec *pieces, unsigned count)
         buf_consume(&o->bytes, o->bytes_sent);
         o->bytes_sent = 0;
     }
+    assert(o->file_fd < 0);
     for (unsigned i = 0; i < count; i++)
         buf_append(&o->bytes, pieces[i].iov_base, pieces[i].iov_len);
 }
@@ -217,10 +233,18 @@ void output_borrow(struct output *o, struct iovec piece, size_t whole_bytes)
     o->borrowed_bytes = whole_bytes;
 }
 
-void output_own(struct output *o)
+bool output_spill(struct output *o, const struct iovec *pieces, unsigned count)
 {
-    buf_append(&o->bytes, o->tail, o->tail_len);
-    o->tail_len = o->borrowed_bytes = 0;
+    uint64_t before = o->spill.end;
+    if (!spill_append(&o->spill, pieces, count))
+        return false;
+    if (o->file_fd < 0) {
+        o->file_fd = o->spill.fd;
+        o->file_offset = o->file_bytes = 0;
+        atomic_fetch_add_explicit(o->descriptors, 1, memory_order_relaxed);
+    }
+    o->file_bytes += o->spill.end - before;
+    return true;
 }
 
 enum output_result output_send(struct output *o, int fd, struct iovec piece)
@@ -237,8 +261,9 @@ enum output_result output_send_file(struct output *o, int fd, struct iovec head,
                                     uint64_t offset, uint64_t bytes)
 {
     buf_append(&o->bytes, head.iov_base, head.iov_len);
+    assert(o->file_fd < 0);
     o->file_fd = file_fd;
-    atomic_fetch_add_explicit(o->files, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(o->descriptors, 1, memory_order_relaxed);
     o->file_offset = offset;
     o->file_bytes = bytes;
     return output_flush(o, fd);
@@ -255,4 +280,19 @@ bool output_is_taken(int fd, unsigned *untaken, uint64_t ms)
     uint64_t before = *untaken;
     *untaken = output_untaken(fd);
     return before >= *untaken + ms * TAKEN_BYTES_PER_S / 1000;
+}
+
+uint64_t output_pace_note(struct output_pace *pace, const struct output *o, int fd)
+{
+    uint64_t now = now_ms(), untaken = output_untaken(fd);
+    /* On unix sockets the kernel's count may be larger than what was given to it. */
+    uint64_t taken = o->total_bytes > untaken ? o->total_bytes - untaken : 0;
+    if (pace->since_ms == 0)
+        *pace = (struct output_pace){.since_ms = now, .taken_bytes = taken, .begun_ms = now};
+    uint64_t ms = now - pace->since_ms;
+    if (ms < PACE_MIN_MS || taken < pace->taken_bytes + ms * TAKEN_BYTES_PER_S / 1000)
+        return ms;
+    pace->since_ms = now;
+    pace->taken_bytes = taken;
+    return 0;
 }

@@ -3,8 +3,9 @@
  * Owns: what was learned of the requests. Decides from CPU time, not from wall time alone: on a
  * machine with more work than cores a request that computes takes long without waiting, and taking
  * it for one that waits would add the contention that this file is to avoid. Never blocks. */
-#include "worker/policy.h"
+#include "policy.h"
 #include "python/gil.h"
+#include "system/usage.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,16 +44,8 @@ static uint64_t clock_ns(clockid_t clock)
  * wanted to: on a CPU, ready without a CPU, or waiting for the GIL. */
 static uint64_t read_thread(uint64_t *wanted_ns)
 {
-    char text[64] = "";
-    unsigned long long cpu_ns = 0, delay_ns = 0;
-    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        ssize_t len = read(fd, text, sizeof(text) - 1);
-        text[len > 0 ? len : 0] = '\0';
-        close(fd);
-    }
-    if (sscanf(text, "%llu %llu", &cpu_ns, &delay_ns) != 2) /* a kernel without schedstat */
-        cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    uint64_t cpu_ns, delay_ns;
+    usage_of_thread(&cpu_ns, &delay_ns);
     *wanted_ns = cpu_ns + delay_ns + gil_waited_ns();
     return cpu_ns;
 }
@@ -140,31 +133,32 @@ bool policy_is_young(const struct policy *policy, uint64_t ran_ns)
 }
 
 /* Whether a free thread may lead now, although it may then compete with the running requests. */
-static bool may_compete(struct policy *policy, uint64_t now_ns, unsigned running)
+static enum policy_due may_compete(struct policy *policy, uint64_t now_ns, unsigned running)
 {
     uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     uint64_t patience_ns = clamp(2 * policy->cpu_ns, COMPUTED_MIN_NS, COMPUTED_MAX_NS);
     uint64_t computed_ns = cpu_ns - policy->base_cpu_ns;
     uint64_t elapsed_ns = now_ns - policy->base_ns;
     if (computed_ns >= patience_ns * (running ? running : 1) || elapsed_ns >= UNLED_MAX_NS)
-        return true;
+        return POLICY_DUE;
     if (elapsed_ns < IDLE_NS)
-        return false;
+        return POLICY_NOT_DUE;
     /* Idle: below 1/4 of a CPU where requests are known to wait, else below 1/16. */
-    return computed_ns < elapsed_ns / (policy->wait_permille > 0 ? 4 : 16);
+    bool idle = computed_ns < elapsed_ns / (policy->wait_permille > 0 ? 4 : 16);
+    return idle ? POLICY_DUE_IF_WAITING : POLICY_NOT_DUE;
 }
 
-bool policy_is_overdue(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
-                       unsigned running, bool is_free)
+enum policy_due policy_judge(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
+                             unsigned running, bool is_free)
 {
     uint64_t unled_ns = now_ns > unled_since_ns ? now_ns - unled_since_ns : 0;
     if (!is_free)
-        return unled_ns >= policy_standby_ns(policy);
+        return unled_ns >= policy_standby_ns(policy) ? POLICY_DUE : POLICY_NOT_DUE;
     if (policy->since_ns != unled_since_ns) {
         policy->since_ns = unled_since_ns;
         policy->base_ns = now_ns;
         policy->base_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-        return false;
+        return POLICY_NOT_DUE;
     }
     return may_compete(policy, now_ns, running);
 }

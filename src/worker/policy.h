@@ -3,8 +3,8 @@
  *
  * While the interpreter is busy, one more running thread only adds contention; while it is idle,
  * every request should get a thread at once. */
-#ifndef MYSERVER_POLICY_H
-#define MYSERVER_POLICY_H
+#ifndef MYSERVER_WORKER_POLICY_H
+#define MYSERVER_WORKER_POLICY_H
 
 #include "base/base.h"
 
@@ -26,7 +26,7 @@ struct policy {
     unsigned wait_permille; /* share of their time that requests wait, smoothed */
     uint64_t cpu_ns;        /* what a request computes, smoothed */
     uint64_t run_ns;        /* how long a request runs, smoothed */
-    /* The time without a leader that policy_is_overdue judges: `since_ns` its begin; `base_ns` and
+    /* The time without a leader that policy_judge judges: `since_ns` its begin; `base_ns` and
      * `base_cpu_ns` wall time and CPU time of the process when it was first looked at. */
     uint64_t since_ns, base_ns, base_cpu_ns;
 };
@@ -57,10 +57,17 @@ uint64_t policy_standby_ns(const struct policy *policy);
 uint64_t policy_service_ns(const struct policy *policy, unsigned running);
 /* A request that has run for `ran_ns` so far may still be one of usual length. */
 bool policy_is_young(const struct policy *policy, uint64_t ran_ns);
+enum policy_due {
+    POLICY_NOT_DUE,
+    POLICY_DUE,
+    /* hardly any CPU time was used: the running requests wait, or they get no CPU */
+    POLICY_DUE_IF_WAITING,
+};
+
 /* Whether somebody shall take over the loop, which nobody has led since `unled_since_ns`: a free
  * thread if one `is_free`, else the standby. `running` requests run. To be asked every few
  * milliseconds. */
-bool policy_is_overdue(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
-                       unsigned running, bool is_free);
+enum policy_due policy_judge(struct policy *policy, uint64_t now_ns, uint64_t unled_since_ns,
+                             unsigned running, bool is_free);
 
 #endif

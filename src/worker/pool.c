@@ -5,19 +5,26 @@
  * because that decides together with what the lock guards. Requests and the loop run without the
  * lock. A hand-off between threads costs 10-15 us, so no request waits for one: the thread that
  * reads a request runs it, and the next leader is chosen while the request runs. */
-#include "worker/pool.h"
+#include "pool.h"
+#include "answer.h"
+#include "balance.h"
 #include "base/log.h"
+#include "client.h"
 #include "config/settings.h"
+#include "intake.h"
+#include "leads.h"
+#include "python/gil.h"
 #include "python/wsgi.h"
+#include "reply.h"
+#include "roots.h"
 #include "shared/board.h"
-#include "worker/answer.h"
-#include "worker/balance.h"
-#include "worker/client.h"
-#include "worker/intake.h"
+#include "sweep.h"
+#include "system/forks.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -30,8 +37,13 @@
  * requests that are here already, pipelined or parked, would else keep all others out, and new
  * clients longest. */
 #define LOOK_EVERY_NS   (NS_PER_MS / 5)
+/* A look costs more the more connections have something to read, as it sees all of them again: at
+ * most every fourth part of the time goes into looks, unless one took so long that others came in
+ * between. */
+#define LOOK_SHARE      3
+#define LOOK_MOST_NS    (5 * NS_PER_MS)
 
-/* --- who leads (under the lock) ------------------------------------------------------------- */
+/* ---- who leads (under the lock) ---- */
 
 /* Publishes how many requests this worker could start right now; siblings that have too many give
  * it connections by that number. */
@@ -99,7 +111,7 @@ static void leave_loop(struct pool *pool)
 
 static void wake_loop(struct pool *pool)
 {
-    ev_async_send(pool->shared->loop, pool->bell);
+    ev_async_send(pool->table->loop, pool->bell);
 }
 
 /* True when another thread runs a request that computes and has not done so for long: a second
@@ -110,37 +122,105 @@ static bool should_rest(const struct pool *pool)
     const struct pool_thread *latest = TAILQ_FIRST(&pool->runners);
     return latest && !policy_hands_on(&pool->policy) &&
            policy_is_young(&pool->policy, now_ns() - latest->started_ns) &&
-           !policy_sees_waiting(atomic_load(&latest->slot->tid));
+           !policy_sees_waiting(atomic_load(&latest->turn.seat->tid));
 }
 
-/* --- leading -------------------------------------------------------------------------------- */
+/* ---- leading ---- */
+
+/* A thread gives a connection back to the loop; wakes the leader if it sleeps. */
+static void return_conn(struct pool *pool, struct conn *c)
+{
+    pthread_mutex_lock(&pool->lock);
+    TAILQ_INSERT_TAIL(&pool->returned, c, link);
+    atomic_store_explicit(&pool->any_returned, true, memory_order_relaxed);
+    if (pool->led)
+        wake_loop(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* True when the calling thread, whose request ends, will be the next leader: nobody leads, and no
+ * other request is running or waits. It then resumes at once what it has returned. */
+static bool leads_next(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool next = !pool->led && pool->running == 1 && TAILQ_EMPTY(&pool->ready);
+    pthread_mutex_unlock(&pool->lock);
+    return next;
+}
+
+/* A thread has run the request of `c`, and the loop must do `next`. */
+static void hand_back(struct pool *pool, struct conn *c, enum conn_next next)
+{
+    if (conn_give_back(c, next))
+        return;
+    /* Shut now, so that the client need not wait for the leader to close; but not when this thread
+     * is about to lead and close itself: close alone is a twelfth less work than shutdown and
+     * close. */
+    if (next == CONN_NEXT_CLOSE && !leads_next(pool))
+        (void)shutdown(c->fd, SHUT_WR);
+    return_conn(pool, c);
+}
+
+static struct conn *take_first(struct pool *pool, struct conn_queue *queue)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct conn *c = TAILQ_FIRST(queue);
+    if (c)
+        TAILQ_REMOVE(queue, c, link);
+    pthread_mutex_unlock(&pool->lock);
+    return c;
+}
 
 static void resume_returned(struct pool *pool)
 {
     struct conn *c;
-    while ((c = pool_take_returned(pool)))
+    if (!atomic_load_explicit(&pool->any_returned, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&pool->any_returned, false, memory_order_relaxed);
+    while ((c = take_first(pool, &pool->returned))) {
         conn_resume(c);
+        sweep_held(pool->table);
+    }
+}
+
+/* How long the next look may wait after one that took `look_ns`. */
+static uint64_t pause_after(uint64_t look_ns)
+{
+    uint64_t pause_ns = LOOK_SHARE * look_ns;
+    if (pause_ns < LOOK_EVERY_NS)
+        return LOOK_EVERY_NS;
+    return pause_ns < LOOK_MOST_NS ? pause_ns : LOOK_MOST_NS;
 }
 
 /* Runs the loop once. Before the loop may sleep, the number of free threads is published again:
  * siblings have reduced it for connections that then needed no thread. */
 static void run_loop(struct pool *pool, int how)
 {
+    struct conn_table *table = pool->table;
     pthread_mutex_lock(&pool->lock);
     uint64_t service_ns = policy_service_ns(&pool->policy, pool->running);
     publish_free(pool);
     pthread_mutex_unlock(&pool->lock);
-    balance_publish(pool->shared->balance);
-    ev_run(pool->shared->loop, how);
-    pool->looked_ns = now_ns();
-    balance_level(pool->shared->balance, service_ns);
+    balance_publish(pool->balance);
+    bool sleeps = how != EVRUN_NOWAIT;
+    uint64_t begun_ns = sleeps ? 0 : now_ns();
+    table->seen_ns = 0;
+    pool->newcomer_met = false;
+    table->looked_ns = sleeps ? 0 : pool->looked_ns; /* if it sleeps, it sees at once what comes */
+    ev_run(table->loop, how);
+    uint64_t now = sleeps && table->seen_ns ? table->seen_ns : now_ns();
+    pool->looked_ns = table->seen_ns ? table->seen_ns : now;
+    pool->look_every_ns = sleeps ? LOOK_EVERY_NS : pause_after(now - begun_ns);
+    if (!pool->newcomer && !pool->led_by_standby)
+        pool->newcomer_since_ns = pool->looked_ns; /* nobody waits there now */
+    balance_level(pool->balance, service_ns);
 }
 
 /* Only when no request runs: a running one may hold the GIL for long, and the leader must not wait
  * for that. The next request drops the garbage when it begins. */
 static bool has_garbage_to_drop(struct pool *pool)
 {
-    if (atomic_load_explicit(&pool->garbage_count, memory_order_relaxed) == 0)
+    if (trash_is_empty(&pool->trash))
         return false;
     pthread_mutex_lock(&pool->lock);
     bool quiet = pool->running == 0;
@@ -148,82 +228,153 @@ static bool has_garbage_to_drop(struct pool *pool)
     return quiet;
 }
 
+static enum conn_step read_conn(struct pool *pool, struct conn *c)
+{
+    enum conn_step step = intake_read(c);
+    if (step == CONN_ANSWERED) /* and the loop may be sending it */
+        sweep_held(pool->table);
+    return step;
+}
+
+/* Whether the next request of a kept connection has waited longer than that of the next newcomer.
+ * The newcomer has come after the last one that a worker has accepted, whose age the kernel has
+ * told; the kept one after the loop looked in vain. */
+static bool is_kept_older(const struct pool *pool)
+{
+    const struct conn *kept = TAILQ_FIRST(&pool->table->readable);
+    if (!kept)
+        return false;
+    uint64_t since_ns = balance_newcomer_since(pool->balance);
+    if (since_ns < pool->newcomer_since_ns)
+        since_ns = pool->newcomer_since_ns;
+    return kept->came_after_ns <= since_ns;
+}
+
+/* A client has been accepted, and its request was read: the next one there has come later. */
+static void note_newcomer(struct pool *pool)
+{
+    const struct conn_table *table = pool->table;
+    const struct conn *kept = TAILQ_FIRST(&table->readable);
+    if (table->came_ns)
+        balance_note_newcomer(pool->balance, table->came_ns);
+    else if (kept)
+        pool->newcomer_since_ns = kept->came_after_ns;
+}
+
 /* Accepts one client that waits in the kernel and reads its request at once: a connection that is
  * accepted and not read would be lost if this worker died, and would wait here even if a sibling
- * were free. NULL: there is nothing to run yet. New clients and connections in `readable` take
- * turns (newcomer_ran). */
+ * were free. NULL: there is nothing to run yet. */
 static struct conn *meet_newcomer(struct pool *pool)
 {
     void *context = pool->newcomer;
-    if (pool->newcomer_ran && !TAILQ_EMPTY(&pool->shared->readable))
+    if (!context || is_kept_older(pool))
         return NULL;
     pool->newcomer = NULL;
-    struct conn *c = context ? pool->accept(context) : NULL;
-    pool->newcomer_ran = c && intake_read(c) == CONN_RUNS;
-    return pool->newcomer_ran ? c : NULL;
+    struct conn *c = pool->accept(context);
+    if (!c)
+        return NULL;
+    pool->newcomer_met = true;
+    pool->table->came_ns = 0;
+    bool runs = read_conn(pool, c) == CONN_RUNS;
+    note_newcomer(pool);
+    return runs ? c : NULL;
 }
 
-/* Reads from the connections in `readable` until one has a whole request, which is returned. */
+/* The loop must run: others wait for it, while requests are answered here that need no thread; or
+ * the next newcomer may be older than the kept connection that would have its turn. */
+static bool is_loop_due(const struct pool *pool)
+{
+    return (pool->newcomer_met && !TAILQ_EMPTY(&pool->table->readable)) ||
+           now_ns() - pool->looked_ns > pool->look_every_ns;
+}
+
+/* Reads from the connections in `readable` until one has a whole request, which is returned, or the
+ * loop is due. */
 static struct conn *read_next(struct pool *pool)
 {
     struct conn *c;
-    while ((c = TAILQ_FIRST(&pool->shared->readable)))
-        if (intake_read(c) == CONN_RUNS) {
-            pool->newcomer_ran = false;
+    while ((c = TAILQ_FIRST(&pool->table->readable))) {
+        enum conn_step step = read_conn(pool, c);
+        if (step == CONN_RUNS)
             return c;
-        }
+        if (step == CONN_ANSWERED && is_loop_due(pool))
+            return NULL;
+    }
     return NULL;
 }
 
-/* Runs the loop until there is a request for the calling thread (returned), or the pool stops
- * (NULL). Leader; lock not held. */
+static bool has_handlers_to_run(const struct pool_thread *thread)
+{
+    return thread->turn.number == 0 &&
+           atomic_load_explicit(&thread->pool->signalled, memory_order_relaxed);
+}
+
+/* Runs the loop until there is a request for the calling thread (returned), or the pool stops, or
+ * signal handlers are to run (NULL). Leader; lock not held. */
 static struct conn *lead(struct pool *pool, struct pool_thread *thread)
 {
-    struct conn_shared *shared = pool->shared;
+    struct conn_table *table = pool->table;
     struct conn *c;
-    conn_unpark_all(shared);
-    resume_returned(pool); /* before the loop runs, as pool_leads_next promises */
-    if (now_ns() - pool->looked_ns > LOOK_EVERY_NS)
+    conn_unpark_all(table);
+    resume_returned(pool); /* before the loop runs, as leads_next promises */
+    if (is_loop_due(pool))
         run_loop(pool, EVRUN_NOWAIT);
     for (;;) {
         resume_returned(pool);
+        if (trash_has_unclosed(&pool->trash))
+            return NULL; /* no other thread was free for it */
         if ((c = meet_newcomer(pool)) || (c = read_next(pool)))
             return c;
         if (has_garbage_to_drop(pool)) {
-            python_acquire(&thread->python);
-            pool_drop_garbage(pool);
-            python_release(&thread->python);
+            python_acquire(&thread->turn.python);
+            trash_drop(&pool->trash);
+            if (forks_is_copy()) {
+                log_error("a process that the application forked came back from the end of an "
+                          "object and is ended");
+                _exit(EXIT_CRASH);
+            }
+            python_release(&thread->turn.python);
         }
-        if (pool->stopping)
+        if (pool->stopping || has_handlers_to_run(thread))
             return NULL;
-        run_loop(pool, EVRUN_ONCE);
+        run_loop(pool, TAILQ_EMPTY(&table->readable) ? EVRUN_ONCE : EVRUN_NOWAIT);
     }
 }
 
-/* What the standby does as leader, until a thread is free or the pool stops: it accepts nothing and
- * begins to read no request; bodies, timeouts, slow readers and signals go on. */
+/* What the standby does as leader, until a thread is free or the pool stops: it begins to read no
+ * request but those that need no thread, and accepts only where there are such; bodies, timeouts,
+ * slow readers and signals go on. */
 static void lead_as_standby(struct pool *pool)
 {
-    struct conn_shared *shared = pool->shared;
+    struct conn_table *table = pool->table;
     struct conn *c;
     for (;;) {
         resume_returned(pool);
-        while ((c = TAILQ_FIRST(&shared->readable))) {
-            if (c->state == CONN_IDLE)
-                balance_overflow(shared->balance, c);
-            else if (intake_read(c) == CONN_RUNS)
+        void *newcomer = pool->newcomer;
+        pool->newcomer = NULL;
+        if (newcomer && roots_any())
+            (void)pool->accept(newcomer);
+        while ((c = TAILQ_FIRST(&table->readable))) {
+            if (c->state == CONN_IDLE && intake_needs_thread(c)) {
+                balance_overflow(pool->balance, c);
+                continue;
+            }
+            enum conn_step step = read_conn(pool, c);
+            if (step == CONN_RUNS)
                 pool_queue_ready(pool, c);
+            else if (step == CONN_ANSWERED && is_loop_due(pool))
+                break;
         }
         pthread_mutex_lock(&pool->lock);
         bool leave = pool->idle || pool->stopping;
         pthread_mutex_unlock(&pool->lock);
         if (leave)
             return;
-        run_loop(pool, EVRUN_ONCE);
+        run_loop(pool, TAILQ_EMPTY(&table->readable) ? EVRUN_ONCE : EVRUN_NOWAIT);
     }
 }
 
-/* --- threads -------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 static void park(struct pool *pool, struct pool_thread *thread)
 {
@@ -238,18 +389,42 @@ static void park(struct pool *pool, struct pool_thread *thread)
         pthread_cond_wait(&thread->wake, &pool->lock);
 }
 
-/* The next request for this thread; NULL when the pool stops. Holds the lock on entry and exit. */
-static struct conn *next_request(struct pool *pool, struct pool_thread *thread)
+/* Like a request, so that another thread leads if it takes long. Holds the lock on entry and exit.
+ */
+static void run_handlers(struct pool *pool, struct pool_thread *thread)
 {
+    pool->signalled = false;
+    pthread_mutex_unlock(&pool->lock);
+    python_acquire(&thread->turn.python);
+    python_run_handlers();
+    python_release(&thread->turn.python);
+    pthread_mutex_lock(&pool->lock);
+}
+
+/* What a thread does next: a request, or the close() of an answer that its client has got. */
+struct work {
+    struct conn *request;
+    struct wsgi_unclosed *unclosed;
+};
+
+/* The next work for this thread; false when the pool stops. Holds the lock on entry and exit. */
+static bool next_work(struct pool *pool, struct pool_thread *thread, struct work *work)
+{
+    *work = (struct work){0};
     for (;;) {
+        if (has_handlers_to_run(thread) && !thread->appointed)
+            run_handlers(pool, thread);
         struct conn *c = TAILQ_FIRST(&pool->ready);
         bool mine = thread->appointed || (!pool->led && !should_rest(pool));
+        if (!thread->appointed && (work->unclosed = trash_take_unclosed(&pool->trash)))
+            return true;
         if (c && !thread->appointed) {
             TAILQ_REMOVE(&pool->ready, c, link);
-            return c;
+            work->request = c;
+            return true;
         }
         if (pool->stopping && !thread->appointed)
-            return NULL;
+            return false;
         if (!mine) {
             park(pool, thread);
             continue;
@@ -258,29 +433,35 @@ static struct conn *next_request(struct pool *pool, struct pool_thread *thread)
         pool->led = true;
         publish_free(pool);
         pthread_mutex_unlock(&pool->lock);
-        c = lead(pool, thread);
+        leads_set(true);
+        work->request = lead(pool, thread);
+        leads_set(false);
         pthread_mutex_lock(&pool->lock);
         leave_loop(pool);
-        if (c)
-            return c;
+        if (work->request)
+            return true;
     }
 }
 
 static void run_requests(struct pool_thread *thread)
 {
     struct pool *pool = thread->pool;
-    struct conn *c;
-    atomic_store(&thread->slot->tid, (int32_t)syscall(SYS_gettid));
+    struct work work;
+    atomic_store(&thread->turn.seat->tid, (int32_t)syscall(SYS_gettid));
+    gil_show_wait(&thread->turn.seat->wants_gil);
     policy_begin(&thread->meter);
     pthread_mutex_lock(&pool->lock);
-    while ((c = next_request(pool, thread))) {
+    while (next_work(pool, thread, &work)) {
         thread->started_ns = now_ns();
         TAILQ_INSERT_HEAD(&pool->runners, thread, running);
         pool->running++;
         pthread_mutex_unlock(&pool->lock);
-        answer_run(c, thread);
+        if (work.request)
+            hand_back(pool, work.request, answer_run(work.request, &thread->turn, &pool->trash));
+        else
+            answer_close(work.unclosed, &thread->turn, pool->table->serving, &pool->trash);
         struct policy_sample sample;
-        bool measured = policy_measure(&thread->meter, thread->last_run_ns, &sample);
+        bool measured = policy_measure(&thread->meter, thread->turn.ran_ns, &sample);
         pthread_mutex_lock(&pool->lock);
         TAILQ_REMOVE(&pool->runners, thread, running);
         pool->running--;
@@ -288,22 +469,22 @@ static void run_requests(struct pool_thread *thread)
             policy_learn(&pool->policy, &sample);
     }
     pthread_mutex_unlock(&pool->lock);
-    atomic_store(&thread->slot->tid, 0);
+    atomic_store(&thread->turn.seat->tid, 0);
 }
 
 static void *thread_main(void *arg)
 {
     struct pool_thread *thread = arg;
     char name[32];
-    snprintf(name, sizeof(name), "request-%u", thread->number + 1);
+    snprintf(name, sizeof(name), "request-%u", thread->turn.number + 1);
     pthread_setname_np(pthread_self(), name);
-    python_thread_init(&thread->python, name);
+    python_thread_init(&thread->turn.python, name);
     run_requests(thread);
-    python_thread_fini(&thread->python);
+    python_thread_fini(&thread->turn.python);
     return NULL;
 }
 
-/* --- the standby ---------------------------------------------------------------------------- */
+/* ---- the standby ---- */
 
 static void take_over(struct pool *pool)
 {
@@ -311,7 +492,9 @@ static void take_over(struct pool *pool)
         return;
     pool->led = pool->led_by_standby = true;
     pthread_mutex_unlock(&pool->lock);
+    leads_set(true);
     lead_as_standby(pool);
+    leads_set(false);
     pthread_mutex_lock(&pool->lock);
     pool->led = pool->led_by_standby = false;
     pool->looked_ns = 0; /* the standby has accepted nobody: the next leader runs the loop first */
@@ -327,16 +510,27 @@ static void await_alarm(struct pool *pool)
         continue;
 }
 
+/* Whether no running request computes, or could if its thread had a CPU. */
+static bool all_wait(const struct pool *pool)
+{
+    const struct pool_thread *thread;
+    TAILQ_FOREACH(thread, &pool->runners, running)
+    if (!policy_sees_waiting(atomic_load(&thread->turn.seat->tid)))
+        return false;
+    return true;
+}
+
 /* Before the policy has any sample, a request that is seen to wait at this moment is taken for one
  * that mostly waits. */
 static bool is_overdue(struct pool *pool)
 {
     const struct pool_thread *latest = TAILQ_FIRST(&pool->runners);
     if (pool->idle && latest && pool->policy.samples == 0 &&
-        policy_sees_waiting(atomic_load(&latest->slot->tid)))
+        policy_sees_waiting(atomic_load(&latest->turn.seat->tid)))
         return true;
-    return policy_is_overdue(&pool->policy, now_ns(), pool->unled_since_ns, pool->running,
-                             pool->idle != NULL);
+    enum policy_due due =
+        policy_judge(&pool->policy, now_ns(), pool->unled_since_ns, pool->running, pool->idle);
+    return due == POLICY_DUE || (due == POLICY_DUE_IF_WAITING && all_wait(pool));
 }
 
 static void *standby_main(void *arg)
@@ -356,7 +550,7 @@ static void *standby_main(void *arg)
     return NULL;
 }
 
-/* --- life ----------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static void init_conditions(struct pool *pool)
 {
@@ -387,53 +581,75 @@ static void start_thread(pthread_t *thread, void *(*function)(void *), void *arg
     }
 }
 
-void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worker *board,
-               struct board_thread *slots, unsigned threads)
+static void on_unclosed(void *context, unsigned seat);
+
+void pool_init(struct pool *pool, struct conn_table *table, struct balance *balance,
+               struct board_worker *board, struct board_seat *seats, unsigned threads)
 {
-    pool->shared = shared;
+    pool->table = table;
+    pool->balance = balance;
     pool->board = board;
     pool->count = threads;
     pool->threads = xcalloc(threads, sizeof(*pool->threads));
+    pool->lags = (struct lags){xcalloc(threads, sizeof(*pool->lags.items)), threads};
+    turns_init(&pool->turns, xcalloc(threads, sizeof(*pool->turns.items)), threads);
     TAILQ_INIT(&pool->runners);
     TAILQ_INIT(&pool->ready);
     TAILQ_INIT(&pool->returned);
+    trash_init(&pool->trash);
+    pool->trash.on_unclosed = on_unclosed;
+    pool->trash.context = pool;
     init_conditions(pool);
     open_alarm(pool);
     for (unsigned i = 0; i < threads; i++) {
+        struct turn *turn = &pool->threads[i].turn;
         pool->threads[i].pool = pool;
-        pool->threads[i].number = i;
-        pool->threads[i].slot = &slots[i];
+        turn->all = &pool->turns;
+        turn->number = i;
+        turn->seat = &seats[i];
+        lag_init(&turn->lag, turn->seat);
+        pool->turns.items[i] = turn;
+        pool->lags.items[i] = &turn->lag;
     }
 }
 
 void pool_fini(struct pool *pool)
 {
-    pool_drop_garbage(pool);
-    for (unsigned i = 0; i < pool->count; i++)
+    trash_drop(&pool->trash);
+    for (unsigned i = 0; i < pool->count; i++) {
         pthread_cond_destroy(&pool->threads[i].wake);
+        lag_fini(&pool->threads[i].turn.lag);
+    }
     close(pool->alarm_fd);
     pthread_mutex_destroy(&pool->lock);
-    free(pool->garbage);
+    trash_fini(&pool->trash);
+    turns_fini(&pool->turns);
+    free(pool->turns.items);
+    free(pool->lags.items);
     free(pool->threads);
 }
 
 void pool_serve(struct pool *pool)
 {
-    pool->threads[0].pthread = pthread_self();
-    python_thread_adopt(&pool->threads[0].python);
+    struct turn *main_turn = &pool->threads[0].turn;
+    main_turn->thread = pthread_self();
+    python_thread_adopt(&main_turn->python);
+    leads_set(false);
     for (unsigned i = 1; i < pool->count; i++)
-        start_thread(&pool->threads[i].pthread, thread_main, &pool->threads[i]);
+        start_thread(&pool->threads[i].turn.thread, thread_main, &pool->threads[i]);
     start_thread(&pool->standby, standby_main, pool);
     run_requests(&pool->threads[0]);
     for (unsigned i = 1; i < pool->count; i++)
-        pthread_join(pool->threads[i].pthread, NULL);
+        pthread_join(pool->threads[i].turn.thread, NULL);
     pthread_join(pool->standby, NULL);
-    python_acquire(&pool->threads[0].python);
+    leads_set(true);
+    python_acquire(&main_turn->python);
 }
 
 void pool_stop(struct pool *pool)
 {
     struct pool_thread *thread;
+    assert_leads();
     pthread_mutex_lock(&pool->lock);
     pool->stopping = true;
     while ((thread = pop_idle(pool)))
@@ -442,46 +658,33 @@ void pool_stop(struct pool *pool)
     pthread_mutex_unlock(&pool->lock);
 }
 
-void pool_return(struct pool *pool, struct conn *conn)
+void pool_signalled(struct pool *pool)
 {
+    struct pool_thread **link = &pool->idle;
+    assert_leads();
     pthread_mutex_lock(&pool->lock);
-    TAILQ_INSERT_TAIL(&pool->returned, conn, link);
-    if (pool->led)
-        wake_loop(pool);
+    pool->signalled = true;
+    while (*link && (*link)->turn.number != 0)
+        link = &(*link)->next_idle;
+    if (*link) {
+        struct pool_thread *main = *link;
+        *link = main->next_idle;
+        pool->idle_count--;
+        call_thread(main, false);
+        publish_free(pool);
+    }
     pthread_mutex_unlock(&pool->lock);
-}
-
-bool pool_leads_next(struct pool *pool)
-{
-    pthread_mutex_lock(&pool->lock);
-    bool next = !pool->led && pool->running == 1 && TAILQ_EMPTY(&pool->ready);
-    pthread_mutex_unlock(&pool->lock);
-    return next;
-}
-
-static struct conn *take_first(struct pool *pool, struct conn_queue *queue)
-{
-    pthread_mutex_lock(&pool->lock);
-    struct conn *c = TAILQ_FIRST(queue);
-    if (c)
-        TAILQ_REMOVE(queue, c, link);
-    pthread_mutex_unlock(&pool->lock);
-    return c;
-}
-
-struct conn *pool_take_returned(struct pool *pool)
-{
-    return take_first(pool, &pool->returned);
 }
 
 /* Without this they would wait until the master kills the draining worker. */
 void pool_refuse_behind_stuck(struct pool *pool)
 {
     struct conn *c;
-    if (watch_given_up() < pool->count)
+    assert_leads();
+    if (turns_given_up(&pool->turns, false) < pool->count)
         return;
     while ((c = take_first(pool, &pool->ready))) {
-        conn_answer_for(c, 503, "all threads are stuck");
+        reply_instead(c, 503, "all threads are stuck");
         c->next = conn_end_request(c);
         conn_resume(c);
     }
@@ -497,7 +700,7 @@ void pool_cut_waiting(struct pool *pool, const char *why)
 
 static bool is_late(const struct pool *pool, uint64_t since_ns)
 {
-    return now_ns() >= since_ns + pool->shared->config->queue_timeout_ms * NS_PER_MS;
+    return now_ns() >= since_ns + pool->table->serving->config->queue_timeout_ms * NS_PER_MS;
 }
 
 /* The whole request that has waited longest, if that is too long. */
@@ -522,61 +725,80 @@ static void turn_away(struct conn *c)
 void pool_refuse_late(struct pool *pool)
 {
     struct conn *c;
-    if (pool->shared->config->queue_timeout_ms == 0)
+    assert_leads();
+    if (pool->table->serving->config->queue_timeout_ms == 0)
         return;
-    while ((c = TAILQ_FIRST(&pool->shared->parked)) && is_late(pool, c->parked_ns))
+    while ((c = TAILQ_FIRST(&pool->table->parked)) && is_late(pool, c->waits_since_ns))
         if (intake_read(c) == CONN_RUNS)
             turn_away(c);
     while ((c = take_late(pool)))
         turn_away(c);
 }
 
-void pool_queue_ready(struct pool *pool, struct conn *conn)
+/* Calls a free thread, to do what is queued and not to lead; false: none is free. */
+static bool call_free(struct pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
-    TAILQ_INSERT_TAIL(&pool->ready, conn, link);
-    /* A thread that has parked meanwhile is called now: take_over would appoint it, and a leader
-     * does not look into `ready`. */
     struct pool_thread *thread = pop_idle(pool);
     if (thread)
         call_thread(thread, false);
     publish_free(pool);
+    return thread != NULL;
+}
+
+/* Puts the thread with this number in front of the free ones, if it is free. */
+static void prefer(struct pool *pool, unsigned number)
+{
+    for (struct pool_thread **link = &pool->idle; *link; link = &(*link)->next_idle)
+        if ((*link)->turn.number == number) {
+            struct pool_thread *thread = *link;
+            *link = thread->next_idle;
+            thread->next_idle = pool->idle;
+            pool->idle = thread;
+            return;
+        }
+}
+
+/* The client has got an answer, or will get no more, whose close() is to be called: by a free
+ * thread, that of the request if it is free. Any thread, GIL not needed. */
+static void on_unclosed(void *context, unsigned seat)
+{
+    struct pool *pool = context;
+    pthread_mutex_lock(&pool->lock);
+    prefer(pool, seat);
+    if (!call_free(pool) && pool->led)
+        wake_loop(pool); /* the leader does it, if it has Python */
+    pthread_mutex_unlock(&pool->lock);
+}
+
+unsigned pool_count_waiting(struct pool *pool)
+{
+    const struct conn *c;
+    unsigned count = pool->table->waiting;
+    assert_leads();
+    pthread_mutex_lock(&pool->lock);
+    TAILQ_FOREACH(c, &pool->ready, link)
+    count++;
+    pthread_mutex_unlock(&pool->lock);
+    return count;
+}
+
+void pool_queue_ready(struct pool *pool, struct conn *conn)
+{
+    assert_leads();
+    pthread_mutex_lock(&pool->lock);
+    TAILQ_INSERT_TAIL(&pool->ready, conn, link);
+    /* A thread that has parked meanwhile is called now: take_over would appoint it, and a leader
+     * does not look into `ready`. */
+    (void)call_free(pool);
     pthread_mutex_unlock(&pool->lock);
 }
 
 bool pool_is_busy(struct pool *pool, unsigned stuck)
 {
     pthread_mutex_lock(&pool->lock);
-    bool busy =
-        pool->running > stuck || !TAILQ_EMPTY(&pool->ready) || !TAILQ_EMPTY(&pool->returned);
+    bool busy = pool->running > stuck || !TAILQ_EMPTY(&pool->ready) ||
+                !TAILQ_EMPTY(&pool->returned) ||
+                (trash_has_unclosed(&pool->trash) && stuck < pool->count);
     pthread_mutex_unlock(&pool->lock);
     return busy;
-}
-
-/* --- garbage -------------------------------------------------------------------------------- */
-
-void pool_discard(struct pool *pool, struct _object *object)
-{
-    pthread_mutex_lock(&pool->lock);
-    if (pool->garbage_count == pool->garbage_room) {
-        pool->garbage_room = pool->garbage_room ? pool->garbage_room * 2 : 16;
-        pool->garbage = xrealloc(pool->garbage, pool->garbage_room * sizeof(*pool->garbage));
-    }
-    pool->garbage[pool->garbage_count++] = object;
-    pthread_mutex_unlock(&pool->lock);
-}
-
-/* One at a time and without the lock: dropping a reference may run Python code, and give the GIL to
- * a thread that wants the lock. */
-void pool_drop_garbage(struct pool *pool)
-{
-    while (atomic_load_explicit(&pool->garbage_count, memory_order_relaxed) > 0) {
-        struct _object *object = NULL;
-        pthread_mutex_lock(&pool->lock);
-        if (pool->garbage_count > 0)
-            object = pool->garbage[--pool->garbage_count];
-        pthread_mutex_unlock(&pool->lock);
-        if (object)
-            wsgi_drop(&object);
-    }
 }

@@ -6,29 +6,27 @@
  * compute. The standby, a thread without Python, makes that happen; when all threads are busy it
  * leads itself: bodies, timeouts, slow clients and stop signals go on, but no request is started.
  * Free threads are used last-in first-out. */
-#ifndef MYSERVER_POOL_H
-#define MYSERVER_POOL_H
+#ifndef MYSERVER_WORKER_POOL_H
+#define MYSERVER_WORKER_POOL_H
 
 #include "base/base.h"
+#include "conn.h"
+#include "policy.h"
 #include "python/python.h"
-#include "worker/conn.h"
-#include "worker/policy.h"
-#include "worker/watch.h"
+#include "python/trash.h"
+#include "turn.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 
-struct board_thread;
+struct balance;
+struct board_seat;
 struct board_worker;
 
-/* A thread that runs requests. */
+/* A thread that runs requests, always in the same seat. */
 struct pool_thread {
     struct pool *pool;
-    unsigned number; /* 0: the process's main thread */
-    pthread_t pthread;
-    struct python_thread python;
-    struct board_thread *slot;
-    struct watch_turn turn;
+    struct turn turn; /* number 0: the process's main thread */
     /* Under pool->lock. */
     struct pool_thread *next_idle;
     TAILQ_ENTRY(pool_thread) running; /* in pool->runners while it runs a request */
@@ -37,34 +35,40 @@ struct pool_thread {
     bool called;    /* woken on purpose: there is work, or `appointed`, or the pool stops */
     bool appointed; /* the waker has made this thread the leader already */
     struct policy_meter meter; /* this thread's own; not under the lock */
-    uint64_t last_run_ns;      /* how long its last request ran */
 };
 
 TAILQ_HEAD(pool_runners, pool_thread);
 
 struct pool {
-    struct conn_shared *shared;
+    struct conn_table *table;
+    struct balance *balance;
     struct board_worker *board;
     struct pool_thread *threads; /* [count]; owned */
+    struct turns turns;          /* of all threads */
+    struct lags lags;            /* of all threads */
     unsigned count;
     pthread_mutex_t lock;
     struct pool_thread *idle; /* parked threads, last-in first-out */
     unsigned idle_count;
     bool led, led_by_standby;
     _Atomic bool stopping; /* set under the lock */
+    _Atomic bool
+        signalled; /* set under the lock: Python's signal handlers are to run on thread 0 */
     uint64_t unled_since_ns;
-    uint64_t looked_ns; /* leader: when ev_run last returned */
+    uint64_t looked_ns;     /* leader: when ev_run last reported something */
+    uint64_t look_every_ns; /* leader: how long the next look may wait after that */
     struct policy policy;
     pthread_t standby;
-    int alarm_fd;                /* timerfd: the standby sleeps until it expires */
-    bool alarm_set;              /* it will ring */
-    struct conn_queue ready;     /* whole requests that wait for a thread */
-    struct conn_queue returned;  /* connections that threads give back to the loop */
+    int alarm_fd;               /* timerfd: the standby sleeps until it expires */
+    bool alarm_set;             /* it will ring */
+    struct conn_queue ready;    /* whole requests that wait for a thread */
+    struct conn_queue returned; /* connections that threads give back to the loop */
+    /* Set under the lock, behind the connection; the leader looks without it, and is woken or takes
+     * the lock to lead when it looked too early. */
+    _Atomic bool any_returned;
     struct pool_runners runners; /* threads that run a request; the one that began last is first */
     unsigned running;            /* number of `runners` */
-    struct _object **garbage;    /* references to drop at the next hold of the GIL */
-    _Atomic size_t garbage_count;
-    size_t garbage_room;
+    struct trash trash;
 
     /* Set by the worker between pool_init and pool_serve. */
     ev_async *bell; /* wakes the leader out of its sleep */
@@ -72,12 +76,16 @@ struct pool {
      * or none may be accepted now. */
     struct conn *(*accept)(void *context);
     void *newcomer; /* argument for `accept`: a client waits in the kernel; NULL: none. Leader. */
-    bool newcomer_ran; /* the last request was a new client's: now one from `readable`. Leader. */
+    bool newcomer_met; /* since ev_run: whether another one waits is not known. Leader. */
+    /* Who waits in the kernel has come after that, as far as this worker knows: when nobody waited
+     * there, or, where the kernel does not say when clients came, as old as the kept connection
+     * that has its turn after the last newcomer. Leader. */
+    uint64_t newcomer_since_ns;
 };
 
-/* Starts no thread yet. Borrows all arguments; `slots`: the threads' lines on the board. */
-void pool_init(struct pool *pool, struct conn_shared *shared, struct board_worker *board,
-               struct board_thread *slots, unsigned threads);
+/* Starts no thread yet. Borrows all arguments; `seats`: [threads] on the board. */
+void pool_init(struct pool *pool, struct conn_table *table, struct balance *balance,
+               struct board_worker *board, struct board_seat *seats, unsigned threads);
 /* Serves until pool_stop, on the calling thread (thread 0, the interpreter's main thread, GIL held)
  * and on the threads it starts. They have ended when it returns, with the GIL held again. */
 void pool_serve(struct pool *pool);
@@ -86,13 +94,10 @@ void pool_fini(struct pool *pool);
 /* Lets pool_serve return when the running requests are done. Leader. */
 void pool_stop(struct pool *pool);
 
-/* A thread gives a connection back to the loop; wakes the leader if it sleeps. Any thread. */
-void pool_return(struct pool *pool, struct conn *conn);
-/* True when the calling thread, whose request ends, will be the next leader: nobody leads, and no
- * other request is running or waits. It then resumes at once what it has returned. */
-bool pool_leads_next(struct pool *pool);
-/* Takes the connection that was returned first; NULL when there is none. Leader. */
-struct conn *pool_take_returned(struct pool *pool);
+/* A signal has arrived for which the application has a handler in Python: lets the main thread run
+ * it, unless that runs a request, in which the interpreter does so itself. Leader. */
+void pool_signalled(struct pool *pool);
+
 /* Queues a whole request that the standby, as leader, has read and cannot run. */
 void pool_queue_ready(struct pool *pool, struct conn *conn);
 /* Answers the requests in `ready` with 503 when the watch has given up all threads: none of them
@@ -104,11 +109,8 @@ void pool_cut_waiting(struct pool *pool, const char *why);
 /* Answers the requests that have waited here for longer than queue-timeout, without waiting for a
  * thread. Leader, every tick. */
 void pool_refuse_late(struct pool *pool);
-/* Keeps a Python reference until some thread holds the GIL anyway, and drops it then. Takes
- * `object`. Any thread, GIL not needed. */
-void pool_discard(struct pool *pool, struct _object *object);
-/* Drops what pool_discard keeps. GIL held. */
-void pool_drop_garbage(struct pool *pool);
+/* How many requests wait in this worker for a thread. Leader. */
+unsigned pool_count_waiting(struct pool *pool);
 /* Whether more than `stuck` requests are running, requests wait for a thread, or connections were
  * returned and not taken. */
 bool pool_is_busy(struct pool *pool, unsigned stuck);

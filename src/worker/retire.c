@@ -1,8 +1,9 @@
-/* age.c: when a worker has served long enough.
+/* retire.c: when a worker has served long enough.
  *
  * Owns: the limits of one worker. Only asks on the board to be replaced; the master decides when,
  * and waits until the replacement serves. */
-#include "worker/retire.h"
+#include "retire.h"
+#include "config/options.h"
 #include "config/settings.h"
 #include "shared/board.h"
 #include "shared/seed.h"
@@ -25,7 +26,7 @@ void age_begin(struct age *age, const struct worker_seed *seed)
     uint64_t answered = atomic_load(&slot->requests); /* by earlier workers of the slot */
     uint64_t requests = config->max_requests, lifetime_ms = config->max_worker_lifetime_ms;
     uint64_t jitter = config->max_requests_jitter;
-    unsigned refork_after = config_count_at(config->refork_after, seed->promotions);
+    unsigned refork_after = options_count_at(config->refork_after, seed->promotions);
     if (jitter == CONFIG_UNSET)
         jitter = requests / 10;
     *age = (struct age){0};
@@ -35,7 +36,7 @@ void age_begin(struct age *age, const struct worker_seed *seed)
         age->retire_ms = now_ms() + lifetime_ms + up_to(lifetime_ms / 10);
     if (refork_after)
         age->refork_requests = answered + refork_after;
-    atomic_store(&slot->max_memory_bytes, config->max_worker_memory_bytes);
+    atomic_store(&slot->max_memory_bytes, config->max_worker_memory);
 }
 
 /* If several workers ask to become the mold, the master takes only one; the others keep their

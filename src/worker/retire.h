@@ -1,6 +1,6 @@
-/* age.h: when a worker has served long enough. Runs on the thread that leads the loop. */
-#ifndef MYSERVER_AGE_H
-#define MYSERVER_AGE_H
+/* retire.h: when a worker has served long enough. Runs on the thread that leads the loop. */
+#ifndef MYSERVER_WORKER_RETIRE_H
+#define MYSERVER_WORKER_RETIRE_H
 
 #include "base/base.h"
 

@@ -4,26 +4,38 @@
  * the lifeline), and how the process ends. Accepts one connection at a time and only when a thread
  * is free: so new connections wait in the kernel's queue, which all workers share. Never parses,
  * never runs Python but to stop it. */
+#include "worker/worker.h"
+#include "balance.h"
+#include "base/fds.h"
 #include "base/log.h"
 #include "base/logfile.h"
 #include "config/settings.h"
-#include "descriptors.h"
+#include "conn.h"
+#include "intake.h"
+#include "leads.h"
+#include "pages.h"
+#include "pool.h"
+#include "python/collector.h"
+#include "python/ending.h"
 #include "python/python.h"
+#include "retire.h"
+#include "roots.h"
+#include "sampler.h"
+#include "scratch.h"
 #include "shared/board.h"
 #include "shared/inbox.h"
-#include "shared/seed.h"
-#include "streams.h"
+#include "sweep.h"
 #include "system/backlog.h"
 #include "system/listen.h"
 #include "system/process.h"
-#include "worker/balance.h"
-#include "worker/conn.h"
-#include "worker/intake.h"
-#include "worker/pool.h"
-#include "worker/retire.h"
+#include "system/types.h"
+#include "system/usage.h"
+#include "tracer.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +45,8 @@
 #include <unistd.h>
 
 #define TICK_S              0.2
-#define ACCEPT_PAUSE_S      0.2   /* after the descriptors ran out */
+#define ACCEPT_PAUSE_S      0.2 /* after the descriptors ran out */
+#define FAREWELL_NS         (2 * NS_PER_S)
 #define FULL_QUIET_MS       10000 /* no second warning, until it was not full for so long */
 /* What all request bodies of a worker may have in memory; at least four times body-buffer. */
 #define BODIES_MEMORY_BYTES (64 * 1024 * 1024)
@@ -45,7 +58,8 @@ struct acceptor {
 
 static struct {
     const struct worker_seed *seed;
-    struct conn_shared shared;
+    struct serving serving;
+    struct conn_table table;
     struct pool pool;
     struct balance balance;
     struct acceptor *acceptors; /* [listeners] */
@@ -54,7 +68,8 @@ static struct {
     bool said_undone;       /* keep_signals has logged its warning */
     ev_async bell;
     ev_timer tick, accept_pause, last_call;
-    ev_io inbox, lifeline;
+    ev_io inbox, lifeline, signalled;
+    int signal_pipe[2]; /* a byte for each signal that has a handler in Python */
     ev_prepare before_sleep;
     bool accepting;
     bool turned_away;         /* the standby leads and does not accept; the next leader does */
@@ -63,22 +78,31 @@ static struct {
     struct worker_promotion promotion;
     uint64_t full_quiet_until_ms;
     struct age age;
+    struct backlog *backlogs; /* [listeners] */
+    struct lag_relief relief;
     uint64_t last_call_until_ms;
+    bool said_farewell;   /* taken sockets are shut down */
+    uint64_t leave_by_ns; /* when graceful-timeout is over; 0: it does not drain */
 } worker;
 
-/* --- accepting ------------------------------------------------------------------------------ */
+/* ---- accepting ---- */
+
+/* The standby accepts only where some requests need no thread. */
+static bool may_accept(void)
+{
+    return !worker.pool.led_by_standby || roots_any();
+}
 
 static void set_accepting(bool on)
 {
     if (on == worker.accepting)
         return;
     worker.accepting = on;
-    for (size_t i = 0; i < worker.seed->listeners->count; i++) {
+    for (size_t i = 0; i < worker.seed->listeners->count; i++)
         if (on)
-            ev_io_start(worker.shared.loop, &worker.acceptors[i].watcher);
+            ev_io_start(worker.table.loop, &worker.acceptors[i].watcher);
         else
-            ev_io_stop(worker.shared.loop, &worker.acceptors[i].watcher);
-    }
+            ev_io_stop(worker.table.loop, &worker.acceptors[i].watcher);
 }
 
 static void accept_again(void)
@@ -103,11 +127,11 @@ static void pause_accepting(int error)
     uint64_t now = now_ms();
     if (now >= worker.full_quiet_until_ms)
         log_warning("no connection is accepted for a moment: %s%s", strerror(error),
-                    descriptors_advice(error));
+                    fds_advice(error));
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
     set_accepting(false);
     ev_timer_set(&worker.accept_pause, ACCEPT_PAUSE_S, 0.);
-    ev_timer_start(worker.shared.loop, &worker.accept_pause);
+    ev_timer_start(worker.table.loop, &worker.accept_pause);
 }
 
 static void on_accept_error(int error)
@@ -122,17 +146,18 @@ static void on_accept_error(int error)
 static void on_full(void)
 {
     uint64_t now = now_ms();
-    const struct conn_shared *shared = &worker.shared;
-    bool by_files = shared->count < shared->limit || shared->limit == shared->room;
+    const struct conn_table *table = &worker.table;
+    bool by_files = table->count < table->limit || table->limit == table->room;
     set_accepting(false);
     if (now >= worker.full_quiet_until_ms)
-        log_warning("%u connections and none of them idle: more than %s", shared->count,
+        log_warning("%u connections and none of them idle: more than %s", table->count,
                     by_files ? "RLIMIT_NOFILE has room for wait; raise it (ulimit -n, LimitNOFILE)"
                              : "worker-connections wait");
     worker.full_quiet_until_ms = now + FULL_QUIET_MS;
 }
 
-/* Accepts one connection, which is in `readable` then. NULL: none was there, or accept4 failed. */
+/* Accepts one connection, which is in `readable` then, and not the first there. NULL: none was
+ * there, or accept4 failed. */
 static struct conn *accept_one(const struct acceptor *acceptor)
 {
     const struct listener *listener = &worker.seed->listeners->items[acceptor->listener];
@@ -140,21 +165,22 @@ static struct conn *accept_one(const struct acceptor *acceptor)
     socklen_t peer_len = sizeof(peer);
     bool is_unix = listener->family == AF_UNIX;
     worker.latest_listener = acceptor->listener;
-    int fd = streams_spare(accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
-                                   is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    int fd = fds_spare(accept4(listener->fd, is_unix ? NULL : (struct sockaddr *)&peer,
+                               is_unix ? NULL : &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd < 0) {
         on_accept_error(errno);
         return NULL;
     }
-    conn_open(&worker.shared, fd, acceptor->listener, is_unix ? NULL : (struct sockaddr *)&peer);
-    return TAILQ_LAST(&worker.shared.readable, conn_queue);
+    return conn_open(&worker.table, fd, acceptor->listener, listener->is_uwsgi,
+                     is_unix ? NULL : (struct sockaddr *)&peer);
 }
 
 static struct conn *accept_newcomer(void *acceptor)
 {
     if (!worker.accepting)
         return NULL;
-    if (conn_make_room(&worker.shared))
+    balance_relieve(&worker.balance);
+    if (conn_make_room(&worker.table))
         return accept_one(acceptor);
     on_full();
     return NULL;
@@ -171,7 +197,7 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     (void)events;
-    if (worker.pool.led_by_standby) {
+    if (!may_accept()) {
         set_accepting(false); /* no thread is free: a sibling accepts, or this one later */
         worker.turned_away = true;
         return;
@@ -186,20 +212,19 @@ static void on_accept_pause_end(struct ev_loop *loop, ev_timer *watcher, int eve
     (void)loop;
     (void)watcher;
     (void)events;
-    worker.shared.inbox_waits = false;
-    ev_io_start(worker.shared.loop, &worker.inbox);
+    worker.table.inbox_waits = false;
+    ev_io_start(worker.table.loop, &worker.inbox);
     accept_again();
 }
 
 /* Without a free descriptor the connections stay in the inbox until the pause is over. */
 static void read_inbox(void)
 {
-    worker.shared.inbox_waits =
-        !inbox_adopt_all(&worker.shared, worker.inbox.fd, &worker.promotion);
-    if (!worker.shared.inbox_waits)
+    worker.table.inbox_waits = !balance_adopt(&worker.balance, worker.inbox.fd, &worker.promotion);
+    if (!worker.table.inbox_waits)
         return;
     pause_accepting(errno);
-    ev_io_stop(worker.shared.loop, &worker.inbox);
+    ev_io_stop(worker.table.loop, &worker.inbox);
 }
 
 static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
@@ -211,7 +236,7 @@ static void on_inbox(struct ev_loop *loop, ev_io *watcher, int events)
         read_inbox();
 }
 
-/* --- stopping ------------------------------------------------------------------------------- */
+/* ---- stopping ---- */
 
 static void set_title(const char *state)
 {
@@ -225,10 +250,10 @@ static void set_title(const char *state)
 static void close_listeners(void)
 {
     set_accepting(false);
-    ev_timer_stop(worker.shared.loop, &worker.accept_pause);
+    ev_timer_stop(worker.table.loop, &worker.accept_pause);
     for (size_t i = 0; i < worker.seed->listeners->count; i++) {
         int fd = worker.seed->listeners->items[i].fd;
-        (void)epoll_ctl(worker.shared.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        (void)epoll_ctl(worker.table.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
         if (worker.promotion.generation == 0)
             close(fd);
     }
@@ -250,11 +275,12 @@ static void forgo_promotion(void)
 static void stop_when_drained(void)
 {
     forgo_promotion();
-    if (!worker.shared.draining || worker.listening || worker.pool.stopping)
+    if (!worker.table.draining || worker.listening || worker.pool.stopping)
         return;
     read_inbox(); /* siblings may have given connections before they saw the drain */
-    unsigned stuck = watch_given_up();
-    if (worker.shared.count > stuck || pool_is_busy(&worker.pool, stuck))
+    unsigned stuck = turns_given_up(&worker.pool.turns, false);
+    if (worker.table.count > turns_given_up(&worker.pool.turns, true) ||
+        pool_is_busy(&worker.pool, stuck))
         return;
     if (stuck == 0) {
         pool_stop(&worker.pool);
@@ -285,17 +311,19 @@ static void on_last_call(struct ev_loop *loop, ev_timer *watcher, int events)
 /* `last`: no other worker will accept any more, so this one goes on accepting for the last call. */
 static void begin_drain(const char *why, bool last)
 {
-    if (worker.shared.draining)
+    if (worker.table.draining)
         return;
     read_inbox(); /* the master sends a promotion before the signal to drain */
     log_info("draining: %s", why);
-    worker.shared.draining = true;
-    atomic_store(&worker.shared.last_requests, true);
+    worker.table.draining = true;
+    tracer_stop();
+    atomic_store(&worker.table.last_requests, true);
     atomic_store(&worker.seed->board->worker[worker.seed->slot].state, BOARD_WORKER_DRAINING);
     set_title("draining");
     worker.last_call_until_ms = now_ms() + LISTEN_LAST_CALL_MOST_MS;
+    worker.leave_by_ns = now_ns() + worker.seed->config->graceful_timeout_ms * NS_PER_MS;
     if (last)
-        ev_timer_start(worker.shared.loop, &worker.last_call);
+        ev_timer_start(worker.table.loop, &worker.last_call);
     else
         close_listeners();
     if (!atomic_load(&worker.seed->board->stopping))
@@ -316,9 +344,9 @@ static void on_quit(struct ev_loop *loop, ev_signal *watcher, int events)
     (void)loop;
     (void)watcher;
     (void)events;
-    log_info("stopping at once, %u connections are closed", worker.shared.count);
+    log_info("stopping at once, %u connections are closed", worker.table.count);
     pool_cut_waiting(&worker.pool, "stopped at once");
-    conn_record_all(&worker.shared, "stopped at once");
+    conn_record_all(&worker.table, "stopped at once");
     _exit(EXIT_OK);
 }
 
@@ -327,7 +355,7 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     (void)events;
     ev_io_stop(loop, watcher);
     begin_drain("the master is gone", true);
-    watch_leave_by(now_ns() + worker.seed->config->graceful_timeout_ms * NS_PER_MS);
+    watch_leave_by(worker.leave_by_ns);
     stop_when_drained();
 }
 
@@ -350,7 +378,49 @@ static void keep_signals(void)
     }
 }
 
-/* --- the loop ------------------------------------------------------------------------------- */
+/* ---- the loop ---- */
+
+/* Clients that wait to be accepted. Where the kernel does not say how many, one for each socket. */
+static unsigned count_newcomers(void)
+{
+    size_t listeners = worker.listening ? worker.seed->listeners->count : 0;
+    unsigned count = 0;
+    backlog_read(worker.backlogs, listeners);
+    for (size_t i = 0; i < listeners; i++) {
+        struct pollfd polled = {.fd = worker.seed->listeners->items[i].fd, .events = POLLIN};
+        count += worker.backlogs[i].known ? worker.backlogs[i].waiting : poll(&polled, 1, 0) > 0;
+    }
+    return count;
+}
+
+/* Requests that wait although a thread waits for its client. */
+static unsigned count_held_up(void)
+{
+    if (!worker.pool.led_by_standby || !lag_holds_thread(&worker.pool.lags))
+        return 0;
+    return pool_count_waiting(&worker.pool) + count_newcomers();
+}
+
+/* So long before graceful-timeout is over, applications that have taken over a socket see its end,
+ * and can leave before the master kills the worker. */
+static uint64_t farewell_ns(void)
+{
+    uint64_t limit_ns = worker.seed->config->graceful_timeout_ms * NS_PER_MS;
+    return limit_ns / 2 < FAREWELL_NS ? limit_ns / 2 : FAREWELL_NS;
+}
+
+static void end_taken_sockets(void)
+{
+    if (!worker.leave_by_ns || worker.said_farewell ||
+        now_ns() + farewell_ns() < worker.leave_by_ns)
+        return;
+    worker.said_farewell = true;
+    unsigned count = turns_shut_taken(&worker.pool.turns);
+    if (count > 0)
+        log_info("graceful-timeout is nearly over: %u socket%s that the application has taken over "
+                 "%s shut down",
+                 count, count == 1 ? "" : "s", count == 1 ? "is" : "are");
+}
 
 static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
 {
@@ -361,15 +431,20 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     log_say_left_out();
     watch_note_loop();
     keep_signals();
-    conn_expire_all(&worker.shared, now_ms());
-    intake_shed_pipe(&worker.shared);
+    sweep(&worker.table, now_ms());
+    end_taken_sockets();
+    intake_shed_pipe(&worker.table);
     age_look(&worker.age, worker.seed->board, worker.seed->slot);
     pool_refuse_behind_stuck(&worker.pool);
     pool_refuse_late(&worker.pool);
-    if (worker.shared.draining && !atomic_load(&worker.seed->board->stopping))
+    if (!worker.table.draining)
+        tracer_look();
+    lag_send(&worker.pool.lags);
+    lag_relieve(&worker.relief, &worker.pool.lags, count_held_up());
+    if (worker.table.draining && !atomic_load(&worker.seed->board->stopping))
         balance_drain(&worker.balance);
     stop_when_drained();
-    if (!worker.pool.led_by_standby)
+    if (may_accept())
         accept_again();
 }
 
@@ -378,6 +453,30 @@ static void on_bell(struct ev_loop *loop, ev_async *watcher, int events)
     (void)loop;
     (void)watcher;
     (void)events; /* nothing to do: ev_run returns, and the leader looks at its queues */
+}
+
+static void on_signalled(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    char numbers[256];
+    (void)loop;
+    (void)events;
+    while (read(watcher->fd, numbers, sizeof(numbers)) > 0)
+        continue;
+    pool_signalled(&worker.pool);
+}
+
+/* Without it a handler would run only with the next request, since an idle worker runs no Python.
+ */
+static void watch_python_signals(void)
+{
+    if (pipe2(worker.signal_pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
+        log_critical("the pipe of the signals cannot be made: %s", strerror(errno));
+        _exit(EXIT_CRASH);
+    }
+    ev_io_init(&worker.signalled, on_signalled, worker.signal_pipe[0], EV_READ);
+    ev_io_start(worker.table.loop, &worker.signalled);
+    python_watch_signals(worker.signal_pipe[1]);
+    python_run_handlers(); /* of one that has come before */
 }
 
 /* inbox.c needs libev's epoll descriptor, and libev has no call for it: it is the first epoll
@@ -397,13 +496,17 @@ static int next_epoll_fd(int after)
     return -1;
 }
 
+/* What libev prints its errors to; llhttp would, if it ever did: see the Makefile. */
+FILE *libev_stderr;
+
 static void open_loop(void)
 {
+    libev_stderr = stderr;
     int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC); /* the lowest number that is free */
     close(lowest);
-    worker.shared.loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-    worker.shared.epoll_fd = next_epoll_fd(lowest - 1);
-    if (!worker.shared.loop || worker.shared.epoll_fd < 0) {
+    worker.table.loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    worker.table.epoll_fd = next_epoll_fd(lowest - 1);
+    if (!worker.table.loop || worker.table.epoll_fd < 0) {
         log_critical("the event loop cannot be made: %s", strerror(errno));
         _exit(EXIT_CRASH);
     }
@@ -413,6 +516,8 @@ static void watch_listeners(void)
 {
     const struct listeners *listeners = worker.seed->listeners;
     worker.acceptors = xcalloc(listeners->count, sizeof(*worker.acceptors));
+    worker.backlogs = xcalloc(listeners->count, sizeof(*worker.backlogs));
+    backlog_init(worker.backlogs, listeners);
     for (size_t i = 0; i < listeners->count; i++) {
         struct acceptor *acceptor = &worker.acceptors[i];
         acceptor->listener = (unsigned)i;
@@ -426,7 +531,7 @@ static void watch_listeners(void)
 
 static void watch(void)
 {
-    struct ev_loop *loop = worker.shared.loop;
+    struct ev_loop *loop = worker.table.loop;
     ev_signal_init(&worker.on_term, on_term, SIGTERM);
     ev_signal_start(loop, &worker.on_term);
     ev_signal_init(&worker.on_quit, on_quit, SIGQUIT);
@@ -441,11 +546,13 @@ static void watch(void)
     ev_timer_init(&worker.accept_pause, on_accept_pause_end, ACCEPT_PAUSE_S, 0.);
     ev_timer_init(&worker.last_call, on_last_call, LISTEN_LAST_CALL_MS / 1000.,
                   LISTEN_LAST_CALL_MS / 1000.);
-    balance_init(&worker.balance, &worker.shared, worker.seed);
+    leads_set(true);
+    balance_init(&worker.balance, &worker.table, worker.seed);
     ev_io_init(&worker.inbox, on_inbox, worker.seed->inboxes[worker.seed->slot].read_fd, EV_READ);
     ev_io_start(loop, &worker.inbox);
     ev_io_init(&worker.lifeline, on_lifeline, worker.seed->lifeline_fd, EV_READ);
     ev_io_start(loop, &worker.lifeline);
+    watch_python_signals();
     watch_listeners();
 }
 
@@ -462,65 +569,104 @@ static struct access_format *compile_access_format(const struct config *config)
 static void set_connection_limit(void)
 {
     unsigned wanted = worker.seed->config->worker_connections;
-    unsigned room = descriptors_for_clients(worker.seed->config->threads);
+    unsigned room = fds_for_clients(worker.seed->config->threads);
     if (wanted > room)
         log_warning("worker-connections is %u, but RLIMIT_NOFILE leaves room for %u", wanted, room);
-    worker.shared.room = room;
-    worker.shared.limit = wanted && wanted < room ? wanted : room;
+    worker.table.room = room;
+    worker.table.limit = wanted && wanted < room ? wanted : room;
 }
 
-static void set_shared(const struct config *config)
+static void set_serving(const struct config *config)
 {
-    struct conn_shared *shared = &worker.shared;
-    shared->config = config;
-    shared->limits = (struct http_limits){
-        .request_line_bytes = config->limit_request_line_bytes,
-        .field_bytes = config->limit_request_field_size_bytes,
-        .head_bytes = 65536,
-        .fields = config->limit_request_fields,
-        .body_bytes = config->limit_request_body_bytes,
-        .body_memory_bytes = config->body_buffer_bytes,
-        .tmp_dir = config->tmp_dir,
-        .bodies = &shared->bodies,
+    struct serving *serving = &worker.serving;
+    struct conn_table *table = &worker.table;
+    *serving = (struct serving){
+        .config = config,
+        .limits = {.request_line_bytes = config->limit_request_line_bytes,
+                   .field_bytes = config->limit_request_field_size_bytes,
+                   .head_bytes = 65536,
+                   .fields = config->limit_request_fields,
+                   .body_bytes = config->limit_request_body_bytes,
+                   .body_memory_bytes = config->body_buffer_bytes,
+                   .tmp_dir = scratch_place()->dir,
+                   .bodies = &table->bodies},
+        .access = compile_access_format(config),
+        .exclude =
+            exclude_compile(config->access_log_exclude.items, config->access_log_exclude.count),
+        .worker = worker.seed->slot + 1,
+        .board = &worker.seed->board->worker[worker.seed->slot],
+        .ledger = config->observe ? worker.seed->board->ledger : NULL,
     };
-    shared->worker = worker.seed->slot + 1;
-    shared->bodies.memory_max_bytes = 4 * config->body_buffer_bytes > BODIES_MEMORY_BYTES
-                                          ? 4 * config->body_buffer_bytes
-                                          : BODIES_MEMORY_BYTES;
-    shared->pipe_in = shared->pipe_out = -1;
-    shared->board = &worker.seed->board->worker[worker.seed->slot];
-    shared->pool = &worker.pool;
-    TAILQ_INIT(&shared->evictable);
-    TAILQ_INIT(&shared->transferring);
-    TAILQ_INIT(&shared->readable);
-    TAILQ_INIT(&shared->parked);
-    pthread_mutex_init(&shared->free_lock, NULL);
-    const char *wrong = forwarded_parse(&shared->trust, config->forwarded_allow_ips);
+    const char *wrong = forwarded_parse(&serving->trust, config->forwarded_allow_ips);
     assert(!wrong); /* checked at start */
-    shared->access = compile_access_format(config);
+}
+
+static void set_table(const struct config *config)
+{
+    struct conn_table *table = &worker.table;
+    table->serving = &worker.serving;
+    table->bodies.memory_max_bytes = 4 * config->body_buffer_bytes > BODIES_MEMORY_BYTES
+                                         ? 4 * config->body_buffer_bytes
+                                         : BODIES_MEMORY_BYTES;
+    table->bodies.memfd_max_bytes = scratch_place()->memory_bytes;
+    table->exchanges.spills =
+        (struct spill_budget){.tmp_dir = scratch_place()->dir,
+                              .answer_max_bytes = config->limit_response_file_bytes,
+                              .max_bytes = scratch_answers_bytes(config)};
+    exchange_init(&table->exchanges, &worker.serving.limits, &worker.pool.trash);
+    TAILQ_INIT(&table->evictable);
+    TAILQ_INIT(&table->transferring);
+    TAILQ_INIT(&table->readable);
+    TAILQ_INIT(&table->parked);
     age_begin(&worker.age, worker.seed);
 }
 
-static NORETURN void leave(void)
-{
-    python_stop();
-    log_info("stopped");
-    _exit(EXIT_OK);
-}
-
-/* Frees what worker_main has built, for a worker that becomes a mold. */
+/* Frees what worker_main has built. */
 static void take_apart(void)
 {
-    ev_signal_stop(worker.shared.loop, &worker.on_term);
-    ev_signal_stop(worker.shared.loop, &worker.on_quit);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* libev restores the default actions */
+    ev_signal_stop(worker.table.loop, &worker.on_term);
+    ev_signal_stop(worker.table.loop, &worker.on_quit);
+    (void)process_take_signals(false);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    python_watch_signals(-1);
+    close(worker.signal_pipe[0]);
+    close(worker.signal_pipe[1]);
     watch_stop();
-    exchange_free_all(&worker.shared);
-    intake_close_pipe(&worker.shared);
+    collector_begin(NULL, 0);
+    sampler_stop();
+    tracer_join();
+    sampler_join();
+    exchange_free_all(&worker.table.exchanges);
+    intake_close_pipe();
     pool_fini(&worker.pool);
-    ev_loop_destroy(worker.shared.loop);
+    ev_loop_destroy(worker.table.loop);
     free(worker.acceptors);
-    access_free(worker.shared.access);
-    forwarded_fini(&worker.shared.trust);
+    free(worker.backlogs);
+    access_free(worker.serving.access);
+    exclude_free(worker.serving.exclude);
+    forwarded_fini(&worker.serving.trust);
+}
+
+void worker_prepare(const struct config *config)
+{
+    scratch_find(config);
+    roots_load(config);
+    if (roots_any())
+        types_load();
+}
+
+/* By how much its memory has changed is told from here on. */
+static void note_beginning(struct board_worker *board)
+{
+    struct usage usage = {0};
+    if (worker.seed->config->control)
+        usage = usage_read(getpid());
+    atomic_store(&board->beginning.requests, atomic_load(&board->requests));
+    atomic_store(&board->beginning.private_bytes, usage.private_bytes);
+    atomic_store(&board->beginning.of_mold_bytes, usage.still_shared_bytes);
 }
 
 struct worker_promotion worker_main(const struct worker_seed *seed)
@@ -528,17 +674,30 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
     struct board_worker *board = &seed->board->worker[seed->slot];
     memset(&worker, 0, sizeof(worker)); /* left over from a mold that was a worker */
     worker.seed = seed;
-    streams_fill(); /* the application may have closed some at import */
-    set_shared(seed->config);
+    ledger_begin(seed->board->ledger, seed->slot);
+    trace_start();
+    costs_start(seed->board);
+    collector_begin(seed->board, seed->slot);
+    atomic_store(&seed->board->observed->is_set, seed->config->observe);
+    atomic_store(&seed->board->observed->steady_hz, seed->config->profile_rate);
+    tracer_begin(seed->board, seed->slot);
+    pages_begin(seed->config->observe && seed->config->preload
+                    ? &board_mold(seed->board, seed->generation)->hints
+                    : NULL);
+    fds_fill_streams(); /* the application may have closed some at import */
+    set_serving(seed->config);
+    set_table(seed->config);
+    scratch_say(seed);
     open_loop();
-    pool_init(&worker.pool, &worker.shared, board, board_thread(seed->board, seed->slot, 0),
-              seed->config->threads);
+    pool_init(&worker.pool, &worker.table, &worker.balance, board,
+              board_seat(seed->board, seed->slot, 0), seed->config->threads);
     worker.pool.bell = &worker.bell;
-    worker.shared.balance = &worker.balance;
     worker.pool.accept = accept_newcomer;
     watch();
-    watch_start(&worker.pool, seed->config, seed->board, seed->slot);
+    watch_start(&worker.pool.turns, seed->config, seed->board, seed->slot);
+    sampler_start(&worker.pool.turns, seed->config, seed->board, seed->slot);
     set_connection_limit();
+    note_beginning(board);
     uint32_t starting = BOARD_WORKER_STARTING;
     if (!atomic_compare_exchange_strong(&board->state, &starting, BOARD_WORKER_SERVING))
         _exit(EXIT_OK); /* the master has called this worker off (book_call_off_slot) */
@@ -546,9 +705,22 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
     set_title("serving");
 
     pool_serve(&worker.pool);
-    assert(worker.shared.count == 0);
-    if (worker.promotion.generation == 0)
-        leave();
+    assert(worker.table.count == 0);
     take_apart();
+    if (worker.promotion.generation == 0)
+        worker_end();
     return worker.promotion;
+}
+
+/* The master gives the slot to another worker as soon as it sees that this one ends. */
+void worker_end(void)
+{
+    struct board_worker *board = &worker.seed->board->worker[worker.seed->slot];
+    uint32_t end = atomic_load(&board->drains_for); /* before the slot is another worker's */
+    if (end == BOARD_END_CRASH || end >= BOARD_END_COUNT)
+        end = BOARD_END_STOP; /* the master has crashed, and told nothing */
+    set_title("ending");
+    atomic_store(&board->state, BOARD_WORKER_ENDING);
+    board_ring(worker.seed->board);
+    ending_leave(EXIT_OK, worker.leave_by_ns, board_end_names[end]);
 }

@@ -7,6 +7,7 @@ what the validator would hide, such as the file wrapper itself. The query names 
 from __future__ import annotations
 
 import ast
+import functools
 import gzip
 import io
 import json
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 from wsgiref.validate import validator
+
+from django.core.files.base import ContentFile, File
 
 from told import Body, event, wait_until_let
 
@@ -198,6 +201,33 @@ def twice(environ: Environ, start_response: Start) -> Iterable[bytes]:
     except Exception as error:
         return [f"raised {type(error).__name__}".encode()]
     return [b"accepted"]
+
+
+BAD_STARTS: dict[str, tuple[Any, ...]] = {
+    "value": ("200 OK", [("X-Bad", "a\nb")]),
+    "type": ("200 OK", [("X-Bad", 1)]),
+    "status": ("OK", [TEXT]),
+    "exc_info": ("200 OK", [TEXT], "no tuple"),
+    "exc_info_late": ("200 OK", [("X Bad", "1")], (ValueError, ValueError(), None)),
+}
+
+
+@raw
+def twice_after_error(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    """A first call that raises, and a second one without exc_info."""
+    try:
+        start_response(*BAD_STARTS[query(environ)])
+    except (TypeError, ValueError):
+        said = result_of(lambda call: call("200 OK", [TEXT]), start_response)
+        start_response("404 Not Found", [TEXT], sys.exc_info())
+    return [said.encode()]
+
+
+@raw
+def failed_start(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    """A call that raises, and a body."""
+    result_of(lambda call: call("200", [TEXT]), start_response)
+    return [b"without a head"]
 
 
 @valid
@@ -579,17 +609,18 @@ def raises_in_body(environ: Environ, start_response: Start) -> Iterable[bytes]:
 # ---- files
 
 
-class Watched(io.FileIO):
-    """A file that says when it is closed."""
+def watched(name: str) -> Any:
+    """A file that says when it is closed, as Django's are closed: by an attribute."""
+    file = open(name, "rb")  # noqa: SIM115
+    close = file.close
 
-    said = False
+    def close_and_say() -> None:
+        if not file.closed:
+            event(f"file closed {name}.")
+        close()
 
-    def close(self):
-        """Say so, the first time."""
-        if not self.said:
-            self.said = True
-            event(f"file closed {self.name}.")
-        super().close()
+    file.close = close_and_say
+    return file
 
 
 class NoFile:
@@ -641,6 +672,12 @@ def a_pipe() -> Any:
     os.write(writing, b"through a pipe")
     os.close(writing)
     return os.fdopen(reading, "rb")
+
+
+def peeked(file: Any) -> Any:
+    """A file of which the buffer is full, and nothing was read."""
+    file.peek(3)
+    return file
 
 
 def past_the_end(file: Any) -> Any:
@@ -699,6 +736,112 @@ def sparse() -> Any:
     return file
 
 
+class StopsEarly(io.FileIO):
+    """A part of a file, such as one of a container."""
+
+    def readinto(self, buffer: Any) -> int:
+        """Of the first ten bytes only."""
+        left = max(0, 10 - self.tell())
+        return super().readinto(memoryview(buffer)[:left])
+
+    def readall(self) -> bytes:
+        """The same."""
+        return super().read(max(0, 10 - self.tell()))
+
+    def read(self, size: int = -1) -> bytes:
+        """The same."""
+        return self.readall()
+
+
+class Shouting(io.BufferedReader):
+    """A reader that changes what it reads, and so do the next ones."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """In capitals."""
+        return super().read(size).upper()
+
+
+class ShoutingFile(io.FileIO):
+    """Only read() is its own."""
+
+    def read(self, size: int = -1) -> bytes:
+        """In capitals."""
+        return super().read(size).upper()
+
+
+class ShoutingDjango(File):
+    """A storage's own kind of file."""
+
+    def read(self, size: int = -1) -> bytes:
+        """In capitals."""
+        return self.file.read(size).upper()
+
+
+def on_disk(content: bytes) -> str:
+    """The name of a file that nobody removes while the process lives."""
+    file = named(content)
+    kept.setdefault("files", []).append(file)
+    return file.name
+
+
+def shouting(file: Any, attribute: str = "read") -> Any:
+    """A file of which somebody has replaced a method."""
+    original = getattr(file, attribute)
+
+    @functools.wraps(original)
+    def shout(*args: Any) -> bytes:
+        return original(*args).upper()
+
+    setattr(file, attribute, shout)
+    return file
+
+
+def shouting_below(file: io.BufferedReader) -> io.BufferedReader:
+    """A file whose lower layer has been changed."""
+    original = file.raw.readinto
+
+    def shout(buffer: Any) -> int:
+        count = original(buffer)
+        buffer[:count] = bytes(buffer[:count]).upper()
+        return count
+
+    file.raw.readinto = shout
+    return file
+
+
+def of_another(file: Any, other: Any) -> Any:
+    """A file with the read() of another one."""
+    file.read = other.read
+    return file
+
+
+def spooled(content: bytes, in_memory: int) -> Any:
+    """A file of the standard library that begins in memory."""
+    file = tempfile.SpooledTemporaryFile(in_memory)
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def updated() -> Any:
+    """A file that was opened to read and to append."""
+    file = open(on_disk(DATA), "a+b")  # noqa: SIM115
+    file.write(b", more")
+    file.seek(6)
+    return file
+
+
+class Delegating:
+    """A file by all its attributes."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        """Of the other one."""
+        return getattr(self._file, name)
+
+
 CIPHER = bytes(byte ^ 7 for byte in range(256))
 DATA = b"first line\nsecond line\nthe rest"
 FILES: dict[str, Callable[[], Any]] = {
@@ -711,11 +854,32 @@ FILES: dict[str, Callable[[], Any]] = {
     "named": lambda: named(DATA),
     "deciphering": lambda: Deciphering(DATA),
     "patched": lambda: patched(DATA),
+    "part": lambda: io.BufferedReader(StopsEarly(on_disk(DATA))),
+    "part-unbuffered": lambda: StopsEarly(on_disk(DATA)),
+    "reader-of-a-subclass": lambda: Shouting(io.FileIO(on_disk(DATA))),
+    "file-of-a-subclass": lambda: ShoutingFile(on_disk(DATA)),
+    "storage": lambda: ShoutingDjango(a_file(DATA)),
+    "django": lambda: File(a_file(DATA)),
+    "django-advanced": lambda: File(advanced(File(named(DATA)))),
+    "django-in-memory": lambda: ContentFile(DATA),
+    "replaced-read": lambda: shouting(open(on_disk(DATA), "rb")),
+    "replaced-read-unbuffered": lambda: shouting(a_file(DATA, buffered=False)),
+    "replaced-read-named": lambda: shouting(named(DATA)),
+    "replaced-below": lambda: shouting_below(open(on_disk(DATA), "rb")),
+    "read-of-another": lambda: of_another(a_file(DATA), io.BytesIO(b"other")),
+    "read-of-another-named": lambda: of_another(named(DATA), named(b"other")),
+    "spooled": lambda: spooled(DATA, 1000),
+    "spooled-on-disk": lambda: spooled(DATA, 1),
+    "updated": updated,
+    "delegating": lambda: Delegating(advanced(a_file(DATA))),
+    "peeked": lambda: peeked(a_file(DATA)),
     "without-size": lambda: open("/proc/self/comm", "rb"),  # noqa: SIM115
     "with-invented-size": lambda: open("/sys/devices/system/cpu/online", "rb"),  # noqa: SIM115
     "sparse": sparse,
     "memory": lambda: advanced(io.BytesIO(DATA)),
     "pipe": a_pipe,
+    "only-written": lambda: open(on_disk(DATA), "ab", buffering=0),
+    "text": lambda: open(on_disk(DATA)),
     "minimal": lambda: NoFile([b"one ", b"two"]),
     "counted": lambda: CountsCloses([b"one ", b"two"]),
     "unreadable": lambda: Unreadable([b"one "]),
@@ -762,7 +926,7 @@ def file_after_write(environ: Environ, start_response: Start) -> Iterable[bytes]
 @raw
 def file_named(environ: Environ, start_response: Start) -> Iterable[bytes]:
     """The file that the query names, in the server's directory."""
-    opened = Watched(query(environ))
+    opened = watched(query(environ))
     start_response("200 OK", headers_of(environ))
     return environ["wsgi.file_wrapper"](opened)
 

@@ -61,7 +61,7 @@ def facts() -> str:
     """What may depend on the identity of code, as words; each of them should be true."""
     seen_codes.setdefault(work.__code__, "work")
     try:
-        work.nothing  # type: ignore[attr-defined]
+        _ = work.nothing  # type: ignore[attr-defined]
     except AttributeError:
         trace = sys.exc_info()[2]
         assert trace
@@ -79,8 +79,16 @@ def facts() -> str:
     return " ".join(map(str, answers))
 
 
+def code_bytes() -> str:
+    """How long the code of all functions is: new versions of Python have larger caches."""
+    outer = [function.__code__ for function, _ in FUNCTIONS_AND_GAPS]
+    inner = [code for o in outer for code in o.co_consts if isinstance(code, types.CodeType)]
+    return str(sum(map(sys.getsizeof, outer + inner)))
+
+
 def application(environ: dict[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
     """/ works; /facts says what is true."""
-    answer = facts() if environ["PATH_INFO"] == "/facts" else f"{work()} {os.getpid()}"
+    answers = {"/facts": facts, "/bytes": code_bytes}
+    answer = answers.get(environ["PATH_INFO"], lambda: f"{work()} {os.getpid()}")()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
     return [answer.encode()]

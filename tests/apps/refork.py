@@ -51,7 +51,9 @@ def application(environ, start_response):
     if path == "/slow":
         time.sleep(1)
     if "CONNECTION" in os.environ and not sockets and path != "/warm":
-        sockets.extend(socket.create_connection(("127.0.0.1", int(os.environ["CONNECTION"]))) for _ in "1")
+        sockets.extend(
+            socket.create_connection(("127.0.0.1", int(os.environ["CONNECTION"]))) for _ in "1"
+        )
     known = {"pid": os.getpid(), "served_by": SERVED_BY, "calls": CALLS}
     body = json.dumps(known).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])

@@ -36,6 +36,17 @@ elif STORE == "django cache":
     def ask() -> object:
         return cache.get("key")
 
+elif STORE == "django redis":
+    from django.conf import settings
+
+    backend = "django.core.cache.backends.redis.RedisCache"
+    where = {"LOCATION": f"redis://127.0.0.1:{PORT}", "OPTIONS": {"protocol": 2}}
+    settings.configure(CACHES={"default": {"BACKEND": backend, **where}})
+    from django.core.cache import cache
+
+    def ask() -> object:
+        return "key" in cache
+
 elif STORE == "django pool":
     from urllib.parse import urlsplit
 
@@ -63,6 +74,22 @@ elif STORE == "django pool":
         with connection.cursor() as cursor:
             cursor.execute("SELECT 7")
             return cursor.fetchone()
+
+elif STORE == "sqlalchemy":
+    import sqlalchemy
+
+    url = URL.replace("postgresql:", "postgresql+psycopg:")
+    engine = sqlalchemy.create_engine(f"{url}?application_name=stores" if URL else "sqlite://")
+    with engine.begin() as begun:
+        if not URL:
+            begun.execute(sqlalchemy.text("CREATE TABLE seven AS SELECT 7"))
+        begun.execute(sqlalchemy.text("SELECT 7"))
+
+    def ask() -> object:
+        with engine.begin() as used:
+            return used.execute(
+                sqlalchemy.text("SELECT 7" if URL else "SELECT * FROM seven")
+            ).scalar()
 
 elif STORE == "psycopg_pool":
     import psycopg_pool

@@ -96,6 +96,11 @@ def hold(seconds: float) -> None:
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
+def hold_until_opened(path: str) -> None:
+    """Hold it until somebody writes to a pipe that has a name."""
+    ctypes.PyDLL(None).open(path.encode(), os.O_RDONLY)
+
+
 def busy(seconds: float) -> None:
     """Compute for so long."""
     end = time.monotonic() + seconds
@@ -120,7 +125,8 @@ def application(environ, start_response):
         environ["myserver.set_timeout"](float(query.removeprefix("timeout=")))
     if query.startswith("let="):
         wait_until_let(query.removeprefix("let="))
-        environ["myserver.set_timeout"](0.1)
+        if path in WAYS:
+            environ["myserver.set_timeout"](0.1)
     if path == "/drip":
         return drip(environ, start_response)
     if path == "/late-file":
@@ -131,8 +137,8 @@ def application(environ, start_response):
         time.sleep(float(path.removeprefix("/sleep/")))
     elif path.startswith("/busy/"):
         busy(float(path.removeprefix("/busy/")))
-    elif path.startswith("/hold/"):
-        hold(float(path.removeprefix("/hold/")))
+    elif path == "/hold-until-opened":
+        hold_until_opened("held")
     elif path.startswith("/signal/"):
         signal.signal(
             signal.SIGTERM, signal.SIG_IGN if path.endswith("ignore") else lambda *_: None

@@ -3,60 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from collections.abc import Callable, Iterable
 
 import myserver
-import myserver.boot
 from told import Body, event
 
 event(f"loaded in {os.getpid()}")
-# A file changes what the next reload finds.
-ROOT_STATUS = os.environ.get("ROOT_STATUS", "200")
-if os.path.exists("root"):
-    with open("root") as file:
-        ROOT_STATUS = file.read()
-close_connections = myserver.boot.close_connections
-
-
-def told_close_connections() -> None:
-    """The server calls it before the last round."""
-    event("connections are closed.")
-    close_connections()
-
-
-def answer_root(environ: dict[str, str]) -> str:
-    """The status of /, if it has one."""
-    scheme = environ["wsgi.url_scheme"]
-    if ROOT_STATUS == "exit":
-        os._exit(70)
-    if ROOT_STATUS == "raise":
-        raise ValueError("as asked")
-    if ROOT_STATUS == "hangs":
-        time.sleep(600)
-    if ROOT_STATUS == "asks":
-        import urllib.request  # here: what it loads leaks, which ASan tells of in other tests
-
-        url = f"http://{environ['SERVER_NAME']}:{environ['SERVER_PORT']}/204"
-        with urllib.request.urlopen(url) as answer:
-            return str(answer.status)
-    if ROOT_STATUS == "slow":
-        time.sleep(0.5)
-        return "200"
-    if ROOT_STATUS.startswith("secure"):
-        return (ROOT_STATUS[6:] or "200") if scheme == "https" else "301"
-    return ROOT_STATUS
-
-
-if ROOT_STATUS == "hangs":  # and does not want to be disturbed
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
-if ROOT_STATUS == "unseen":
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    ROOT_STATUS = "exit"
-if ROOT_STATUS == "slow":
-    myserver.boot.close_connections = told_close_connections
 
 
 def application(environ: dict[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
@@ -73,8 +25,6 @@ def application(environ: dict[str, str], start_response: Callable[..., object]) 
     if path == "/import":
         import colorsys  # noqa: F401
     status = next((s for s in (path[1:], environ["QUERY_STRING"]) if s.isdigit()), "200")
-    if path == "/":
-        status = answer_root(environ)
     if path == "/broken" and os.path.exists("broken"):
         status = "503"
     write = start_response(f"{status} So", [("Content-Type", "text/plain")])

@@ -1,6 +1,7 @@
 /* fuzz_config.c: any bytes as an ini file. It is read, or refused with one sentence that names the
  * file; never cut, never read beyond. */
 #include "base/base.h"
+#include "fuzz.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,19 +36,11 @@ static struct {
     size_t count;
 } run;
 
-static void require(bool truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
-
 static void on_allocated(const volatile void *memory, size_t size)
 {
     (void)size;
-    if (run.watching && run.count < ARRAY_LEN(run.memory)) {
+    if (run.watching && run.count < ARRAY_LEN(run.memory))
         run.memory[run.count++] = (void *)(uintptr_t)memory;
-    }
 }
 
 static void on_freed(const volatile void *memory)
@@ -99,7 +92,6 @@ static void check_lines(const struct config_ini *ini)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool installed;
@@ -109,9 +101,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         setenv("SET", "a value, $${SET}", 1);
         installed = true;
     }
-    if (size == 0) {
+    if (size == 0)
         return 0;
-    }
     run.data = data;
     run.size = size;
     run.count = 0;
@@ -125,8 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fclose(run.file);
     }
     run.watching = false;
-    for (size_t i = 0; i < run.count; i++) {
+    for (size_t i = 0; i < run.count; i++)
         free(run.memory[i]);
-    }
     return 0;
 }

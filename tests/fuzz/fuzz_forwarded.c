@@ -1,8 +1,9 @@
 /* fuzz_forwarded.c: any bytes as forwarded-allow-ips, as a X-Forwarded-For value, and as header
  * lines of a request. What comes out is an address, and never one that the client could choose
  * although an untrusted hop stands to its right. */
+#include "fuzz.h"
 #include "http/forwarded.h"
-#include "http/request.h"
+#include "http/parse.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -16,13 +17,6 @@ static const struct http_limits limits = {
     .body_memory_bytes = 65536,
     .tmp_dir = "/tmp",
 };
-
-static void require(bool truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 static char *copy(const uint8_t *data, size_t size)
 {
@@ -39,9 +33,8 @@ static bool is_trusted(const struct forwarded_trust *trust, const char *text)
     struct sockaddr_in v4 = {.sin_family = AF_INET};
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
     require(memchr(text, '\0', FORWARDED_ADDRESS_MAX) != NULL);
-    if (inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
+    if (inet_pton(AF_INET, text, &v4.sin_addr) == 1)
         return forwarded_trusts(trust, (struct sockaddr *)&v4);
-    }
     require(inet_pton(AF_INET6, text, &v6.sin6_addr) == 1);
     return forwarded_trusts(trust, (struct sockaddr *)&v6);
 }
@@ -50,9 +43,8 @@ static void check_value(const struct forwarded_trust *trust, const char *value, 
 {
     char first[FORWARDED_ADDRESS_MAX], longer[FORWARDED_ADDRESS_MAX];
     bool found = forwarded_client(trust, value, len, first);
-    if (!found || is_trusted(trust, first)) {
+    if (!found || is_trusted(trust, first))
         return;
-    }
     /* What a client puts in front must not change what its own proxy said of it. */
     static const char *const prefixes[] = {"6.6.6.6, ", "127.0.0.1,", "x, ",
                                            ",,",        "\"",         "[::1]:1,"};
@@ -70,27 +62,26 @@ static void check_value(const struct forwarded_trust *trust, const char *value, 
 static void check_request(const struct forwarded_trust *trust, const char *lines, size_t len)
 {
     static const char start[] = "GET / HTTP/1.1\r\nHost: a\r\n";
-    struct http h;
+    struct request r;
     size_t room;
-    http_init(&h, &limits);
-    buf_reserve(&h.in, sizeof(start) + len + 4);
-    char *at = http_room(&h, &room);
+    struct parser *p = parser_new(&r, &limits);
+    buf_reserve(&r.in, sizeof(start) + len + 4);
+    char *at = parser_room(p, &room);
     memcpy(at, start, sizeof(start) - 1);
     memcpy(at + sizeof(start) - 1, lines, len);
     memcpy(at + sizeof(start) - 1 + len, "\r\n\r\n", 4);
-    if (http_feed(&h, sizeof(start) - 1 + len + 4) == HTTP_READY) {
+    if (parser_feed(p, sizeof(start) - 1 + len + 4) == HTTP_READY) {
         struct forwarded_view view;
-        if (forwarded_resolve(trust, true, "127.0.0.1", &h, &view)) {
+        if (forwarded_resolve(trust, true, "127.0.0.1", &r, &view)) {
             is_trusted(trust, view.client);
             require(view.from_header || strcmp(view.client, "127.0.0.1") == 0);
         }
-        require(forwarded_resolve(trust, false, "192.0.2.1", &h, &view));
+        require(forwarded_resolve(trust, false, "192.0.2.1", &r, &view));
         require(!view.from_header && !view.https && strcmp(view.client, "192.0.2.1") == 0);
     }
-    http_fini(&h);
+    parser_free(p);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct forwarded_trust trust;
@@ -101,9 +92,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *value = copy(data + rest, size - rest);
     const char *wrong = forwarded_parse(&trust, list);
     require(!wrong || (wrong >= list && wrong <= list + list_len));
-    if (wrong) {
+    if (wrong)
         require(forwarded_parse(&trust, "127.0.0.1,10.0.0.0/8,2001:db8::/32") == NULL);
-    }
     if (size < 2000) {
         check_value(&trust, value, size - rest);
         check_request(&trust, value, size - rest);

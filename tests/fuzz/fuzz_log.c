@@ -2,8 +2,9 @@
  * of requests and responses made of them. A line is one line, its fields stay apart, and nothing
  * is lost: what was escaped can be read back. */
 #include "base/log.h"
+#include "fuzz.h"
 #include "http/access.h"
-#include "http/request.h"
+#include "http/parse.h"
 #include "http/response.h"
 
 #include <stdlib.h>
@@ -17,13 +18,6 @@ static const struct http_limits limits = {
     .body_memory_bytes = 65536,
     .tmp_dir = "/tmp",
 };
-
-static void require(bool truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 static int hex(char c)
 {
@@ -118,47 +112,45 @@ static void check_line(const char *format, const struct access_entry *entry)
     require(line.len > 0 && line.data[line.len - 1] == '\n');
     require_visible(line.data, line.len - 1);
     buf_append(&line, "", 1);
-    if (strcmp(format, "json") == 0) {
+    if (strcmp(format, "json") == 0)
         require_json(line.data);
-    } else {
+    else
         require(count_quotes(line.data, line.len) == 6);
-    }
     buf_fini(&line);
     access_free(compiled);
 }
 
 static void check_lines(const char *text, size_t len)
 {
-    struct http h;
-    struct response r = {0};
+    struct request request;
+    struct response response = {0};
     size_t room, half = len / 2;
     const struct response_facts facts = {.version_minor = 1, .known_bytes = 3};
-    http_init(&h, &limits);
-    buf_reserve(&h.in, len + 1);
-    memcpy(http_room(&h, &room), text, len);
-    bool whole = http_feed(&h, len) == HTTP_READY;
-    if (response_status(&r, "200 OK", 6) == RESPONSE_OK) {
-        (void)!response_header(&r, "X-A", 3, text, half);
-        (void)!response_header(&r, text, half, text + half, len - half);
-        response_finish_head(&r, &facts);
+    struct parser *p = parser_new(&request, &limits);
+    buf_reserve(&request.in, len + 1);
+    memcpy(parser_room(p, &room), text, len);
+    bool whole = parser_feed(p, len) == HTTP_READY;
+    if (response_status(&response, "200 OK", 6) == RESPONSE_OK) {
+        (void)!response_header(&response, "X-A", 3, text, half);
+        (void)!response_header(&response, text, half, text + half, len - half);
+        response_finish_head(&response, &facts);
     }
     const struct access_entry entry = {
         .client = "192.0.2.1",
-        .request = &h,
-        .response = whole ? &r : NULL,
+        .request = &request,
+        .response = whole ? &response : NULL,
         .status = whole ? 200 : 400,
         .worker = 1,
-        .end = whole ? NULL : h.refusal_reason,
+        .end = whole ? NULL : request.refusal_reason,
     };
     check_line("combined", &entry);
     check_line("json", &entry);
     check_line("%(h)s \"%(U)s\" \"%({x-a}o)s\" \"%({cookie}i)s\" %(m)s%(u)s%(f)s%(r)s%(q)s",
                &entry);
-    response_fini(&r);
-    http_fini(&h);
+    response_fini(&response);
+    parser_free(p);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     check_escape((const char *)data, size);

@@ -2,16 +2,10 @@
  * printed is taken again and is the same; what is refused changes nothing. */
 #include "config/options.h"
 #include "config/settings.h"
+#include "fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static void require(bool truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 /* `auto` asks the machine, which is no input of ours. */
 static void check_value(const struct option *option, const char *text)
@@ -36,17 +30,14 @@ static void check_value(const struct option *option, const char *text)
     options_clear(&again, option);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size == 0) {
+    if (size == 0)
         return 0;
-    }
     char *text = strndup((const char *)data + 1, size - 1);
     const struct option *option = &options_table[data[0] % OPTION_COUNT];
-    if (option->type != OPTION_WORKERS || strcmp(text, "auto") != 0) {
+    if (option->type != OPTION_WORKERS || strcmp(text, "auto") != 0)
         check_value(option, text);
-    }
     (void)options_find(text);
     char *rule = options_rule(option);
     require(rule[0] != '\0');

@@ -1,5 +1,6 @@
 /* fuzz_proxy.c: any bytes as the beginning of a balancer's connection. However they are split, the
  * header is the same, and never longer than what was there. */
+#include "fuzz.h"
 #include "http/proxy.h"
 
 #include <arpa/inet.h>
@@ -8,13 +9,6 @@
 
 /* Enough for all that is not skipped as a whole. */
 #define BEGINNINGS_MAX 280
-
-static void require(bool truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 static void require_client(const struct proxy_header *header)
 {
@@ -44,17 +38,15 @@ static void require_same_beginnings(unsigned versions, const uint8_t *data, size
     struct proxy_header part;
     for (size_t i = 0; i < size && i < BEGINNINGS_MAX; i++) {
         enum proxy_result result = parse(versions, data, i, &part);
-        if (whole == PROXY_MORE || (whole == PROXY_DONE && i < header->bytes)) {
+        if (whole == PROXY_MORE || (whole == PROXY_DONE && i < header->bytes))
             require(result == PROXY_MORE);
-        } else if (whole == PROXY_DONE) {
+        else if (whole == PROXY_DONE)
             require(result == PROXY_DONE && memcmp(&part, header, sizeof(part)) == 0);
-        } else {
+        else
             require(result != PROXY_DONE);
-        }
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct proxy_header header;
@@ -64,12 +56,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(result != PROXY_DONE ||
                 (header.bytes >= 15 && header.bytes <= size && header.bytes <= PROXY_MAX_BYTES));
         require(result != PROXY_MORE || size < PROXY_MAX_BYTES);
-        if (result == PROXY_DONE && header.has_client) {
+        if (result == PROXY_DONE && header.has_client)
             require_client(&header);
-        }
-        if (versions == 3) {
+        if (versions == 3)
             require_same_beginnings(versions, data, size, result, &header);
-        }
     }
     return 0;
 }

@@ -1,16 +1,10 @@
 /* fuzz_response.c: any bytes as what an application hands to start_response. However hostile,
  * the head must have exactly the lines that were accepted, and its framing must be one. */
+#include "fuzz.h"
 #include "http/response.h"
 
 #include <stdlib.h>
 #include <strings.h>
-
-static void require(bool truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 /* Takes what stands before the next 0xff from the input. */
 static const char *take(const uint8_t **data, size_t *size, size_t *len)
@@ -44,9 +38,8 @@ static size_t read_head(const struct buf *head, struct tally *tally)
             continue;
         }
         require(i + 1 < head->len && head->data[i + 1] == '\n');
-        if (i == start) {
+        if (i == start)
             return i + 2;
-        }
         tally->lines++;
         tally->lengths += starts(line, "Content-Length:");
         tally->codings += starts(line, "Transfer-Encoding:");
@@ -74,7 +67,6 @@ static void check_head(struct response *r, const struct response_facts *facts, u
     require(r->framing != RESPONSE_LENGTH || admitted <= (uint64_t)r->content_length);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct response r = {0};

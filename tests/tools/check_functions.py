@@ -1,8 +1,7 @@
-"""Checks that functions and files of src/ and include/ stay small.
+"""Names the functions and files of src/ and include/ that hold more than one thought.
 
-A function has at most 60 lines from its name to its brace, unless it is one switch with little
-around it. A file has less than 600. Relies on clang-format: a body is what stands between `{` and
-`}` in the first column.
+A function may have 80 lines from its name to its brace, a file 900. Relies on clang-format: a body
+is what stands between `{` and `}` in the first column.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FUNCTION_LINES = 60
-AROUND_A_SWITCH_LINES = 20
-FILE_LINES = 600
+FUNCTION_LINES = 80
+FILE_LINES = 900
 
 
 @dataclass
@@ -29,16 +27,6 @@ class Function:
     def name(self) -> str:
         """The name before the parameters."""
         return " ".join(self.lines).partition("(")[0].split()[-1].lstrip("*")
-
-    def lines_around_switch(self) -> int:
-        """How many lines are not in the longest switch of the outermost block."""
-        longest, start = 0, None
-        for i, line in enumerate(self.lines):
-            if line.startswith("    switch ("):
-                start = i
-            elif line == "    }" and start is not None:
-                longest, start = max(longest, i - start + 1), None
-        return len(self.lines) - longest
 
 
 def functions(lines: list[str]) -> Iterator[Function]:
@@ -60,18 +48,18 @@ def check(path: Path) -> list[str]:
     lines = path.read_text().splitlines()
     name = path.relative_to(ROOT)
     errors = []
-    if len(lines) >= FILE_LINES:
-        errors.append(f"{name} has {len(lines)} lines; at most {FILE_LINES - 1}")
+    if len(lines) > FILE_LINES:
+        errors.append(f"{name} has {len(lines)} lines")
     for function in functions(lines):
         length = len(function.lines)
-        if length > FUNCTION_LINES and function.lines_around_switch() > AROUND_A_SWITCH_LINES:
+        if length > FUNCTION_LINES:
             errors.append(f"{name}:{function.line}: {function.name} has {length} lines")
     return errors
 
 
 def main() -> int:
     """Print what is wrong; the exit status."""
-    paths = [*sorted((ROOT / "src").glob("*.c")), *sorted((ROOT / "include").glob("*.h"))]
+    paths = sorted(path for d in ("src", "include") for path in (ROOT / d).rglob("*.[ch]"))
     errors = [error for path in paths for error in check(path)]
     print("\n".join(errors), end="\n" if errors else "")
     return 1 if errors else 0

@@ -24,6 +24,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +35,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "benchmarks")]
 
 from conftest import start_nginx  # noqa: E402
 from harness import APPS, SHOP, VENV, Server, free_port, wait_for  # noqa: E402
@@ -233,6 +235,8 @@ class Deploys:
         self.generation = 1
         self.kills = 0
         self.directory = Path(tempfile.mkdtemp(prefix="myserver-nginx-"))
+        self.nginx: subprocess.Popen[bytes] | None = None
+        self.clients: multiprocessing.Process | None = None
 
     # ---- life
 
@@ -268,13 +272,15 @@ class Deploys:
         clients = Clients(theirs, ports, self.options.connections, self.options.path)
         self.clients = multiprocessing.Process(target=clients.main)
         self.clients.start()
+        theirs.close()  # so that their end is seen, also one without a word
 
     def close(self) -> None:
         """End whatever is left."""
-        if self.clients.is_alive():
+        if self.clients and self.clients.is_alive():
             self.clients.kill()
-        self.nginx.terminate()
-        self.nginx.wait(10)
+        if self.nginx:
+            self.nginx.terminate()
+            self.nginx.wait(20)
         if self.options.log:
             shutil.copy(self.server.log_path, self.options.log)
         self.server.close()
@@ -427,7 +433,6 @@ class Deploys:
     def report(self) -> list[str]:
         """Print the account; what is wrong with it."""
         counts, times = self.pipe.recv()
-        self.clients.join(10)
         wrong = []
         for phase, kinds in counts.items():
             for kind, count in kinds.items():

@@ -22,7 +22,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -69,6 +70,33 @@ class Client:
         except (BrokenPipeError, ConnectionResetError):
             self.open = False
 
+    @contextmanager
+    def sending(self, data: bytes) -> Iterator[None]:
+        """Send it meanwhile, in a thread that has ended behind: nobody closes its socket before.
+
+        Its failure is raised here, unless what was done meanwhile has failed first.
+        """
+        failures: list[OSError] = []
+
+        def send() -> None:
+            try:
+                self.send(data)
+            except OSError as error:
+                failures.append(error)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # it has ended already
+                self.socket.shutdown(socket.SHUT_RDWR)
+            raise
+        finally:
+            sender.join()
+        if failures:
+            raise failures[0]
+
     def more(self, size: int = 65536) -> bytes:
         """What comes next; b"" at the end."""
         try:
@@ -114,6 +142,9 @@ class Client:
             if not self.data and self.answered:
                 raise ClosedIdle
         head = self.upto(b"\r\n\r\n").decode("latin-1")
+        status = re.match(r"HTTP/1\.1 (\d{3}) ", head)
+        if not status:
+            raise Wrong(f"no head of an answer: {head[:200]!r}")
         fields = dict(
             line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line
         )
@@ -129,7 +160,7 @@ class Client:
             body = self.to_end()
         self.open = self.open and fields.get("connection") != "close"
         self.answered += 1
-        return int(head.split(" ")[1]), body
+        return int(status[1]), body
 
 
 class Accounts:
@@ -137,6 +168,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.over = threading.Event()  # nobody asks any more
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         self.whole: set[int] = set()  # numbers whose answer came whole
@@ -210,7 +242,7 @@ class Wish:
         self.target = f"/{kind}?{query}"
         self.body, self.lines = body, lines
 
-    def bytes(self, *lines: str) -> bytes:
+    def as_sent(self, *lines: str) -> bytes:
         """As sent."""
         return request(self.target, self.body, *self.lines, *lines)
 
@@ -232,31 +264,28 @@ def fulfil(client: Client, wishes: list[Wish], *lines: str, rng: random.Random) 
     """Send all wishes at once (or in pieces) and check the answers."""
     accounts = client.accounts
     began = time.monotonic()
-    data = b"".join(wish.bytes(*lines) for wish in wishes)
+    data = b"".join(wish.as_sent(*lines) for wish in wishes)
     if rng.random() < 0.1:
         for cut in sorted(rng.sample(range(1, len(data)), min(3, len(data) - 1))):
             client.send(data[:cut])
             time.sleep(rng.random() / 50)
             data = data[cut:]
             break
-    sender = threading.Thread(target=client.send, args=(data,), daemon=True)
-    if len(data) > 100_000:
-        sender.start()
-    else:
+    large = len(data) > 100_000
+    if not large:
         client.send(data)
-    for i, wish in enumerate(wishes):
-        if i and not client.open:
-            accounts.count("pipelined behind a close", len(wishes) - i)
-            break
-        try:
-            wish.check(*client.answer())
-        except ClosedIdle:
-            accounts.count("closed while idle")
-            client.open = False
-            break
-        accounts.done(wish.number, time.monotonic() - began)
-    if sender.ident:
-        sender.join()
+    with client.sending(data) if large else nullcontext():
+        for i, wish in enumerate(wishes):
+            if i and not client.open:
+                accounts.count("pipelined behind a close", len(wishes) - i)
+                break
+            try:
+                wish.check(*client.answer())
+            except ClosedIdle:
+                accounts.count("closed while idle")
+                client.open = False
+                break
+            accounts.done(wish.number, time.monotonic() - began)
 
 
 def polite(server: Server, accounts: Accounts, rng: random.Random) -> None:
@@ -266,7 +295,7 @@ def polite(server: Server, accounts: Accounts, rng: random.Random) -> None:
         for _ in range(rng.randrange(1, 40)):
             accounts.count("sent")
             fulfil(client, [Wish(rng)], rng=rng)
-            if not client.open:
+            if not client.open or accounts.over.is_set():
                 break
             if rng.random() < 0.1:
                 time.sleep(rng.random() / 5)
@@ -282,7 +311,7 @@ def pipelining(server: Server, accounts: Accounts, rng: random.Random) -> None:
             wishes = [Wish(rng, small=True) for _ in range(rng.randrange(2, 12))]
             accounts.count("sent", len(wishes))
             fulfil(client, wishes, rng=rng)
-            if not client.open:
+            if not client.open or accounts.over.is_set():
                 break
     finally:
         client.close()
@@ -291,43 +320,38 @@ def pipelining(server: Server, accounts: Accounts, rng: random.Random) -> None:
 def once(server: Server, accounts: Accounts, rng: random.Random) -> None:
     """A connection per request."""
     for _ in range(10):
-        client = Client(server, accounts)
-        try:
+        if accounts.over.is_set():
+            break
+        with closing(Client(server, accounts)) as client:
             accounts.count("sent")
             fulfil(client, [Wish(rng)], "Connection: close", rng=rng)
-        finally:
-            client.close()
 
 
 def rude(server: Server, accounts: Accounts, rng: random.Random) -> None:
     """Leaves at any moment: in the head, in the body, before and within the answer."""
-    client = Client(server, accounts)
-    data = Wish(rng).bytes()
-    client.send(data[: rng.randrange(len(data)) if rng.random() < 0.5 else None])
-    if rng.random() < 0.5:
-        time.sleep(rng.random() / 20)
-    if rng.random() < 0.3:
-        client.socket.settimeout(rng.random() / 5)
-        try:
-            client.more(100)
-        except TimeoutError:
-            pass  # half a request has no answer
-    if rng.random() < 0.3:  # a reset instead of an end
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    accounts.count("aborted")
-    client.close()
+    with closing(Client(server, accounts)) as client:
+        data = Wish(rng).as_sent()
+        client.send(data[: rng.randrange(len(data)) if rng.random() < 0.5 else None])
+        if rng.random() < 0.5:
+            time.sleep(rng.random() / 20)
+        if rng.random() < 0.3:
+            client.socket.settimeout(rng.random() / 5)
+            with suppress(TimeoutError):  # half a request has no answer
+                client.more(100)
+        if rng.random() < 0.3:  # a reset instead of an end
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        accounts.count("aborted")
 
 
 def garbage(server: Server, accounts: Accounts, rng: random.Random) -> None:
     """What is no request must be refused, and what follows it not be looked at."""
-    client = Client(server, accounts)
-    wish = Wish(rng, small=True)
-    client.send(b"GET /fast HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + wish.bytes())
-    data = client.to_end()
-    if data.count(b"HTTP/1.1 ") > 1 or (data and not data.startswith(b"HTTP/1.1 400 ")):
-        accounts.fault(f"garbage was answered with {data[:200]!r}")
-    accounts.count("refused")
-    client.close()
+    with closing(Client(server, accounts)) as client:
+        wish = Wish(rng, small=True)
+        client.send(b"GET /fast HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + wish.as_sent())
+        data = client.to_end()
+        if data.count(b"HTTP/1.1 ") > 1 or (data and not data.startswith(b"HTTP/1.1 400 ")):
+            accounts.fault(f"garbage was answered with {data[:200]!r}")
+        accounts.count("refused")
 
 
 def slow_reader(server: Server, accounts: Accounts, rng: random.Random) -> None:
@@ -336,11 +360,12 @@ def slow_reader(server: Server, accounts: Accounts, rng: random.Random) -> None:
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
     wishes = [Wish(rng), Wish(rng, small=True)]
     accounts.count("sent", 2)
-    client.more, slowly = slow(client.more, rng), client.more
+    at_once = client.more
+    client.more = slow(at_once, rng)  # type: ignore[method-assign]
     try:
         fulfil(client, wishes, rng=rng)
     finally:
-        client.more = slowly
+        client.more = at_once  # type: ignore[method-assign]
         client.close()
 
 
@@ -367,7 +392,7 @@ class Stress:
         self.clients = clients
         self.forgive = forgive  # workers are killed: their requests are lost
         self.accounts = Accounts()
-        self.over = threading.Event()
+        self.over = self.accounts.over
 
     def client(self, index: int) -> None:
         """One after the other."""
@@ -381,17 +406,25 @@ class Stress:
                     self.accounts.count("lost to a kill")
                 else:
                     self.accounts.fault(f"{habit.__name__}: {type(error).__name__}: {error}")
+            except Exception as error:  # of the client itself: of this run, not of the next test
+                self.accounts.fault(f"{habit.__name__}: {error!r}")
+                return
 
     def disturb(self, every: float, act: Callable[[], None]) -> None:
         """Act, again and again."""
         while not self.over.wait(every * random.uniform(0.5, 1.5)):
-            act()
+            try:
+                act()
+            except ProcessLookupError as error:
+                self.accounts.fault(f"the master is gone: {error}")
+                return
 
     def kill_one(self) -> None:
         """End a worker without a word."""
         workers = self.server.workers()
         if workers:
-            os.kill(random.choice(workers), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just gone by itself
+                os.kill(random.choice(workers), signal.SIGKILL)
 
     def run(self, seconds: float, reload_every: float, kill_every: float) -> Accounts:
         """For so long."""

@@ -9,12 +9,14 @@
  *
  * A code object is moved by making a copy, byte for byte, that takes its place in the functions and
  * in the constants of other code. Neither the original nor the copy is ever freed, so the objects
- * that both refer to stay alive. A code object whose address others may have kept is not moved: one
- * of a debugger or tracer, or one with weak references. */
+ * that both refer to stay alive. A code object that others know, too, is not moved: one of a
+ * debugger or tracer, one with weak references, one that anything else owns. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "base/text.h"
 #include "codes.h"
+#include "immortal.h"
 
 #ifndef Py_GIL_DISABLED
 
@@ -45,17 +47,11 @@ static size_t code_bytes(const PyCodeObject *code)
            (size_t)Py_SIZE(code) * (size_t)PyCode_Type.tp_itemsize;
 }
 
-/* Checksum of the instructions with their caches: FNV-1a over words of 16 bits. */
+/* Checksum of the instructions with their caches. */
 static uint64_t code_sum(const PyCodeObject *code)
 {
-    const char *at = (const char *)code + offsetof(PyCodeObject, co_code_adaptive);
-    uint64_t sum = 14695981039346656037u;
-    for (const char *end = (const char *)code + code_bytes(code); at < end; at += 2) {
-        uint16_t unit;
-        memcpy(&unit, at, sizeof unit);
-        sum = (sum ^ unit) * 1099511628211u;
-    }
-    return sum;
+    size_t before = offsetof(PyCodeObject, co_code_adaptive);
+    return text_hash(TEXT_HASH, (const char *)code + before, code_bytes(code) - before);
 }
 
 static int by_address(const void *a, const void *b)
@@ -73,7 +69,7 @@ static struct entry *find(const struct table *table, PyObject *code)
     return bsearch(&key, table->entries, table->count, sizeof key, by_address);
 }
 
-/* ---------------------------------------------------------------- all code of all functions */
+/* ---- all code of all functions ---- */
 
 static void add_code(struct table *table, PyObject *object)
 {
@@ -111,9 +107,32 @@ static struct table all_codes(PyObject *objects)
     return table;
 }
 
-/* ---------------------------------------------------------------- what to move */
+/* ---- what to move ---- */
 
-static bool may_move(const PyCodeObject *code)
+static bool is_of_code(const struct owners *graph, const struct node *tuple)
+{
+    if (!PyTuple_Check(tuple->object))
+        return false;
+    for (uint32_t at = tuple->owners; at != OWNERS_NONE; at = graph->links[at].next)
+        if (!PyCode_Check(graph->nodes[graph->links[at].owner].object))
+            return false;
+    return true;
+}
+
+/* Whether only functions own it, and the constants of other code. */
+static bool is_unknown(const struct owners *graph, const PyCodeObject *code)
+{
+    uint32_t number = owners_number(graph, (const PyObject *)code);
+    uint32_t at = number == OWNERS_NONE ? OWNERS_NONE : graph->nodes[number].owners;
+    for (; at != OWNERS_NONE; at = graph->links[at].next) {
+        const struct node *owner = &graph->nodes[graph->links[at].owner];
+        if (!PyFunction_Check(owner->object) && !is_of_code(graph, owner))
+            return false;
+    }
+    return true;
+}
+
+static bool may_move(const struct owners *graph, const PyCodeObject *code)
 {
 #if PY_VERSION_HEX >= 0x030c0000
     if (code->_co_monitoring)
@@ -123,7 +142,7 @@ static bool may_move(const PyCodeObject *code)
     if (code->co_executors) /* executors of the JIT write to the code that they were made for */
         return false;
 #endif
-    return !code->co_weakreflist && !code->co_extra;
+    return !code->co_weakreflist && !code->co_extra && is_unknown(graph, code);
 }
 
 /* Before 3.12 code is written to whenever it is called. It counts its first eight calls, which
@@ -144,14 +163,14 @@ static bool is_unsettled(const struct entry *entry)
     return !before || before->sum != entry->sum;
 }
 
-/* ---------------------------------------------------------------- moving */
+/* ---- moving ---- */
 
 static void move(struct entry *entry, char **at)
 {
     size_t size = code_bytes(entry->code);
     entry->copy = (PyCodeObject *)*at;
     memcpy(entry->copy, entry->code, size);
-    Py_INCREF(entry->copy);
+    immortal_make((PyObject *)entry->copy);
     *at += (size + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 }
 
@@ -188,7 +207,7 @@ static char *make_room(const struct table *table)
 
 /* First those that change with each request, so that no page has both these and code that no longer
  * changes. */
-static size_t move_all(struct table *table)
+static size_t move_all(struct table *table, const struct owners *graph)
 {
     size_t moved = 0;
     char *at = make_room(table);
@@ -196,7 +215,7 @@ static size_t move_all(struct table *table)
         for (size_t i = 0; i < table->count; i++) {
             struct entry *entry = &table->entries[i];
             bool wanted = pass == 0 ? is_unsettled(entry) : has_run(entry->code);
-            if (!wanted || entry->copy || !may_move(entry->code))
+            if (!wanted || entry->copy || !may_move(graph, entry->code))
                 continue;
             move(entry, &at);
             moved++;
@@ -205,57 +224,42 @@ static size_t move_all(struct table *table)
     return moved;
 }
 
-/* New reference; NULL when it fails. */
-static PyObject *call_gc(const char *method)
-{
-    PyObject *gc = PyImport_ImportModule("gc");
-    PyObject *answer = gc ? PyObject_CallMethod(gc, method, NULL) : NULL;
-    PyErr_Clear();
-    Py_XDECREF(gc);
-    return answer;
-}
-
 static void forget_noted(void)
 {
     free(noted.entries);
     noted = (struct table){0};
 }
 
-void codes_note(void)
+void codes_note(PyObject *objects)
 {
     forget_noted();
-    Py_XDECREF(call_gc("collect")); /* unreachable cycles must not be frozen with the rest */
-    Py_XDECREF(call_gc("unfreeze"));
-    PyObject *objects = call_gc("get_objects");
-    if (objects)
-        noted = all_codes(objects);
-    Py_XDECREF(objects);
-    Py_XDECREF(call_gc("freeze"));
+    noted = all_codes(objects);
 }
 
-size_t codes_gather(void)
+size_t codes_gather(PyObject *objects, const struct owners *graph)
 {
     size_t moved = 0;
-    PyObject *objects = noted.count > 0 ? call_gc("get_objects") : NULL;
-    if (objects) {
+    if (noted.count > 0) {
         struct table table = all_codes(objects);
-        moved = move_all(&table);
+        moved = move_all(&table, graph);
         replace_all(&table, objects);
         free(table.entries);
     }
-    Py_XDECREF(objects);
     forget_noted();
     return moved;
 }
 
 #else
 
-void codes_note(void)
+void codes_note(PyObject *objects)
 {
+    (void)objects;
 }
 
-size_t codes_gather(void)
+size_t codes_gather(PyObject *objects, const struct owners *graph)
 {
+    (void)objects;
+    (void)graph;
     return 0;
 }
 

@@ -10,7 +10,8 @@
 #include <Python.h>
 
 #include "base/base.h"
-#include "python/heap/garbage.h"
+#include "garbage.h"
+#include "python/collector.h"
 
 /* Generations 0 to this one are collected. */
 #define YOUNG          1
@@ -26,15 +27,16 @@
 #define LONGEST_NS     (5 * NS_PER_MS)
 /* So many slow ones in a row; a single one may have waited for a CPU. */
 #define SLOW_RUNS_MOST 3
-/* Asking for the count costs 6 % of a small request. When it is below 1/QUIET_PART of what is due,
- * requests make few objects, and the next QUIET_REQUESTS requests do not ask. This counts requests
- * and not time, so that a request costs the same number of instructions in every measurement. */
+/* Asking for the count costs 6 % of a small request. When it has grown by less than 1/QUIET_PART of
+ * what is due, requests make few objects, and the next QUIET_REQUESTS requests do not ask. This
+ * counts requests and not time, so that a request costs the same number of instructions in every
+ * measurement. */
 #define QUIET_PART     4
 #define QUIET_REQUESTS 15
 
 static PyObject *get_count; /* NULL: collecting is left to Python */
 static PyObject *collect;
-static long due_count;
+static long due_count, last_count;
 static unsigned quiet_requests;
 static uint64_t next_ns;
 static unsigned slow_runs;
@@ -77,14 +79,18 @@ void garbage_collect(void)
     if (now < next_ns || !PyGC_IsEnabled())
         return;
     long count = first_of(get_count);
-    if (count < due_count / QUIET_PART)
+    if (count - last_count < due_count / QUIET_PART)
         quiet_requests = QUIET_REQUESTS;
+    last_count = count;
     if (count < due_count)
         return;
+    collector_set_between(true);
     PyObject *found = PyObject_CallFunction(collect, "i", YOUNG);
+    collector_set_between(false);
     if (!found)
         PyErr_Clear();
     Py_XDECREF(found);
+    last_count = 0;
     uint64_t end = now_ns();
     next_ns = end + REST_TIMES * (end - now);
     slow_runs = end - now > LONGEST_NS ? slow_runs + 1 : 0;

@@ -1,6 +1,6 @@
-/* garbage.h: collects reference cycles between requests. Layer 3; GIL held. */
-#ifndef MYSERVER_GARBAGE_H
-#define MYSERVER_GARBAGE_H
+/* garbage.h: collects reference cycles between requests. GIL held. */
+#ifndef MYSERVER_PYTHON_HEAP_GARBAGE_H
+#define MYSERVER_PYTHON_HEAP_GARBAGE_H
 
 /* Once in each process that runs requests, after the application is loaded. */
 void garbage_init(void);

@@ -4,17 +4,22 @@
  * answered requests has many small holes; a worker's next request would fill them, and the kernel
  * would copy a page for each. Two allocators have holes: pymalloc, for objects up to 512 bytes, and
  * the C library's. This file does not depend on how they work inside: it only looks at the
- * addresses that they return, and at worst takes a little too much or too little. */
+ * addresses that they return, and at worst takes a little too much or too little. Another allocator
+ * that replaces one of them (LD_PRELOAD, PYTHONMALLOC) is left alone. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "python/heap/holes.h"
+#include "holes.h"
 
 #ifndef Py_GIL_DISABLED
 
+#include <dlfcn.h>
+#include <gnu/libc-version.h>
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -80,9 +85,12 @@ static void fill_all_pools(void)
         size += BLOCK_STEP_BYTES;
 }
 
-/* False: PYTHONMALLOC=malloc is set, and there are no pools. */
+/* False: PYTHONMALLOC names another allocator, and there are no pools. */
 static bool has_pymalloc(void)
 {
+    const char *name = getenv("PYTHONMALLOC");
+    if (name && strncmp(name, "mimalloc", strlen("mimalloc")) == 0)
+        return false;
     PyObject *function = PySys_GetObject("getallocatedblocks"); /* borrowed */
     PyObject *count = function ? PyObject_CallNoArgs(function) : NULL;
     bool is_used = count && PyObject_IsTrue(count) > 0;
@@ -101,19 +109,39 @@ static void give_pages(const void *chunk, size_t size)
         (void)madvise((void *)start, end - start, MADV_DONTNEED);
 }
 
+/* Ends at the first chunk that is not below the top of the heap, and when it has taken as many
+ * bytes as malloc said were free. */
 static void fill_chunks(size_t size)
 {
-    const char *top = (char *)sbrk(0) - mallinfo2().keepcost;
-    char *chunk;
-    while ((chunk = malloc(size)) && chunk < top)
+    struct mallinfo2 info = mallinfo2();
+    const char *top = (char *)sbrk(0) - info.keepcost;
+    char *chunk = NULL;
+    for (size_t left = info.fordblks; left >= size; left -= size) {
+        chunk = malloc(size);
+        if (!chunk || chunk >= top)
+            break;
         give_pages(chunk, size);
+        chunk = NULL;
+    }
     free(chunk);
+}
+
+/* False: another library, or the program itself (sanitizers), has replaced the C library's. */
+static bool has_glibc_malloc(void)
+{
+    Dl_info library, used;
+    void *function = dlsym(RTLD_DEFAULT, "malloc");
+    return function && dladdr(function, &used) &&
+           dladdr((void *)(uintptr_t)gnu_get_libc_version, &library) &&
+           used.dli_fbase == library.dli_fbase;
 }
 
 void holes_fill(void)
 {
     if (has_pymalloc())
         fill_all_pools();
+    if (!has_glibc_malloc())
+        return;
     /* Large sizes first, so that each hole is taken by the largest chunk that fits. */
     for (size_t size = CHUNK_MOST_BYTES; size >= CHUNK_LEAST_BYTES;) {
         fill_chunks(size);

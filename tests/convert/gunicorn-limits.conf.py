@@ -1,0 +1,14 @@
+bind = "unix:@DIR@/shop.sock"
+wsgi_app = "shop.wsgi"
+workers = 1
+limit_request_line = 0
+limit_request_fields = 32768
+limit_request_field_size = 0
+timeout = 0
+umask = 0o007
+chdir = "@DIR@"
+pythonpath = "@DIR@/static,@DIR@"
+tmp_upload_dir = "/var/tmp"
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
+daemon = False
+certfile = None

@@ -1,0 +1,11 @@
+bind = "127.0.0.1:@PORT@"
+wsgi_app = "shop.wsgi"
+workers = 1
+accesslog = "@DIR@/access.log"
+access_log_format = '{"remote": "%(h)s", "line": "%(r)s", "status": "%(s)s", "us": %(D)s, "id": "%({x-request-id}i)s", "env": "%({HOME}e)s"}'
+capture_output = True
+logger_class = "gunicorn.glogging.Logger"
+logconfig_dict = {"version": 1, "handlers": {}}
+statsd_host = "localhost:8125"
+statsd_prefix = "shop"
+pidfile = "@DIR@/shop.pid"

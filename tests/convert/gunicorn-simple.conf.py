@@ -1,0 +1,11 @@
+bind = "127.0.0.1:@PORT@"
+workers = 2
+wsgi_app = "shop.wsgi:application"
+accesslog = "-"
+errorlog = "-"
+loglevel = "INFO"
+timeout = 120
+keepalive = 5
+proc_name = "shop"
+worker_tmp_dir = "/dev/shm"
+worker_class = "sync"

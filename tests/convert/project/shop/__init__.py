@@ -1,0 +1,1 @@
+"""The package of a project that is configured for other servers."""

@@ -1,0 +1,69 @@
+"""Where the time went of Flask and SQLAlchemy: endpoints, database, repeats with their line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import APPS, Server
+from test_queries import queries, statement
+from test_views import view
+
+Start = Callable[..., Server]
+AUTHOR = "SELECT author.id"
+
+
+@pytest.fixture
+def seen(server: Start, tmp_path: Path) -> Server:
+    """Tests/apps/seen_flask.py with SQLite."""
+    env = {"SEEN_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
+    return server("seen_flask", threads=2, control="unix:control.sock", env=env)
+
+
+def line_of(text: str) -> int:
+    """Where the fixture has that text."""
+    lines = (APPS / "seen_flask.py").read_text().splitlines()
+    return next(n for n, line in enumerate(lines, 1) if text in line)
+
+
+def test_endpoints_are_views(seen: Server) -> None:
+    """Also of a blueprint; what is not found is none."""
+    for number in range(3):
+        assert seen.get(f"/shelves/{number}").status == 200
+        assert seen.get(f"/books/{number}").status == 200
+        assert seen.get(f"/none/{number}").status == 404
+    assert view(seen, "shelves.shelf", 3)["queries"] == 0
+    assert view(seen, "books", 3)["queries"] == 3 + 0 + 1 + 2
+    assert view(seen, "(no view)", 3)["responses"]["4xx"] == 3
+
+
+def test_lazy_relationships_are_repeats(seen: Server) -> None:
+    """The line is that of the application which touches the relationship."""
+    assert seen.get("/books/10").status == 200
+    assert view(seen, "books")["queries"] == 11
+    (repeat,) = queries(seen)["repeated"]
+    assert (repeat["view"], repeat["queries"], repeat["most"]) == ("books", 10, 10)
+    assert repeat["text"].startswith(AUTHOR)
+    line = line_of("book.author.name for book")
+    assert repeat["origin"].startswith(f"{APPS}/seen_flask.py:{line} in ")
+    assert statement(seen, AUTHOR)["vendor"] == "sqlite"
+
+
+def test_slow_statements_are_time_in_the_database(seen: Server) -> None:
+    """Fetching rows is, too: SQLite computes them when they are asked for."""
+    assert seen.get("/slow").text == "300"
+    found = view(seen, "slow")
+    parts = found["parts"]
+    assert parts["database"] > 0.7 * found["wall"], parts
+    assert statement(seen, "WITH RECURSIVE")["time"] == pytest.approx(parts["database"], rel=0.3)
+
+
+def test_many_rows_are_one_statement(seen: Server) -> None:
+    """Of executemany; the commit is time in the database."""
+    assert seen.request("POST", "/authors").status == 200
+    found = view(seen, "add_authors")
+    assert found["queries"] == 1 and found["parts"]["database"] > 0
+    assert statement(seen, "INSERT INTO author")["count"] == 1
+    assert queries(seen)["repeated"] == []
