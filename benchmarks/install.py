@@ -1,6 +1,6 @@
-"""The virtualenv of the benchmarks: the peers and what the applications need.
+"""The virtualenv of the benchmarks: the peers and what the applications need; run, it prints where.
 
-Its interpreter is the one that the program is built with. A requirement that cannot be installed
+Its interpreter is the one that the program is built with, and each has its own. A requirement that cannot be installed
 does not stop the others; `failures()` has the reasons. Debian packages are not installed here:
 `make bench-deps` does that, and says what it installs.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from model import HERE, ROOT
 
 REQUIREMENTS = HERE / "requirements.txt"
-VENV = ROOT / ".venv-bench"
+VENV = ROOT / f".venv-bench-{platform.python_version()}"
 STAMP = VENV / "installed.json"
 
 
@@ -85,4 +86,4 @@ def versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    install(program_python())
+    print(install(program_python()))

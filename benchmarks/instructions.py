@@ -61,7 +61,7 @@ def port_of(log: str) -> int:
     return int(found[1])
 
 
-def count(program: Path, request: bytes, requests: int) -> int:
+def count(program: Path, request: bytes, requests: int, profile_rate: int, observe: bool) -> int:
     """Instructions of the worker over `requests` requests on one connection."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory, "log")
@@ -69,6 +69,7 @@ def count(program: Path, request: bytes, requests: int) -> int:
             process = subprocess.Popen(
                 ["valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/out.%p",
                  str(program), "--workers=1", "--bind=127.0.0.1:0", "--prewarm-rounds=25",
+                 f"--profile-rate={profile_rate}", f"--observe={'true' if observe else 'false'}",
                  f"--chdir={ROOT}/tests/apps", "hello"],
                 stderr=stderr, env={**os.environ, "PYTHONHASHSEED": "0"},
             )  # fmt: skip
@@ -87,13 +88,16 @@ def count(program: Path, request: bytes, requests: int) -> int:
         return int(re.search(r"^(?:summary|totals): (\d+)", profile, re.M)[1])
 
 
-def measure(program: Path) -> dict[str, int]:
+def measure(program: Path, profile_rate: int = 0, observe: bool = False) -> dict[str, int]:
     """Instructions of one request of each kind."""
     few, many = 500, 2500
     kinds = {"hello": REQUEST, "browser": BROWSER}
     with ThreadPoolExecutor() as pool:
         runs = {
-            name: [pool.submit(count, program, request, times) for times in (few, many)]
+            name: [
+                pool.submit(count, program, request, times, profile_rate, observe)
+                for times in (few, many)
+            ]
             for name, request in kinds.items()
         }
     return {
@@ -132,8 +136,19 @@ def main() -> int:
     parser.add_argument("--program", type=Path, default=ROOT / "build/myserver")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--save", action="store_true")
+    parser.add_argument(
+        "--profile-rate",
+        type=int,
+        default=0,
+        help="the sampler looks by the clock, and valgrind makes all slow: its looks are counted too",
+    )
+    parser.add_argument(
+        "--observe",
+        action="store_true",
+        help="count the account of the views, too; it reads clocks by time, as above",
+    )
     args = parser.parse_args()
-    found = measure(args.program)
+    found = measure(args.program, args.profile_rate, args.observe)
     versions = built_with(args.program)
     for name, instructions in found.items():
         print(f"{name}: {instructions} instructions a request")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -19,12 +20,17 @@ WRK_REPORT = HERE / "load" / "report.lua"
 
 # Key of a sample: heading, format, whether less is better.
 METRICS: dict[str, tuple[str, str, bool]] = {
+    "start_ms": ("first answer ms", ",.0f", True),
+    "idle_ms": ("all ready ms", ",.0f", True),
     "rps": ("requests/s", ",.0f", False),
     "p50_ms": ("p50 ms", ",.2f", True),
     "p99_ms": ("p99 ms", ",.2f", True),
     "max_ms": ("max ms", ",.1f", True),
     "cpu_s_per_1000": ("CPU s / 1,000", ",.3f", True),
+    "proxy_cpu_s_per_1000": ("nginx CPU s / 1,000", ",.3f", True),
+    "cpu_total_s": ("CPU s", ",.2f", True),
     "memory_mb": ("memory MB", ",.1f", True),
+    "idle_kb": ("kB an idle connection", ",.2f", True),
 }
 
 
@@ -64,14 +70,28 @@ def cpu_s(roots: list[int]) -> float:
     return used_s
 
 
-def settle(roots: list[int]) -> None:
-    """Waits until the processes do nothing: a load that ends leaves as many requests behind as it
-    has connections, and a server that goes on with them would pay for that in the next load."""
-    deadline, used_s = time.monotonic() + SETTLE_MOST_S, cpu_s(roots)
+def want_cpu(roots: list[int]) -> bool:
+    """Whether a thread of the processes computes, waits for a CPU, or for the disk."""
+    for pid in processes_of(roots):
+        for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+            try:
+                state = stat.read_text(errors="replace").rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if state in ("R", "D"):
+                return True
+    return False
+
+
+def settle(roots: list[int], most_s: float = SETTLE_MOST_S, quiet_s: float = SETTLED_S) -> None:
+    """Waits until the processes do nothing for `quiet_s`: a load that ends leaves as many requests
+    behind as it has connections, and a server that goes on with them would pay for that in the next
+    load. Who gets no CPU because of other processes has something to do."""
+    deadline, used_s = time.monotonic() + most_s, cpu_s(roots)
     while time.monotonic() < deadline:
-        time.sleep(SETTLED_S)
+        time.sleep(quiet_s)
         before_s, used_s = used_s, cpu_s(roots)
-        if used_s - before_s < SETTLED_CPU_S:
+        if used_s - before_s < SETTLED_CPU_S and not want_cpu(roots):
             return
 
 
@@ -85,6 +105,12 @@ def memory_mb(roots: list[int]) -> float:
             continue
         total_kb += sum(int(row.split()[1]) for row in rollup.splitlines() if row[:4] == "Pss:")
     return total_kb / 1024
+
+
+def slab_kb() -> int:
+    """What the kernel has allocated for itself, of all processes of the machine."""
+    found = re.search(r"^Slab:\s*(\d+)", Path("/proc/meminfo").read_text(), re.M)
+    return int(found[1]) if found else 0
 
 
 class CpuWatch(threading.Thread):
@@ -137,7 +163,8 @@ def run_json(command: list[str], timeout_s: float, **options: Any) -> dict[str, 
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         raise LoadFailed(f"{Path(command[0]).name}: {(done.stderr or done.stdout).strip()[-300:]}")
-    return json.loads(lines[-1])
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
 
 
 def load_command(
@@ -150,6 +177,8 @@ def load_command(
         command += ["-r", str(load.rate)]
     if load.think_ms:
         command += ["-t", str(load.think_ms)]
+    if load.new_connections:
+        command += ["-n", str(load.new_connections)]
     if not load.keep_alive:
         command.append("-1")
     if load.parts:
@@ -167,7 +196,7 @@ def wrk_command(load: Load, where: str, seconds: float) -> list[str]:
 
 def warm(load: Load, where: str) -> int:
     """Warms a server; how many of the connections it left without any answer meanwhile."""
-    if load.steady_s:
+    if load.steady_s or load.burst:
         return 0  # the measurement begins with that, and says so itself
     result = run_json(load_command(load, where, load.warmup_s, 0), load.warmup_s + 30)
     return starved(load, result, load.warmup_s)
@@ -189,7 +218,7 @@ def apply_load(load: Load, where: str, seconds: float, seed: int) -> dict[str, A
         result = run_json(wrk_command(load, where, seconds), seconds + 30)
         tool = "wrk"
     else:
-        before_s = load.steady_s or 0.1
+        before_s = 0.0 if load.burst else load.steady_s or 0.1
         command = load_command(load, where, seconds, before_s, seed)
         result = run_json(command, seconds + before_s + load.timeout_s + 30)
         tool = "load"
@@ -198,6 +227,8 @@ def apply_load(load: Load, where: str, seconds: float, seed: int) -> dict[str, A
     more: dict[str, Any] = {}
     if load.steady_s:
         more["starved"] = starved(load, result, seconds)
+    if tool == "load":
+        more |= {"passed": result["passed"], "p999_ms": shown["p999_us"] / 1000}
     if len(load.paths) > 1:
         more["p50_ms_of"] = {path: url["p50_us"] / 1000 for path, url in result["urls"].items()}
     return more | {

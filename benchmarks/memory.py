@@ -14,7 +14,6 @@ import http.client
 import json
 import os
 import platform
-import signal
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
 import memory_proc  # noqa: E402
+from servers import free_port  # noqa: E402
 
 PAGES = ("/page/", "/admin/login/")
 PEERS = ("Django>=5.2,<5.3", "psycopg[binary]>=3.2,<4", "gunicorn", "granian", "uwsgi")
@@ -169,7 +169,7 @@ class Running:
     def __init__(self, bench: Bench, command: Command, workers: int) -> None:
         self.bench = bench
         self.workers = workers
-        self.port = _free_port()
+        self.port = free_port()
         self.log = tempfile.TemporaryFile()
         self.started = time.monotonic()
         self.arguments = command(bench, workers, self.port)
@@ -186,14 +186,7 @@ class Running:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(3)
-        except subprocess.TimeoutExpired:
-            pass
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+        memory_proc.end(self.process, 3)
 
     def pids(self) -> list[int]:
         """All processes of it."""
@@ -276,14 +269,6 @@ class Running:
             "total_mb": round(memory_proc.total_pss(self.pids()) / MB, 1),
             "private_mb": round(statistics.median(private) / MB, 2),
         }
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_listening(port: int) -> bool:
@@ -449,7 +434,7 @@ def versions(venv: Path) -> dict[str, str]:
     names = ["Django", "gunicorn", "granian", "uWSGI"]
     command = [venv / "bin" / "python", "-c", code, *names]
     said = subprocess.run(command, capture_output=True, text=True)
-    return dict(zip(names, said.stdout.split()))
+    return dict(zip(names, said.stdout.split(), strict=False))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -553,7 +538,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.small:
             import services
 
-            database_url = things.enter_context(services.postgres()) + "/shop"
+            database_url = things.enter_context(services.postgres("shop")) + "/shop"
         bench = prepare(args, directory / "project", database_url)
         if args.pages:
             import memory_pages

@@ -20,7 +20,6 @@ from memory import OURS
 from plots import THEMES
 
 
-
 def draw(result: dict[str, Any], theme: dict[str, str]) -> Any:
     """The figure, best on top."""
     rows = sorted(result["results"], key=lambda row: -row["after"]["total_mb"])

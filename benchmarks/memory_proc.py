@@ -1,8 +1,11 @@
-"""What /proc says of the memory of processes, in bytes."""
+"""What /proc says of processes: of their memory, in bytes, and which belong together."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +39,14 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
+def name(pid: int) -> str:
+    """What it is called, at most 15 bytes; nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def session(leader: int) -> list[int]:
     """The processes of a session, which re-parenting does not change."""
     found = []
@@ -49,6 +60,16 @@ def session(leader: int) -> list[int]:
         if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(name))
     return found
+
+
+def end(process: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Ends the leader of a session by SIGTERM, and after that time all that is left of it."""
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience_s)
+    for pid in session(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def cpu_ticks(pids: list[int]) -> int:

@@ -37,6 +37,7 @@ class App:
     asgi: str | None = None
     directory: Path = APPS
     env: dict[str, str] = field(default_factory=dict)
+    static: Path | None = None  # servers that can do so serve its files below /static
 
 
 def bench_app(name: str, **env: str) -> App:
@@ -52,7 +53,10 @@ class Load:
     paths: Sequence[str] = ("/",)  # "[WEIGHT*]PATH[=UPLOAD_BYTES]" as for benchmarks/load
     connections: int = 50
     keep_alive: bool = True
+    new_connections: int = 0  # so many of `connections` are new for each request
     rate: float = 0  # arrivals a second; 0: the next request follows the answer
+    of_capacity: float = 0  # the rate is this part of what the load before it has reached
+    burst: bool = False  # all clients connect at once, and everything counts from then on
     think_ms: float = 0
     warmup_s: float = 0.5  # before it is measured, on connections of its own
     steady_s: float = 0  # instead of that: so long on the same connections before anything counts
@@ -61,6 +65,7 @@ class Load:
     every_round: bool = True  # False: in the first round only
     timeout_s: float = 10
     percentiles_of: str = ""  # the path whose latencies are shown, of several
+    idle_connections: int = 0  # beside it: each has had an answer, and stays
     slow_clients: int = 0  # clients beside it that send or read a byte a second
     slow_from: str = "steady"  # measured when they all send or read; "burst": while they begin
     slow_path: str = "/"
@@ -73,6 +78,7 @@ class Load:
         plain = len(self.paths) == 1 and "*" not in self.paths[0]
         upload = "=" in self.paths[0].partition("?")[0]
         special = self.rate or self.think_ms or self.slow_clients or self.steady_s
+        special = special or self.new_connections or self.of_capacity or self.burst
         return self.keep_alive and plain and not upload and not special
 
 
@@ -87,11 +93,13 @@ class Case:
     loads: Sequence[Load]
     servers: Sequence[str]
     unix: bool = False
+    proxied: bool = False  # nginx in front, whose CPU counts apart; the server on a unix socket
     checks: Sequence[str] = ("/",)  # paths whose bodies must be right
     watch_memory: bool = False  # note the peak while loads run, not only the end
     ceiling_threads: int = 1  # of each process of the in-process ceiling
     rounds: int = 0  # instead of the scenario's
     thorough: Sequence[str] = ()  # these servers meet all rounds, the others one; none named: all
+    options: Sequence[str] = ()  # more of ours
     group: str = ""  # cases of one name beside each other meet a server in turn, in the same rounds
 
 
@@ -105,13 +113,26 @@ class Plot:
     title: str
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Cost against work: one metric of ours at several sizes of one thing."""
+
+    title: str
+    thing: str  # what there is more and more of
+    metric: str  # a key of measure.METRICS
+    points: Sequence[tuple[float, str, str]]  # its size, a case and a load
+    due: str  # "flat" or "linear"
+    why: str = ""  # it is not, where that is known
+
+
 @dataclass
 class Scenario:
     """What a file of benchmarks/scenarios returns."""
 
     title: str
     cases: list[Case]
-    plots: list[Plot]
+    plots: list[Plot] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     seconds: float = 2
     rounds: int = 2
     minutes: float = 3  # when they have passed, no case gets another round after its first

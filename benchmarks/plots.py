@@ -1,7 +1,8 @@
 """Draws the plots that a result asks for: `plots.py RESULT.json...`, with matplotlib.
 
 Horizontal bars, best on top, ours in colour, the value at the end of each bar, a whisker from the
-least to the most of the rounds. SVG and PNG, for light and dark pages.
+least to the most of the rounds. Curves of cost against work beside each other in one figure. SVG,
+for light and dark pages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+import curves
 from measure import METRICS
 
 OURS = "myserver"
@@ -33,6 +35,11 @@ UNITS = {
     "p99_ms": "milliseconds, 99th percentile; less is better",
     "max_ms": "milliseconds, slowest; less is better",
     "cpu_s_per_1000": "CPU seconds of all its processes per 1,000 requests, less is better",
+    "proxy_cpu_s_per_1000": "CPU seconds of nginx per 1,000 requests, less is better",
+    "idle_kb": "kB of all its processes for an idle connection, less is better",
+    "start_ms": "milliseconds from exec to the first answer, less is better",
+    "idle_ms": "milliseconds from exec until all workers are ready, less is better",
+    "cpu_total_s": "CPU seconds of all its processes, less is better",
     "memory_mb": "MB of all its processes (PSS), less is better",
 }
 
@@ -130,6 +137,49 @@ def draw(result: dict[str, Any], plot: dict[str, str], theme: dict[str, str]) ->
     return figure
 
 
+COLUMNS = 4
+
+
+def draw_curve(axes: Any, result: dict[str, Any], curve: dict[str, Any], theme: Any) -> None:
+    """One panel; logarithmic, so that what is linear rises evenly and each size has its place."""
+    points = curves.points_of(result, curve)
+    heading, form, _ = METRICS[curve["metric"]]
+    kind = curves.verdict(points, form).kind
+    axes.set_facecolor(theme["page"])
+    sizes, values = zip(*points, strict=True)
+    axes.plot(sizes, values, color=theme["ours"], marker="o", markersize=3, linewidth=1.4)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(min(values) / 3, max(values) * 3)
+    axes.set_title(f"{curve['title']}\n{heading}: {kind}", color=theme["text"], fontsize=8)
+    axes.tick_params(colors=theme["quiet"], labelsize=6)
+    axes.minorticks_off()
+    for side in axes.spines.values():
+        side.set_color(theme["bar"])
+
+
+def draw_curves(result: dict[str, Any], theme: dict[str, str]) -> Any:
+    """All curves of a result that were measured."""
+    measured = [c for c in result["curves"] if len(curves.points_of(result, c)) > 1]
+    rows = -(-len(measured) // COLUMNS)
+    figure, axes = plt.subplots(
+        rows, COLUMNS, figsize=(10, 1.9 * rows), squeeze=False, facecolor=theme["page"]
+    )
+    for at, panel in enumerate(axes.flat):
+        if at < len(measured):
+            draw_curve(panel, result, measured[at], theme)
+        else:
+            panel.set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def save(figure: Any, target: Path) -> None:
+    """The same numbers give the same file."""
+    figure.savefig(target, metadata={"Date": None})
+    plt.close(figure)
+
+
 def main() -> None:
     """Writes beside each result."""
     plt.rcParams["font.family"] = "DejaVu Sans"
@@ -138,17 +188,15 @@ def main() -> None:
     for name in sys.argv[1:]:
         path = Path(name)
         result = json.loads(path.read_text())
-        for plot in result["plots"]:
-            if not rows_of(result, plot):
-                continue
-            base = slug(f"{result['scenario']} {plot['case']} {plot['load']} {plot['metric']}")
-            for theme_name, theme in THEMES.items():
-                figure = draw(result, plot, theme)
-                for suffix in ("svg", "png"):
-                    metadata = {"Date": None} if suffix == "svg" else None
-                    target = path.with_name(f"{base}-{theme_name}.{suffix}")
-                    figure.savefig(target, dpi=144, metadata=metadata)
-                plt.close(figure)
+        for theme_name, theme in THEMES.items():
+            for plot in result["plots"]:
+                if not rows_of(result, plot):
+                    continue
+                base = slug(f"{result['scenario']} {plot['case']} {plot['load']} {plot['metric']}")
+                save(draw(result, plot, theme), path.with_name(f"{base}-{theme_name}.svg"))
+            if any(len(curves.points_of(result, curve)) > 1 for curve in result.get("curves", [])):
+                target = path.with_name(f"{slug(result['scenario'])}-curves-{theme_name}.svg")
+                save(draw_curves(result, theme), target)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ def summarize(name: str, run: Any, duration_s: float) -> dict[str, Any]:
         "unsupported": [[*key, reason] for key, reason in run.unsupported.items()],
         "notes": list(run.scenario.notes),
         "plots": [asdict(plot) for plot in run.scenario.plots],
+        "curves": [asdict(curve) for curve in run.scenario.curves],
         "samples": run.samples,
     }
 
@@ -143,17 +144,19 @@ def trouble(row: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """One load of one case, fastest first."""
-    rows = sorted(rows, key=lambda row: -row["rps"]["median"])
-    headings = [heading for heading, _, _ in METRICS.values()]
+    """One load of one case, best first by the first of the metrics."""
+    shown = [metric for metric in METRICS if any(metric in row for row in rows)]
+    less_is_better = METRICS[shown[0]][2]
+    rows = sorted(rows, key=lambda row: row[shown[0]]["median"], reverse=not less_is_better)
+    headings = [METRICS[metric][0] for metric in shown]
     lines = [f"| server | {' | '.join(headings)} | errors |"]
     lines.append("|---|" + "---:|" * (len(headings) + 1))
     for row in rows:
         name = f"**{row['server']}**" if row["server"] == OURS else row["server"]
         note = SERVERS[row["server"]].note if row["server"] in SERVERS else "no server"
         cells = [
-            cell(row.get(metric), form, with_spread=metric == "rps")
-            for metric, (_, form, _) in METRICS.items()
+            cell(row.get(metric), METRICS[metric][1], with_spread=metric == shown[0])
+            for metric in shown
         ]
         label = f"{name} ({note})" if note else name
         lines.append(f"| {label} | {' | '.join(cells)} | {trouble(row)} |")

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,31 @@ from measure import (
 )
 from model import HERE, ROOT, Case, Load, Scenario
 from scenarios import app as app_scenario
-from servers import SERVERS, Myserver, Server, StartFailed, Unsupported, masked
-from services import Missing, Services, build_tools, slow_clients
+from servers import SERVERS, Myserver, Server, StartFailed, Unsupported, make, masked
+from services import Missing, Services, build_tools, idle_clients, slow_clients
 
 # In this order by `all`; a new file of benchmarks/scenarios gets its name here.
 SCENARIOS = (
     "hello",
+    "proxied",
     "shop",
     "upstream",
     "ramp",
     "mixed",
+    "order",
     "slowclients",
     "bodies",
+    "static",
     "reload",
+    "scale",
+    "start",
+    "observe",
     "memory",
 )
 ALONE = ("memory",)  # they measure in a way of their own
-IN_PROCESS = "in-process"
+IN_PROCESS, OURS = "in-process", "myserver"
+QUICK_S = 10  # with --quick: after so long a scenario measures no further peers
+README_PYTHON = "3.11"  # what the tables of README.md were measured with
 
 
 @contextmanager
@@ -83,6 +92,8 @@ class Run:
         self.venv = venv
         self.rounds = rounds
         self.seconds = seconds
+        self.peers_until = math.inf  # when it is over, only ours is measured
+        self.left_out: dict[str, list[str]] = {}  # case to servers that there was no time for
         self.samples: list[dict[str, Any]] = []
         self.failures: dict[tuple[str, str], str] = {}  # case and server to reason
         self.unsupported: dict[tuple[str, str], str] = {}
@@ -147,43 +158,51 @@ class Run:
         times = {key: result[f"{key[:-3]}_us"] / 1000 for key in ("p50_ms", "p99_ms", "max_ms")}
         self.add(case, load, IN_PROCESS, number, **sample, **times)
 
-    def measure_load(
-        self, case: Case, load: Load, server: Server, number: int
-    ) -> dict[str, Any]:
+    def measure_load(self, case: Case, load: Load, server: Server, number: int) -> dict[str, Any]:
         """One load on a running server."""
         seconds = self.seconds_of(load)
         starved = warm(load, server.where)
-        settle(server.roots)
+        settle(server.roots + server.proxy_roots)
         watch = MemoryWatch(server.roots)
         if case.watch_memory:
             watch.start()
-        with slow_clients(load, server.where, seconds) as slow:
+        with slow_clients(load, server.where, seconds) as slow, idle_clients(load, server) as idle:
             cpu = CpuWatch(server.roots, load.steady_s, seconds)
-            before = cpu_s(server.roots)
+            before, proxy_before = cpu_s(server.roots), cpu_s(server.proxy_roots)
             if load.steady_s:
                 cpu.start()
             with reload_during(load, server):
                 sample = apply_load(load, server.where, seconds, number)
             used_s = cpu.end() if load.steady_s else cpu_s(server.roots) - before
+            proxy_s = cpu_s(server.proxy_roots) - proxy_before
         answers = sample["rps"] * seconds if load.parts else sample["requests"]
         sample["cpu_s_per_1000"] = used_s / max(1, answers) * 1000
+        if any(other.reload_after_s for other in case.loads):
+            sample["cpu_total_s"] = used_s
+        if case.proxied:
+            sample["proxy_cpu_s_per_1000"] = proxy_s / max(1, answers) * 1000
         sample["memory_mb"] = memory_mb(server.roots)
         if case.watch_memory:
             sample["memory_mb"] = max(watch.end(), sample["memory_mb"])
         facts = {"starved": starved, "connections": load.connections, "seconds": seconds}
-        sample = facts | sample | slow
+        sample = facts | sample | slow | idle
         self.add(case, load, server.name, number, **sample)
         return sample
 
     def measure_server(self, case: Case, name: str, number: int) -> None:
         """Starts, checks, loads, stops."""
-        server = SERVERS[name](case, self.venv)
+        server = make(name, case, self.venv)
+        capacity = 1.0
         try:
             server.start(case.checks[0])
             self.check(case, server)
             for load in case.loads:
                 if number == 0 or load.every_round or self.rounds:
+                    if load.of_capacity:
+                        load = replace(load, rate=load.of_capacity * capacity)
                     sample = self.measure_load(case, load, server, number)
+                    if not load.rate:
+                        capacity = max(sample["rps"], 1)
                     if not sample.get("slow_ready", True):
                         break  # they hold all it has: what follows would show no more
         finally:
@@ -238,7 +257,17 @@ class Run:
         for name in turned(names, number):
             for case in turned(cases, number):
                 if self.meets(case, name, number) and (not only or name in only):
-                    self.visit(case, name, number)
+                    if name == OURS or time.monotonic() < self.peers_until:
+                        self.visit(case, name, number)
+                    else:
+                        self.left_out.setdefault(case.name, []).append(name)
+
+
+def default_results() -> Path:
+    """Where results go: those of other Pythons than the one of README's tables have a directory of
+    their own."""
+    version = "{}.{}".format(*sys.version_info)
+    return HERE / "results" / ("" if version == README_PYTHON else version)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -251,7 +280,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer cases, one round")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--binary", type=Path, default=ROOT / "build" / "myserver")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="directory")
+    parser.add_argument("--results", type=Path, default=default_results(), help="directory")
     parser.add_argument("--no-plots", action="store_true", help="numbers only")
     parser.add_argument("--note", default="", help="kept with the results")
     own = parser.add_argument_group("a project of your own, in the current directory")
@@ -302,7 +331,15 @@ def run_scenario(name: str, arguments: argparse.Namespace, services: Services) -
     rounds = arguments.rounds or (1 if arguments.quick else 0)
     run = Run(scenario, install.VENV, rounds, arguments.seconds or 0)
     until = math.inf if arguments.rounds else begun + scenario.minutes * 60
-    run.run(arguments.servers.split(",") if arguments.servers else None, until)
+    if arguments.quick:
+        run.peers_until = time.monotonic() + QUICK_S
+    if hasattr(module, "measure"):
+        module.measure(run)
+    else:
+        run.run(arguments.servers.split(",") if arguments.servers else None, until)
+    scenario.notes += [
+        f"{case}: no time for {', '.join(names)}" for case, names in run.left_out.items()
+    ]
     result = report.summarize(name, run, duration_s=time.monotonic() - begun)
     result["machine"] = report.machine()
     result["versions"] = report.versions(install.versions())
@@ -336,7 +373,7 @@ def main() -> int:
             result = run_scenario(name, arguments, services)
             report.write(result, arguments.results, plots=not arguments.no_plots)
             print(report.as_json(result) if arguments.json else report.markdown(result), flush=True)
-        if set(bounds.SCENARIOS) <= set(names):
+        if set(bounds.SCENARIOS) & set(names) and bounds.are_measured(arguments.results):
             print(bounds.write(arguments.results))
     except Missing as reason:
         print(f"run.py: {reason}", file=sys.stderr)

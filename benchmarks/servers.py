@@ -15,11 +15,13 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from measure import TOOLS, processes_of
-from model import HERE, App, Case
+from model import APPS, HERE, App, Case
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 0.5  # nothing is being served then
@@ -52,7 +54,7 @@ def free_port() -> int:
     """A TCP port that nobody listens on."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        return int(s.getsockname()[1])
 
 
 class Server:
@@ -62,6 +64,7 @@ class Server:
     note = ""  # for the table
     unix_possible = True
     asgi = False
+    protocol = "http"  # or "uwsgi": then only nginx can ask it
     most_threads = 100_000
     most_processes = 1000
 
@@ -72,6 +75,8 @@ class Server:
         self.venv = venv
         self.children: list[subprocess.Popen[bytes]] = []
         self.unix = case.unix
+        self.proxied = case.proxied
+        self.case_options = case.options
         self.reject(case)
         self.dir = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
         self.port = free_port()
@@ -82,6 +87,8 @@ class Server:
         """Raises Unsupported when the case is not for this server."""
         if case.unix and not self.unix_possible:
             raise Unsupported("no unix sockets")
+        if self.protocol != "http" and not case.proxied:
+            raise Unsupported("speaks to nginx only")
         if self.asgi and not case.app.asgi:
             raise Unsupported("the application is WSGI only")
         if case.threads > self.most_threads:
@@ -133,18 +140,25 @@ class Server:
         """Tells it to load the application anew; does not wait."""
         self.children[0].send_signal(signal.SIGHUP)
 
+    def launch(self) -> None:
+        """Starts; does not wait."""
+        self.spawn(self.command())
+
     def start(self, path: str) -> None:
         """Starts, and waits until a real request is answered."""
-        self.spawn(self.command())
+        self.launch()
         self.wait_ready(path)
 
-    def wait_ready(self, path: str) -> None:
+    def ended(self) -> int | None:
+        """The status of a process that has ended; None while all run."""
+        return next((child.returncode for child in self.children if child.poll() is not None), None)
+
+    def wait_ready(self, path: str, pause_s: float = 0.05) -> None:
         """Until `path` answers with anything but an error of the server."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            for child in self.children:
-                if child.poll() is not None:
-                    raise StartFailed(f"ended with {child.returncode}: {self.log_end()}")
+            if (status := self.ended()) is not None:
+                raise StartFailed(f"ended with {status}: {self.log_end()}")
             try:
                 if self.get(path)[0] < 500:
                     return
@@ -153,7 +167,7 @@ class Server:
                 reason = str(error)
             if time.monotonic() > deadline:
                 raise StartFailed(f"not ready ({reason}): {self.log_end()}")
-            time.sleep(0.05)
+            time.sleep(pause_s)
 
     def get(self, path: str, timeout: float = 10) -> tuple[int, bytes]:
         """Status and body."""
@@ -179,6 +193,11 @@ class Server:
     def roots(self) -> list[int]:
         """The processes that were started; all others descend from them."""
         return [child.pid for child in self.children]
+
+    @property
+    def proxy_roots(self) -> list[int]:
+        """Those of nginx, where it counts apart."""
+        return []
 
     def stop(self) -> None:
         """TERM, then KILL for what is left after a moment."""
@@ -207,18 +226,55 @@ class Myserver(Server):
 
     name = "myserver"
     binary = Path()  # set by run.py
+    options: Sequence[str] = ()  # more of them; {dir} is the server's directory
 
     def command(self) -> list[str]:
         """Options as in the README."""
+        scheme = "uwsgi:" if self.protocol == "uwsgi" else ""
         return [
             str(self.binary),
             f"--workers={self.processes}",
             f"--threads={self.threads}",
-            f"--bind={self.where}",
+            f"--bind={scheme}{self.where}",
             f"--virtualenv={self.venv}",
             "--log-level=warning",
+            *([f"--static=/static={self.app.static}"] if self.app.static else []),
+            *(option.format(dir=self.dir) for option in self.options),
+            *self.case_options,
             self.app.wsgi,
         ]
+
+
+class MyserverUwsgi(Myserver):
+    """Ours where nginx goes on with uwsgi_pass."""
+
+    name = "myserver-uwsgi"
+    note = "uwsgi protocol"
+    protocol = "uwsgi"
+
+
+class MyserverWatched(Myserver):
+    """Ours with the listener that answers what the account has seen: it can be profiled."""
+
+    name = "myserver-watched"
+    note = "control"
+    options: Sequence[str] = ("--control=unix:{dir}/control.sock",)
+
+
+class MyserverBare(MyserverWatched):
+    """The same without anything that always looks at the requests."""
+
+    name = "myserver-bare"
+    note = "control; nothing observed"
+    options = (*MyserverWatched.options, "--observe=false", "--profile-rate=0")
+
+
+class MyserverPrewarm(Myserver):
+    """Ours with the pages of a project asked for before the fork."""
+
+    name = "myserver-prewarm"
+    note = "prewarm"
+    options = ("--prewarm=/", "--prewarm=/page/")
 
 
 class Ceiling(Server):
@@ -267,6 +323,17 @@ class GunicornGthread(Gunicorn):
     def more(self) -> list[str]:
         """As many threads as asked for."""
         return ["--threads", str(self.threads)]
+
+
+class GunicornPreload(GunicornSync):
+    """Loads the application once, before it forks; code is not loaded anew by a HUP then."""
+
+    name = "gunicorn-preload"
+    note = "--preload"
+
+    def more(self) -> list[str]:
+        """See its documentation of settings."""
+        return ["--preload"]
 
 
 class GunicornGevent(Gunicorn):
@@ -348,20 +415,124 @@ http {{
     fastcgi_temp_path {dir}/fastcgi;
     scgi_temp_path {dir}/scgi;
     uwsgi_temp_path {dir}/uwsgi;
+    {upstream}
     server {{
         listen {listen} backlog=2048;
-        location / {{
-            uwsgi_pass unix:{dir}/uwsgi.sock;
-            {params}
-        }}
+        {locations}
     }}
 }}
 """
+# As conf/nginx.conf has it, for every server: connections to it are kept where it keeps them.
+UPSTREAM = (
+    "upstream app {{ server {address} fail_timeout=0; keepalive 32; keepalive_timeout 60s; }}"
+)
+PROXY_PASS = """proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";
+        proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Proto $scheme; proxy_next_upstream error;
+        proxy_buffering on; proxy_buffers 16 16k;"""
 UWSGI_PARAMS = """QUERY_STRING $query_string REQUEST_METHOD $request_method
 CONTENT_TYPE $content_type CONTENT_LENGTH $content_length REQUEST_URI $request_uri
 PATH_INFO $document_uri SERVER_PROTOCOL $server_protocol REQUEST_SCHEME $scheme
 REMOTE_ADDR $remote_addr REMOTE_PORT $remote_port SERVER_PORT $server_port
 SERVER_NAME $server_name""".split()
+
+
+def nginx_command(server: Server, locations: str, upstream: str = "") -> list[str]:
+    """Writes the settings of an nginx in front of `server`, or instead of one."""
+    conf = NGINX_CONF.format(
+        dir=server.dir,
+        processes=server.processes,
+        user="user root;" if os.geteuid() == 0 else "",
+        listen=server.where,
+        locations=locations,
+        upstream=upstream,
+    )
+    (server.dir / "nginx.conf").write_text(conf)
+    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    if not nginx:
+        raise StartFailed("nginx is not installed")
+    return [nginx, "-c", f"{server.dir}/nginx.conf", "-e", f"{server.dir}/log"]
+
+
+def uwsgi_pass(to: str) -> str:
+    """What nginx needs to speak uWSGI's protocol."""
+    pairs = zip(UWSGI_PARAMS[::2], UWSGI_PARAMS[1::2], strict=True)
+    params = " ".join(f"uwsgi_param {name} {value};" for name, value in pairs)
+    return f"uwsgi_pass {to}; {params} uwsgi_buffers 16 16k;"
+
+
+class Proxied(Server):
+    """Any server behind nginx: `roots` are the server's own processes, nginx is `proxy_roots`."""
+
+    def __init__(self, case: Case, venv: Path, behind: type[Server]) -> None:
+        self.behind = behind(replace(case, unix=behind.unix_possible), venv)
+        self.name = behind.name
+        super().__init__(case, venv)
+
+    def reject(self, case: Case) -> None:
+        """The server behind has looked already."""
+
+    def start(self, path: str) -> None:
+        """The server, then nginx."""
+        location = PROXY_PASS if self.behind.protocol == "http" else uwsgi_pass("app")
+        upstream = UPSTREAM.format(address=self.behind.where)
+        nginx = nginx_command(self, f"location / {{ {location} }}", upstream)
+        self.behind.launch()
+        self.spawn(nginx)
+        self.wait_ready(path)
+
+    def reload(self) -> None:
+        """The server behind."""
+        self.behind.reload()
+
+    def ended(self) -> int | None:
+        """Of either."""
+        found = self.behind.ended()
+        return super().ended() if found is None else found
+
+    def log_end(self) -> str:
+        """What the server says; nginx where that says nothing."""
+        return self.behind.log_end() or super().log_end()
+
+    @property
+    def roots(self) -> list[int]:
+        """The server's."""
+        return self.behind.roots
+
+    @property
+    def proxy_roots(self) -> list[int]:
+        """nginx."""
+        return super().roots
+
+    def stop(self) -> None:
+        """nginx first, so that it does not ask in vain."""
+        super().stop()
+        self.behind.stop()
+
+
+class Nginx(Server):
+    """Static files only: no application."""
+
+    name = "nginx"
+    note = "no application"
+
+    def command(self) -> list[str]:
+        """sendfile and tcp_nopush, as its guide to static content advises."""
+        static = (
+            f"sendfile on; tcp_nopush on; include /etc/nginx/mime.types; alias {self.app.static}/;"
+        )
+        return nginx_command(self, f"location /static/ {{ {static} }}")
+
+
+class UwsgiLazy(Uwsgi):
+    """Each process loads the application, so that one may be reloaded after the other."""
+
+    name = "uwsgi-lazy"
+    note = "lazy-apps"
+
+    def common(self) -> list[str]:
+        """As `The Art of Graceful Reloading` of its documentation has it."""
+        return [*super().common(), "--lazy-apps"]
 
 
 class UwsgiNginx(Uwsgi):
@@ -374,23 +545,24 @@ class UwsgiNginx(Uwsgi):
         """A unix socket that nginx speaks to."""
         return [*self.common(), f"--uwsgi-socket={self.dir}/uwsgi.sock", "--chmod-socket=666"]
 
-    def start(self, path: str) -> None:
+    def launch(self) -> None:
         """uWSGI, then nginx."""
-        pairs = zip(UWSGI_PARAMS[::2], UWSGI_PARAMS[1::2], strict=True)
-        conf = NGINX_CONF.format(
-            dir=self.dir,
-            processes=self.processes,
-            user="user root;" if os.geteuid() == 0 else "",
-            listen=self.where,
-            params=" ".join(f"uwsgi_param {name} {value};" for name, value in pairs),
-        )
-        (self.dir / "nginx.conf").write_text(conf)
-        nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-        if not nginx:
-            raise StartFailed("nginx is not installed")
+        location = f"location / {{ {uwsgi_pass(f'unix:{self.dir}/uwsgi.sock')} }}"
+        nginx = nginx_command(self, location)
         self.spawn(self.command())
-        self.spawn([nginx, "-c", f"{self.dir}/nginx.conf", "-e", f"{self.dir}/log"])
-        self.wait_ready(path)
+        self.spawn(nginx)
+
+
+class UwsgiProtocol(Uwsgi):
+    """Its own protocol, behind an nginx that counts apart."""
+
+    name = "uwsgi-protocol"
+    note = "uwsgi protocol"
+    protocol = "uwsgi"
+
+    def command(self) -> list[str]:
+        """nginx's user may write to the socket."""
+        return [*self.common(), f"--uwsgi-socket={self.socket_path}", "--chmod-socket=666"]
 
 
 class Granian(Server):
@@ -404,6 +576,13 @@ class Granian(Server):
         command = [self.bin("granian"), "--interface", "wsgi", "--http", "1", "--no-ws"]
         command += ["--backlog", "2048", "--backpressure", "4000"]
         command += ["--workers", str(self.processes), "--blocking-threads", str(self.threads)]
+        if self.app.static:
+            command += [
+                "--static-path-route",
+                "/static",
+                "--static-path-mount",
+                str(self.app.static),
+            ]
         command += ["--log-level", "warning", self.app.wsgi]
         if self.unix:
             return [*command, "--uds", self.socket_path]
@@ -421,6 +600,19 @@ class Bjoern(Server):
         where = self.socket_path if self.unix else str(self.port)
         script = str(HERE / "bjoern_run.py")
         return [self.bin("python"), script, self.app.wsgi, str(self.processes), where]
+
+
+class Fastwsgi(Server):
+    """Forked by itself, as its README shows; it listens on TCP only."""
+
+    name = "fastwsgi"
+    most_threads = 1
+    unix_possible = False
+
+    def command(self) -> list[str]:
+        """See fastwsgi_run.py."""
+        script = str(HERE / "fastwsgi_run.py")
+        return [self.bin("python"), script, self.app.wsgi, str(self.processes), str(self.port)]
 
 
 class ModWsgi(Server):
@@ -483,25 +675,60 @@ class Uvicorn(Server):
         return [*command, self.application]
 
 
+class UvicornA2wsgi(Uvicorn):
+    """The WSGI application in threads, by a2wsgi, which uvicorn's documentation names for that."""
+
+    name = "uvicorn-a2wsgi"
+    note = ""
+    asgi = False
+
+    def command(self) -> list[str]:
+        """The application is wrapped by as_asgi.py."""
+        return [*super().command()[:-1], "as_asgi:application"]
+
+    def environment(self) -> dict[str, str]:
+        """What is wrapped, and how many threads it gets."""
+        env = super().environment()
+        path = f"{env['PYTHONPATH']}:{APPS}"
+        wrapped = {"WRAPPED": self.app.wsgi, "WRAPPED_THREADS": str(self.threads)}
+        return env | wrapped | {"PYTHONPATH": path}
+
+
 SERVERS: dict[str, type[Server]] = {
     server.name: server
     for server in (
         Myserver,
+        MyserverUwsgi,
+        MyserverWatched,
+        MyserverBare,
+        MyserverPrewarm,
         Ceiling,
         Bjoern,
+        Fastwsgi,
         Granian,
         Uwsgi,
+        UwsgiLazy,
         UwsgiNginx,
+        UwsgiProtocol,
+        Nginx,
         UwsgiGevent,
         GunicornSync,
+        GunicornPreload,
         GunicornGthread,
         GunicornGevent,
         GunicornUvicorn,
         ModWsgi,
         Waitress,
         Uvicorn,
+        UvicornA2wsgi,
     )
 }
+
+
+def make(name: str, case: Case, venv: Path) -> Server:
+    """The server of that name for a case."""
+    return Proxied(case, venv, SERVERS[name]) if case.proxied else SERVERS[name](case, venv)
+
 
 TOKENS = re.compile(rb"[A-Za-z0-9]{64}")  # of Django's forms: new in every response
 

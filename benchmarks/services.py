@@ -1,8 +1,9 @@
-"""What scenarios need beside the servers: PostgreSQL, the shop's data, the slow service, slow
+"""What scenarios and tests need beside the servers: PostgreSQL, MariaDB, the shop's data, the slow service, slow
 clients, the load generators. All of it is temporary and ours."""
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -15,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from measure import TOOLS
-from model import APPS, HERE, ROOT, Load
-from servers import free_port
+from measure import TOOLS, LoadFailed, memory_mb, settle, slab_kb
+from model import APPS, HERE, ROOT, App, Load
+from servers import Server, free_port
 
 SHOP = ROOT / "shop"
 PRODUCTS = 12_000
@@ -53,51 +54,73 @@ def postgres_program(name: str) -> str:
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: int(p.parts[4]))
     path = str(found[-1]) if found else shutil.which(name)
     if not path:
-        raise Missing("PostgreSQL is not installed; `make bench-deps` installs it")
+        raise Missing("PostgreSQL is missing; `make deps` installs it")
     return path
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """A cluster of our own on 127.0.0.1; the URL of its server, without a database."""
+def postgres(*databases: str, port: int = 0) -> Iterator[str]:
+    """A cluster of our own on 127.0.0.1, with these databases; its URL, without a database."""
     directory = Path(tempfile.mkdtemp(prefix="bench-postgres-"))
     user: dict[str, Any] = {"cwd": directory, "env": {"PATH": os.environ["PATH"], "LC_ALL": "C"}}
     if os.geteuid() == 0:  # it refuses to run as root
         account = pwd.getpwnam("postgres")
         os.chown(directory, account.pw_uid, account.pw_gid)
         user |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    data, port = str(directory / "data"), str(free_port())
+    data, number = str(directory / "data"), str(port or free_port())
     initdb = [postgres_program("initdb"), "-D", data, "-U", "postgres", "-A", "trust"]
     subprocess.run([*initdb, "-E", "UTF8", "--no-sync"], check=True, capture_output=True, **user)
     with (directory / "log").open("wb") as log:
-        command = [
-            postgres_program("postgres"),
-            "-D",
-            data,
-            "-k",
-            str(directory),
-            "-h",
-            "127.0.0.1",
-        ]
-        command += ["-p", port, "-F", "-c", "max_connections=500"]
+        command = [postgres_program("postgres"), "-D", data, "-k", str(directory), "-p", number]
+        command += ["-h", "127.0.0.1", "-F", "-c", "max_connections=500"]
         process = subprocess.Popen(command, stdout=log, stderr=log, **user)
-    ready = [postgres_program("pg_isready"), "-q", "-h", str(directory), "-p", port]
+    where = ["-h", str(directory), "-p", number]
+    ready = [postgres_program("pg_isready"), "-q", *where]
     try:
-        wait_for(lambda: subprocess.run(ready, **user).returncode == 0, 30, "PostgreSQL")
-        for name in ("shop", "ramp"):
-            create = [
-                postgres_program("createdb"),
-                "-h",
-                str(directory),
-                "-p",
-                port,
-                "-U",
-                "postgres",
-            ]
-            subprocess.run([*create, name], check=True, **user)
-        yield f"postgresql://postgres@127.0.0.1:{port}"
+        wait_for(lambda: subprocess.run(ready, **user).returncode == 0, 60, "PostgreSQL")
+        for name in databases:
+            create = [postgres_program("createdb"), *where, "-U", "postgres", name]
+            subprocess.run(create, check=True, **user)
+        yield f"postgresql://postgres@127.0.0.1:{number}"
     finally:
         process.send_signal(signal.SIGINT)  # the fast shutdown: waits for no client
+        process.wait(30)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def mariadb(database: str, port: int = 0) -> Iterator[str]:
+    """A MariaDB of our own on 127.0.0.1, with this database; its URL. It asks for no password."""
+    program = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program:
+        raise Missing("MariaDB is missing; `make deps` installs it")
+    directory = Path(tempfile.mkdtemp(prefix="bench-mariadb-"))
+    (directory / "data").mkdir()
+    (directory / "init").write_text(f"CREATE DATABASE {database} CHARACTER SET utf8mb4;\n")
+    account = pwd.getpwuid(os.geteuid()).pw_name
+    number = port or free_port()
+    command = [program, "--no-defaults", f"--datadir={directory}/data", f"--user={account}"]
+    command += ["--skip-grant-tables", "--innodb-log-file-size=4M"]
+    # Without the tables of its own, of which there is none that this needs.
+    subprocess.run(
+        [*command, "--bootstrap"], input=b"", check=True, capture_output=True, timeout=60
+    )
+    command += ["--bind-address=127.0.0.1", f"--port={number}", f"--socket={directory}/socket"]
+    command += [f"--init-file={directory}/init", f"--pid-file={directory}/pid"]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def is_ready() -> bool:
+        said = (directory / "log").read_bytes()
+        if process.poll() is not None:
+            raise Missing(f"MariaDB does not start: {said.decode(errors='replace')[-500:]}")
+        return b"ready for connections" in said
+
+    try:
+        wait_for(is_ready, 60, "MariaDB")
+        yield f"mysql://root@127.0.0.1:{number}/{database}"
+    finally:
+        process.terminate()
         process.wait(30)
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -139,6 +162,31 @@ def slow_clients(load: Load, where: str, seconds: float) -> Iterator[dict[str, A
         facts["slow_said"] = process.communicate("", timeout=10)[0].strip()
 
 
+@contextmanager
+def idle_clients(load: Load, server: Server) -> Iterator[dict[str, Any]]:
+    """Connections that stay and do nothing, around a measurement; what each takes."""
+    if not load.idle_connections:
+        yield {}
+        return
+    before_mb, before_kb = memory_mb(server.roots), slab_kb()
+    command = [str(TOOLS / "idle"), server.where, str(load.idle_connections)]
+    process = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True)
+    facts: dict[str, Any] = {}
+    try:
+        assert process.stdout
+        if not process.stdout.readline():
+            raise LoadFailed(process.communicate()[1].strip()[-300:])
+        settle(server.roots)
+        grown_kb = (memory_mb(server.roots) - before_mb) * 1024
+        facts["idle_kb"] = grown_kb / load.idle_connections
+        facts["idle_kernel_kb"] = (slab_kb() - before_kb) / load.idle_connections
+        yield facts
+        facts["idle_lost"] = json.loads(process.communicate("", timeout=60)[0])["lost"]
+    finally:
+        process.kill()
+        process.wait()
+
+
 class Services:
     """Starts each service when a scenario first asks for it, and stops all at the end."""
 
@@ -160,7 +208,7 @@ class Services:
 
     def postgres_url(self) -> str:
         """The server."""
-        return self._once("postgres", lambda: self.stack.enter_context(postgres()))
+        return self._once("postgres", lambda: self.stack.enter_context(postgres("shop", "ramp")))
 
     def upstream_url(self) -> str:
         """The slow service."""
@@ -190,6 +238,18 @@ class Services:
             "ALLOWED_HOSTS": "*",
             "DATABASE_URL": url,
         }
+
+    def project(self) -> App:
+        """The Django project of 300 models that memory_project.py makes."""
+        directory = self.var / "project"
+        self._once("project", lambda: self._make_project(directory))
+        env = {"PYTHONDONTWRITEBYTECODE": "1"}
+        return App("project.wsgi:application", None, directory, env)
+
+    def _make_project(self, directory: Path) -> str:
+        self._python(HERE / "memory_project.py", directory, env={})
+        self._python("-m", "compileall", "-q", directory, env={})
+        return str(directory)
 
     def _fill_shop(self, database: str) -> str:
         env = self._shop_env(database)

@@ -1,4 +1,4 @@
-"""Large requests and responses: /upload, /file, /generator, /json?kb=N, /whole?kb=N."""
+"""Large requests and responses: /upload, /read, /file, /generator, /json?kb=N, /whole?kb=N."""
 
 import json
 import os
@@ -70,6 +70,9 @@ def application(environ, start_response):
             received += len(piece)
             left -= len(piece)
         body = str(received).encode()
+    elif path == "/read":
+        left = int(environ.get("CONTENT_LENGTH") or 0)
+        body = str(len(environ["wsgi.input"].read(left))).encode()
     else:
         body = answer(path, environ.get("QUERY_STRING", ""))
     start_response("200 OK", [*headers, ("Content-Length", str(len(body)))])
@@ -107,7 +110,7 @@ async def asgi(scope, receive, send):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         return
-    if path == "/upload":
+    if path in ("/upload", "/read"):
         body = str(await _receive_all(receive)).encode()
     else:
         body = answer(path, scope["query_string"].decode())

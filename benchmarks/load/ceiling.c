@@ -4,8 +4,8 @@
  * Owns: forked processes on one shared listening socket, a connection each way as in the server:
  * accept4, then read; one send for the answer; back to the loop. Never looks at what is asked.
  * Ends with SIGTERM. */
-#include "http.h"
-#include "response.h"
+#include "http/parse.h"
+#include "http/response.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +34,8 @@ static const struct http_limits limits = {
 
 struct client {
     ev_io reader;
-    struct http http;
+    struct request request;
+    struct parser *parser;
     struct response response;
 };
 
@@ -42,7 +43,7 @@ static void drop(struct ev_loop *loop, struct client *c)
 {
     ev_io_stop(loop, &c->reader);
     close(c->reader.fd);
-    http_fini(&c->http);
+    parser_free(c->parser);
     response_fini(&c->response);
     free(c);
 }
@@ -51,8 +52,8 @@ static void drop(struct ev_loop *loop, struct client *c)
 static bool answer(struct client *c)
 {
     struct response *r = &c->response;
-    struct response_facts facts = {.version_minor = c->http.version_minor,
-                                   .keep_alive = c->http.keep_alive,
+    struct response_facts facts = {.version_minor = c->request.version_minor,
+                                   .keep_alive = c->request.keep_alive,
                                    .known_bytes = sizeof(body) - 1};
     response_reset(r);
     enum response_check status = response_status(r, "200 OK", 6);
@@ -63,7 +64,7 @@ static bool answer(struct client *c)
     struct iovec piece = {r->head.data, r->head.len};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     ssize_t sent = sendmsg(c->reader.fd, &message, MSG_NOSIGNAL);
-    http_reset(&c->http);
+    parser_reset(c->parser);
     return sent == (ssize_t)r->head.len && r->keep_alive;
 }
 
@@ -72,7 +73,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
     struct client *c = watcher->data;
     size_t room;
     (void)events;
-    char *into = http_room(&c->http, &room);
+    char *into = parser_room(c->parser, &room);
     ssize_t received = recv(watcher->fd, into, room, 0);
     if (received < 0 && errno == EAGAIN)
         return;
@@ -80,13 +81,13 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
         drop(loop, c);
         return;
     }
-    enum http_result result = http_feed(&c->http, (size_t)received);
+    enum http_result result = parser_feed(c->parser, (size_t)received);
     while (result == HTTP_READY) {
         if (!answer(c)) {
             drop(loop, c);
             return;
         }
-        result = c->http.in.len > 0 ? http_feed(&c->http, 0) : HTTP_MORE;
+        result = c->request.in.len > 0 ? parser_feed(c->parser, 0) : HTTP_MORE;
     }
     if (result == HTTP_REFUSED)
         drop(loop, c);
@@ -103,7 +104,7 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
     if (peer.ss_family == AF_INET)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     struct client *c = xcalloc(1, sizeof(*c));
-    http_init(&c->http, &limits);
+    c->parser = parser_new(&c->request, &limits);
     ev_io_init(&c->reader, on_readable, fd, EV_READ);
     c->reader.data = c;
     ev_io_start(loop, &c->reader);

@@ -6,7 +6,9 @@
  * of the response; what a stalled server delays is therefore in it. Latencies are those of requests
  * that end within the time that counts. With -p the rate counts each request by the part of it that
  * lies within: requests of seconds, in step or not, then give the same rate wherever the time
- * begins; clients go on until all that was under way at its end is answered. Never pipelines, never
+ * begins; clients go on until all that was under way at its end is answered. Of each request that
+ * counts it also notes how many answers came between its sending and its own, this included: with
+ * one queue for all and no think time that is the number of the connections. Never pipelines, never
  * counts a response that is not 2xx or 3xx, talks to 127.0.0.1, ::1 and unix sockets only. Output:
  * JSON. */
 #include "histogram.h"
@@ -14,6 +16,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -40,8 +43,10 @@ struct spec {
     const char *path;
     unsigned weight;
     size_t body_bytes; /* > 0: a POST */
-    char head[1024];
-    size_t head_len;
+    struct head {
+        char text[1024];
+        size_t len;
+    } heads[2]; /* on a kept connection; on a new one for each request */
     uint64_t errors[FAIL_COUNT];
     uint64_t body_received;
     struct histogram latency;
@@ -54,7 +59,9 @@ struct conn {
     enum state state;
     struct spec *spec;
     uint64_t begun_ns; /* of the request */
+    uint64_t answers_before; /* what load.answers was then */
     size_t sent;
+    bool is_new;           /* a new connection for each request */
     bool reused, answered; /* the connection served before; a byte of this answer has come */
     bool served;           /* a whole answer has come, on this or an earlier connection */
     struct conn *next;     /* in a slot of the wheel, or among the idle */
@@ -66,9 +73,9 @@ static struct {
     socklen_t address_len;
     struct spec specs[SPECS_MAX];
     unsigned spec_count, weights;
-    unsigned connections;
+    unsigned connections, new_connections;
     double seconds, warmup_s, rate, think_ms, timeout_s;
-    bool keep_alive, parts;
+    bool parts;
 
     int epoll_fd;
     struct conn *conns, *idle;
@@ -78,12 +85,13 @@ static struct {
     uint64_t *backlog;                  /* ring of arrivals that found no idle connection */
     size_t backlog_first, backlog_len;
     uint64_t retries, connects, late;
+    uint64_t answers;
+    struct histogram passed[2]; /* answers from a request's sending to its own; kept, new */
     double work; /* requests within the time that counts, with the parts of those at its ends */
     uint64_t random;
 } load = {.connections = 1,
           .seconds = 1,
           .timeout_s = 10,
-          .keep_alive = true,
           .random = 88172645463325252ull};
 
 #define BACKLOG_MAX (1u << 16)
@@ -111,8 +119,10 @@ static double random_fraction(void)
 
 static struct spec *choose_spec(void)
 {
-    unsigned at = (unsigned)(random_fraction() * load.weights);
     struct spec *spec = load.specs;
+    if (load.spec_count == 1)
+        return spec; /* so that the times of arrivals do not depend on the answers */
+    unsigned at = (unsigned)(random_fraction() * load.weights);
     while (at >= spec->weight)
         at -= spec++->weight;
     return spec;
@@ -123,7 +133,7 @@ static bool counts(void)
     return load.now_ns >= load.begin_ns && load.now_ns < load.end_ns;
 }
 
-/* --- connections ---------------------------------------------------------------------------- */
+/* ---- connections ---- */
 
 static void disconnect(struct conn *c)
 {
@@ -142,7 +152,7 @@ static void wait_ms(struct conn *c, uint64_t ms)
 
 static void finish(struct conn *c)
 {
-    if (!load.keep_alive || c->reply.close)
+    if (c->is_new || c->reply.close)
         disconnect(c);
     c->reused = c->served = true;
     c->state = IDLE;
@@ -177,7 +187,9 @@ static void succeed(struct conn *c)
         return;
     }
     load.work += part_within(c->begun_ns, load.now_ns);
+    load.answers++;
     if (counts()) {
+        histogram_add(&load.passed[c->is_new], load.answers - c->answers_before);
         histogram_add(&c->spec->latency, (load.now_ns - c->begun_ns) / 1000);
         c->spec->body_received += c->reply.body_bytes;
     }
@@ -228,12 +240,13 @@ static void open_connection(struct conn *c)
 
 static void send_request(struct conn *c)
 {
-    size_t total = c->spec->head_len + c->spec->body_bytes;
+    const struct head *head = &c->spec->heads[c->is_new];
+    size_t total = head->len + c->spec->body_bytes;
     while (c->sent < total) {
-        size_t in_body = c->sent - c->spec->head_len;
-        bool in_head = c->sent < c->spec->head_len;
-        const char *from = in_head ? c->spec->head + c->sent : pattern;
-        size_t left = in_head ? c->spec->head_len - c->sent : c->spec->body_bytes - in_body;
+        size_t in_body = c->sent - head->len;
+        bool in_head = c->sent < head->len;
+        const char *from = in_head ? head->text + c->sent : pattern;
+        size_t left = in_head ? head->len - c->sent : c->spec->body_bytes - in_body;
         size_t piece = left < sizeof(pattern) ? left : sizeof(pattern);
         bool more = c->sent + piece < total;
         ssize_t n = send(c->fd, from, piece, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
@@ -294,6 +307,7 @@ static void start_request(struct conn *c, uint64_t due_ns)
 {
     c->spec = choose_spec();
     c->begun_ns = due_ns;
+    c->answers_before = load.answers;
     step(c);
 }
 
@@ -334,7 +348,7 @@ static void on_event(struct conn *c, uint32_t events)
         disconnect(c); /* closed by the server while idle */
 }
 
-/* --- time ----------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 static void turn_wheel(void)
 {
@@ -426,6 +440,9 @@ static void begin(void)
     for (unsigned i = 0; i < load.connections; i++) {
         struct conn *c = &load.conns[i];
         c->fd = -1;
+        /* evenly among the others */
+        c->is_new = (i + 1) * load.new_connections / load.connections >
+                    i * load.new_connections / load.connections;
         /* Users do not come all at once, and have come when half of the warm-up is over. */
         uint64_t spread_ms = load.warmup_s > 8 ? 4000 : (uint64_t)(load.warmup_s * 500);
         if (spread_ms > 0 && load.rate == 0)
@@ -435,14 +452,29 @@ static void begin(void)
     }
 }
 
-/* --- output --------------------------------------------------------------------------------- */
+/* ---- output ---- */
 
 static void print_latency(const struct histogram *h)
 {
     printf("\"count\": %lu, \"mean_us\": %lu, \"p50_us\": %lu, \"p90_us\": %lu, \"p99_us\": %lu, "
-           "\"max_us\": %lu",
+           "\"p999_us\": %lu, \"max_us\": %lu",
            h->count, h->count ? h->sum_us / h->count : 0, histogram_at(h, 0.5),
-           histogram_at(h, 0.9), histogram_at(h, 0.99), h->max_us);
+           histogram_at(h, 0.9), histogram_at(h, 0.99), histogram_at(h, 0.999), h->max_us);
+}
+
+/* As multiples of the number of connections. */
+static void print_passed(void)
+{
+    static const char *const kinds[] = {"kept", "new"};
+    double all = load.connections;
+    printf("\"passed\": {");
+    for (int i = 0; i < 2; i++) {
+        const struct histogram *h = &load.passed[i];
+        printf("%s\"%s\": {\"count\": %lu, \"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}",
+               i ? ", " : "", kinds[i], h->count, (double)histogram_at(h, 0.5) / all,
+               (double)histogram_at(h, 0.99) / all, (double)h->max_us / all);
+    }
+    printf("}, ");
 }
 
 static void print_errors(const uint64_t errors[FAIL_COUNT])
@@ -478,6 +510,7 @@ static void print_result(void)
     if (load.parts)
         printf("\"rate\": %.3f, ", load.work / load.seconds);
     print_unfinished();
+    print_passed();
     printf("\"urls\": {");
     for (unsigned i = 0; i < load.spec_count; i++) {
         struct spec *s = &load.specs[i];
@@ -498,16 +531,16 @@ static void print_result(void)
     printf("}\n");
 }
 
-/* --- the command line ----------------------------------------------------------------------- */
+/* ---- the command line ---- */
 
 static void usage(void)
 {
     fprintf(
         stderr,
         "usage: load [-c CONNECTIONS] [-d SECONDS] [-w WARMUP_S] [-r RATE_PER_S]\n"
-        "            [-t MEAN_THINK_MS] [-T TIMEOUT_S] [-s SEED] [-1] [-p]\n"
+        "            [-t MEAN_THINK_MS] [-T TIMEOUT_S] [-s SEED] [-n COUNT] [-1] [-p]\n"
         "            127.0.0.1:PORT|[::1]:PORT|unix:PATH [WEIGHT*]PATH[=UPLOAD_BYTES]...\n"
-        "-1: a connection per request; -p: parts of requests count; -s: other random numbers\n");
+        "-n: so many connections are new for each request, -1: all; -p: parts of requests count; -s: other random numbers\n");
     exit(2);
 }
 
@@ -535,6 +568,22 @@ static void parse_address(const char *text)
     }
 }
 
+static void write_head(const struct spec *spec, struct head *head, const char *more)
+{
+    char body[128] = "";
+    if (spec->body_bytes)
+        snprintf(body, sizeof(body),
+                 "Content-Type: application/octet-stream\r\nContent-Length: %zu\r\n",
+                 spec->body_bytes);
+    int len = snprintf(head->text, sizeof(head->text),
+                       "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\n"
+                       "%s%s\r\n",
+                       spec->body_bytes ? "POST" : "GET", spec->path, body, more);
+    if (len >= (int)sizeof(head->text))
+        usage();
+    head->len = (size_t)len;
+}
+
 static void parse_spec(char *text)
 {
     if (load.spec_count == SPECS_MAX)
@@ -548,24 +597,16 @@ static void parse_spec(char *text)
         *size = '\0';
         spec->body_bytes = strtoul(size + 1, NULL, 10);
     }
-    int len = snprintf(spec->head, sizeof(spec->head),
-                       "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\n",
-                       spec->body_bytes ? "POST" : "GET", spec->path);
-    if (spec->body_bytes)
-        len += snprintf(spec->head + len, sizeof(spec->head) - (size_t)len,
-                        "Content-Type: application/octet-stream\r\nContent-Length: %zu\r\n",
-                        spec->body_bytes);
-    len += snprintf(spec->head + len, sizeof(spec->head) - (size_t)len, "%s\r\n",
-                    load.keep_alive ? "" : "Connection: close\r\n");
-    if (!spec->path || spec->weight == 0 || len >= (int)sizeof(spec->head))
+    if (!spec->path || spec->weight == 0)
         usage();
-    spec->head_len = (size_t)len;
+    write_head(spec, &spec->heads[false], "");
+    write_head(spec, &spec->heads[true], "Connection: close\r\n");
     load.weights += spec->weight;
 }
 
 int main(int argc, char **argv)
 {
-    for (int option; (option = getopt(argc, argv, "c:d:w:r:t:T:s:1p")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "c:d:w:r:t:T:s:n:1p")) != -1;) {
         switch (option) {
         case 'c':
             load.connections = (unsigned)atoi(optarg);
@@ -591,13 +632,18 @@ int main(int argc, char **argv)
         case 'p':
             load.parts = true;
             break;
+        case 'n':
+            load.new_connections = (unsigned)atoi(optarg);
+            break;
         case '1':
-            load.keep_alive = false;
+            load.new_connections = UINT_MAX;
             break;
         default:
             usage();
         }
     }
+    if (load.new_connections > load.connections)
+        load.new_connections = load.connections;
     if (argc - optind < 2 || load.connections == 0 || load.think_ms * 2 >= WHEEL_SLOTS - 2)
         usage();
     parse_address(argv[optind]);

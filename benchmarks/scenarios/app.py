@@ -20,4 +20,4 @@ def scenario(services: Services, quick: bool) -> Scenario:
         for processes, threads in ([(2, 1)] if quick else [(2, 1), (2, 10)])
     ]  # fmt: skip
     plots = [Plot(cases[0].name, load.name, "rps", f"{wsgi.partition(':')[0]}: {load.name}")]
-    return Scenario(f"{wsgi}, {load.name}", cases, plots, 2, 3)
+    return Scenario(f"{wsgi}, {load.name}", cases, plots, seconds=2, rounds=3)

@@ -22,21 +22,8 @@ def scenario(services: Services, quick: bool) -> Scenario:
         Case("unix socket, 1 process", app, 1, 1, [ONE, FIFTY], few, unix=True, rounds=1),
         Case("unix socket, 2 processes", app, 2, 1, [FIFTY], few, unix=True, rounds=1),
     ]
-    plots = [
-        Plot(
-            "TCP, 2 processes",
-            FIFTY.name,
-            "rps",
-            "Hello world: 2 processes, 50 kept-alive connections",
-        ),
-        Plot(
-            "TCP, 2 processes",
-            FIFTY.name,
-            "cpu_s_per_1000",
-            "Hello world: CPU time of the server per 1,000 requests",
-        ),
-        Plot("TCP, 1 process", ONE.name, "p50_ms", "Hello world: latency, 1 connection"),
-    ]
+    plotted = "Hello world: 2 processes, 50 kept-alive connections"
+    plots = [Plot("TCP, 2 processes", FIFTY.name, "rps", plotted)]
     return Scenario(
         "Hello, world: what the server costs",
         cases[:2] if quick else cases,

@@ -7,7 +7,7 @@ import memory
 from install import VENV
 
 SERVERS = ("uwsgi-lazy", "uwsgi-prewarm", "gunicorn-freeze", "granian", "preload", "prewarm")
-QUICK = ("uwsgi-prewarm", "prewarm")
+QUICK = ("prewarm",)
 MEASURES = ("total_mb", "private_mb")
 REQUESTS = 120  # of each page: 15 for each worker
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 
 import pairs
-from model import FEW_SERVERS, Case, Load, Plot, Scenario, bench_app
+from model import FEW_SERVERS, Case, Load, Scenario, bench_app
 from services import Services
 
 SERVERS = (
@@ -76,13 +76,8 @@ def scenario(services: Services, quick: bool) -> Scenario:
         checks=["/fast", "/slow"],
         thorough=CLOSE,
     )
-    plots = [
-        Plot(
-            case.name, STEADY.name, "p99_ms", "Fast requests among slow ones: slowest of a hundred"
-        )
-    ]
     title = "Fast requests among slow ones"
-    return Scenario(title, [case], plots, 4 if quick else 6, 4, minutes=2.5)
+    return Scenario(title, [case], seconds=4 if quick else 6, rounds=4, minutes=2.5)
 
 
 def ideals(result: dict) -> dict[str, dict[int, dict[str, float]]]:

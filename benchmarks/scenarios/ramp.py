@@ -1,7 +1,7 @@
 """ramp: more and more users of a page with two queries; where latency doubles, where errors are."""
 
 import pairs
-from model import Case, Load, Plot, Scenario, bench_app
+from model import Case, Load, Scenario, bench_app
 from services import Services
 
 SERVERS = ("myserver", "gunicorn-gthread", "gunicorn-uvicorn", "uvicorn")
@@ -35,11 +35,7 @@ def scenario(services: Services, quick: bool) -> Scenario:
         Case(CASE, app, 2, 10, loads, SERVERS),
         Case("2 x 1", app, 2, 1, loads[-1:], ["gunicorn-sync", "myserver"], rounds=1),
     ]
-    plots = [
-        Plot(*MOST, "rps", "Two queries: 2,000 users"),
-        Plot(*MOST, "p99_ms", "Two queries: slowest of a hundred, 2,000 users"),
-    ]
-    return Scenario("More and more users", cases, plots, seconds=2, rounds=3, minutes=3)
+    return Scenario("More and more users", cases, seconds=2, rounds=3, minutes=3)
 
 
 def extras(result: dict) -> list[str]:

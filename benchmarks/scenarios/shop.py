@@ -53,14 +53,8 @@ def scenario(services: Services, quick: bool) -> Scenario:
         )
         for name, app, processes, threads, chosen, rounds in (shapes[:2] if quick else shapes)
     ]
-    plots = [
-        Plot(f"PostgreSQL, 2 x {threads}", HOME.name, metric, f"Django page, PostgreSQL: {what}")
-        for threads, metric, what in (
-            (1, "rps", "2 processes"),
-            (10, "rps", "2 processes of 10 threads"),
-            (10, "memory_mb", "memory of 2 processes of 10 threads"),
-        )
-    ]
+    plotted = "Django page, PostgreSQL: 2 processes of 10 threads"
+    plots = [Plot(f"PostgreSQL, {TEN}", HOME.name, "rps", plotted)]
     notes = [
         "in-process has no client: on as many CPUs as processes it has all that PostgreSQL leaves,"
         " where a server shares that with wrk; the ratio of CPU a request is free of that"

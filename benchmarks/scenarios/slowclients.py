@@ -1,7 +1,7 @@
 """slowclients: normal requests, alone and beside 1,000 clients that send or read a byte a second."""
 
 import pairs
-from model import ALL_SERVERS, FEW_SERVERS, Case, Load, Plot, Scenario, bench_app
+from model import ALL_SERVERS, FEW_SERVERS, Case, Load, Scenario, bench_app
 from services import Services
 
 SLOW_CLIENTS = 1000
@@ -35,9 +35,6 @@ def scenario(services: Services, quick: bool) -> Scenario:
     if not quick:
         single = ("myserver", "bjoern", "gunicorn-sync")
         cases.append(Case("2 x 1", app, 2, 1, LOADS, single, checks=[PATH], thorough=CLOSE))
-    plots = [
-        Plot("2 x 4", BESIDE.name, "p99_ms", "Beside 1,000 slow clients: slowest of a hundred")
-    ]
     notes = [
         "half of the slow clients send a request a byte a second, half ask for 512 kB and read"
         " them so",
@@ -45,7 +42,7 @@ def scenario(services: Services, quick: bool) -> Scenario:
         f" {BURST.name}: from when all are connected, so with the second in which 500 of them ask",
     ]
     title = "Normal clients beside slow ones"
-    return Scenario(title, cases, plots, 3, 4, minutes=4, notes=notes)
+    return Scenario(title, cases, seconds=3, rounds=4, minutes=4, notes=notes)
 
 
 def extras(result: dict) -> list[str]:
