@@ -23,7 +23,7 @@ struct costs {
     uint32_t view; /* from ledger_view, + 1; 0: not known */
     uint32_t queries;
     struct ledger_pauses pauses;
-    uint32_t blocks; /* its number while memory is traced (blocks.h); 0: it has none */
+    uint32_t blocks; /* its number while memory is traced (allocs.h); 0: it has none */
 };
 
 /* What a thread has used in its life, or of that. */

@@ -5,7 +5,7 @@
  * otherwise, which is what such requests do. */
 #include "python/costs.h"
 
-#include "python/blocks.h"
+#include "python/allocs.h"
 #include "python/gil.h"
 #include "shared/board.h"
 #include "system/usage.h"
@@ -132,8 +132,8 @@ void costs_begin(struct costs_clock *clock, struct costs *costs, struct board_se
     read_delay(clock, now);
     show(clock, LEDGER_RUNS, now);
     running = clock;
-    if (UNLIKELY(atomic_load_explicit(&blocks_noted, memory_order_relaxed)))
-        costs->blocks = blocks_begin_request();
+    if (UNLIKELY(atomic_load_explicit(&allocs_noted, memory_order_relaxed)))
+        costs->blocks = allocs_begin_request();
 }
 
 void costs_flush(struct costs_clock *clock)
@@ -165,7 +165,7 @@ void costs_end(struct costs_clock *clock, uint64_t now)
     if (clock->queries.count)
         costs_flush(clock);
     if (UNLIKELY(clock->costs->blocks))
-        blocks_end_request();
+        allocs_end_request();
     clock->costs = NULL;
     running = NULL;
     atomic_store_explicit(&clock->seat->view, 0, memory_order_relaxed);

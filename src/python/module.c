@@ -4,7 +4,7 @@
 #include <Python.h>
 
 #include "base/log.h"
-#include "python/blocks.h"
+#include "python/allocs.h"
 #include "python/costs.h"
 #include "python/heap/heap.h"
 #include "python/hints.h"
@@ -61,7 +61,7 @@ static PyMethodDef methods[] = {
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)(uintptr_t)watched_add},
-    {Py_mod_exec, (void *)(uintptr_t)blocks_add},
+    {Py_mod_exec, (void *)(uintptr_t)allocs_add},
     {Py_mod_exec, (void *)(uintptr_t)heap_add},
     {Py_mod_exec, (void *)(uintptr_t)hints_add},
 #if PY_VERSION_HEX >= 0x030c0000

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "pages.h"
-#include "python/blocks.h"
+#include "python/allocs.h"
 #include "shared/board.h"
 
 #include <string.h>
@@ -144,7 +144,7 @@ void record_answer(const struct serving *serving, const struct exchange *e, cons
         fill_account(serving, e, e->done_ns && !by_loop ? e->done_ns : now_ns(), &account);
         ledger_add(serving->ledger, serving->worker - 1, &account);
         if (UNLIKELY(e->costs.blocks))
-            blocks_set_view(e->costs.blocks, account.view);
+            allocs_set_view(e->costs.blocks, account.view);
         pages_note(e, account.view, account.status);
     }
     if (!e->instead)

@@ -1,4 +1,4 @@
-/* blocks.c: which request has made which block of memory that is still there.
+/* allocs.c: which request has made which block of memory that is still there.
  *
  * Owns: the allocators that stand in front of Python's, a table of all blocks that were made since
  * then, and the view of each request. tracemalloc knows the line of a block and not the request;
@@ -8,7 +8,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "python/blocks.h"
+#include "python/allocs.h"
 
 #include "shared/ledger.h"
 
@@ -20,7 +20,7 @@
 #define REQUESTS_MOST (1u << 23)
 #define VIEW_RUNNING  0 /* of a request that has not ended */
 
-_Atomic bool blocks_noted;
+_Atomic bool allocs_noted;
 
 /* A block; `at` 0: a free place. */
 struct block {
@@ -120,7 +120,7 @@ static void forget(const void *block)
 /* Ours are called only between put_before and take_away, unless another stands in front of them. */
 static bool is_on(void)
 {
-    bool on = atomic_load_explicit(&blocks_noted, memory_order_relaxed);
+    bool on = atomic_load_explicit(&allocs_noted, memory_order_relaxed);
     blocks.is_buried |= !on;
     return on;
 }
@@ -182,7 +182,7 @@ static void take_away(unsigned i)
 
 /* ---- requests ---- */
 
-uint32_t blocks_begin_request(void)
+uint32_t allocs_begin_request(void)
 {
     uint32_t number = atomic_load(&blocks.requests);
     while (number < REQUESTS_MOST &&
@@ -192,14 +192,14 @@ uint32_t blocks_begin_request(void)
     return request_now;
 }
 
-void blocks_end_request(void)
+void allocs_end_request(void)
 {
     request_now = 0;
 }
 
-void blocks_set_view(uint32_t request, unsigned view)
+void allocs_set_view(uint32_t request, unsigned view)
 {
-    if (request < REQUESTS_MOST && atomic_load(&blocks_noted))
+    if (request < REQUESTS_MOST && atomic_load(&allocs_noted))
         atomic_store_explicit(&blocks.views[request], (uint16_t)(view + 1), memory_order_relaxed);
 }
 
@@ -244,14 +244,14 @@ static PyObject *blocks_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(n
     if (blocks.is_buried)
         return PyErr_Format(PyExc_RuntimeError,
                             "another library stands in front of Python's allocators");
-    if (blocks_noted || !map_all())
-        return blocks_noted ? PyErr_Format(PyExc_RuntimeError, "blocks are noted already")
+    if (allocs_noted || !map_all())
+        return allocs_noted ? PyErr_Format(PyExc_RuntimeError, "blocks are noted already")
                             : PyErr_NoMemory();
     if (blocks.requests == 0 || blocks.requests > REQUESTS_MOST / 2)
         blocks.requests = 1;
     blocks.first = blocks.requests;
     unseen = true;
-    blocks_noted = true;
+    allocs_noted = true;
     for (unsigned i = 0; i < ALLOCATORS; i++)
         put_before(i);
     Py_RETURN_NONE;
@@ -259,9 +259,9 @@ static PyObject *blocks_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(n
 
 static PyObject *blocks_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    for (unsigned i = 0; i < ALLOCATORS && blocks_noted; i++)
+    for (unsigned i = 0; i < ALLOCATORS && allocs_noted; i++)
         take_away(i);
-    blocks_noted = unseen = false;
+    allocs_noted = unseen = false;
     unmap(&blocks.table, blocks.room);
     unmap(&blocks.copy, blocks.copy_room);
     Py_RETURN_NONE;
@@ -352,7 +352,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int blocks_add(PyObject *module)
+int allocs_add(PyObject *module)
 {
     return PyModule_AddFunctions(module, functions);
 }
