@@ -291,8 +291,7 @@ static void judge_debug(struct report *report, const struct seen *seen)
     say(report, "DEBUG", (double)seen->window.queries,
         "DEBUG is on in Django's settings: it keeps each statement of a request (%" PRIu64
         " in the last %s), and shows its clients settings and source when something fails. Set "
-        "DEBUG "
-        "= False.",
+        "DEBUG = False.",
         seen->window.queries, seen->period);
 }
 
@@ -359,8 +358,7 @@ static void judge_lost_threads(struct report *report, const struct seen *seen)
     say(report, "preload", count,
         "Of the threads that the application has started at import %u %s not in the workers, as a "
         "fork has only one thread: %s. Start it in a function decorated with @myserver.postfork, "
-        "or "
-        "set preload = false.",
+        "or set preload = false.",
         count, count == 1 ? "is" : "are", text);
 }
 
@@ -380,10 +378,9 @@ static void say_page(struct report *report, const struct seen *seen, const struc
     memcpy(path, page->path, sizeof path - 1);
     path[sizeof path - 1] = '\0';
     say(report, "prewarm", page_mb(page),
-        "The first request of %s in a worker takes %.1f MB of memory of its own, and %.0f ms, more "
-        "than the second (measured in %u of them). With prewarm = %s%s it is made before the fork, "
-        "and "
-        "the %u workers share what it loads.",
+        "The first request of %s in a worker takes %.1f MB of memory of its own, and %.0f ms, "
+        "more than the second (measured in %u of them). With prewarm = %s%s it is made before the "
+        "fork, and the %u workers share what it loads.",
         view ? view : LEDGER_NO_VIEW, page_mb(page),
         (double)atomic_load(&page->us) / workers / 1000, workers, path,
         page->has_login ? " (where it needs a login: | Cookie: ... of a user made for it)" : "",
@@ -447,10 +444,9 @@ static void say_connections(struct report *report, const struct seen *seen,
                  ". It has refused %" PRIu64 " in the last %s, as it had too many", refused,
                  seen->period);
     say(report, "threads", most,
-        "Requests can have up to %u connections to the server of the database %s (workers = %u, %s "
-        "= "
-        "%u)%s%s. Those of other programs count, too, and those closed a moment ago. Lower workers "
-        "or threads, raise its limit (max_connections), or put a pool in between.",
+        "Requests can have up to %u connections to the server of the database %s (workers = %u, "
+        "%s = %u)%s%s. Those of other programs count, too, and those closed a moment ago. Lower "
+        "workers or threads, raise its limit (max_connections), or put a pool in between.",
         most, alias, seen->workers, database->pool_max ? "pool" : "threads",
         database->pool_max ? database->pool_max : seen->threads, limit, refusals);
 }
@@ -506,8 +502,7 @@ static void judge_access_log(struct report *report, const struct seen *seen)
         "%" PRIu64
         " lines of the last %s), and other requests wait meanwhile. Write it where that does not "
         "block (a file on another disk, syslog), leave requests out (access-log-exclude), or let "
-        "the "
-        "proxy write it.",
+        "the proxy write it.",
         1000 * log_s / (double)lines, 100 * part, log_s, lines, seen->period);
 }
 
