@@ -238,6 +238,20 @@ def test_worker_that_hangs_says_where(server: Start, how: str) -> None:
     assert re.search(stack, failure.value.log), failure.value.log
 
 
+@pytest.mark.parametrize("preload", [True, False])
+def test_who_is_late_before_it_has_stacks(server: Start, preload: bool, tmp_path: Path) -> None:
+    """The question for them is not what ends a process in which Python itself begins."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif '_myserver' in sys.builtin_module_names:\n    time.sleep(60)\n"
+    )
+    options = {"preload": preload, "startup_timeout": f"{2 * SLOWNESS}s", "expect_deaths": True}
+    with pytest.raises(StartFailed) as failure:
+        server("hello", env={"PYTHONPATH": str(tmp_path)}, **options)
+    assert failure.value.status == 3
+    assert re.search(r"\(pid \d+\) does not get ready and is killed$", failure.value.log, re.M)
+    assert "signal" not in failure.value.log
+
+
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.abort()"])
 def test_application_that_ends_the_mold(server: Start, end: str) -> None:
     with pytest.raises(StartFailed, match="died while it loaded the application") as failure:
