@@ -84,7 +84,7 @@ def postgres(*databases: str, port: int = 0) -> Iterator[str]:
         yield f"postgresql://postgres@127.0.0.1:{number}"
     finally:
         process.send_signal(signal.SIGINT)  # the fast shutdown: waits for no client
-        process.wait(30)
+        process.wait(120)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -121,7 +121,7 @@ def mariadb(database: str, port: int = 0) -> Iterator[str]:
         yield f"mysql://root@127.0.0.1:{number}/{database}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
         shutil.rmtree(directory, ignore_errors=True)
 
 

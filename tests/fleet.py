@@ -241,17 +241,14 @@ class Fleet:
                 old = self.nginx_workers()
                 assert self.nginx
                 self.nginx.send_signal(SIGHUP)
-                wait_for(lambda old=old: not old & self.nginx_workers(), what="nginx's new workers")
+                # Those of before send to the hosts of before whatever they have accepted.
+                wait_for(lambda old=old: not old & self.nginx_workers(), what="their end")
                 self.upstream = names
 
     def nginx_workers(self) -> set[int]:
-        """Its processes that take connections."""
+        """Its processes that have connections."""
         assert self.nginx
-        return {
-            p.pid
-            for p in processes()
-            if p.parent == self.nginx.pid and "shutting down" not in p.title
-        }
+        return {p.pid for p in processes() if p.parent == self.nginx.pid}
 
     # ---- what is done with hosts
 

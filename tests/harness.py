@@ -143,8 +143,9 @@ def processes(group: int | None = None) -> list[Process]:
             if group is not None and os.getpgid(int(pid)) != group:
                 continue
             entry = Path("/proc", pid)
-            before, _, after = (entry / "stat").read_text(errors="replace").rpartition(")")
+            # First, for who ends has no title any more: then it is a zombie below.
             title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            before, _, after = (entry / "stat").read_text(errors="replace").rpartition(")")
         except OSError:
             continue
         state, parent, its_group = after.split()[:3]
@@ -330,7 +331,7 @@ class Server:
     def start(
         self, timeout: float = 60.0, streams: Path | None = None, fds: Collection[int] = ()
     ) -> Server:
-        """Start and wait until the first worker serves; StartFailed when that does not come.
+        """Start and wait until all workers serve; StartFailed when that does not come.
 
         `streams`: where stdout and stderr go when that is not the log. `fds`: what it inherits.
         """
@@ -422,6 +423,11 @@ class Server:
         """The pids of the workers, without those that have left their place to another and end."""
         return sorted(p.pid for p in self._all_workers() if not p.title.endswith(" ending"))
 
+    def serving(self) -> list[int]:
+        """The pids of those of them that have said that they serve."""
+        said = re.findall(r"worker \d+ \(pid (\d+)\) serves$", self.log, re.MULTILINE)
+        return [pid for pid in self.workers() if str(pid) in said]
+
     def ending_workers(self) -> list[int]:
         """The pids of those."""
         return sorted(p.pid for p in self._all_workers() if p.title.endswith(" ending"))
@@ -437,8 +443,10 @@ class Server:
 
     @property
     def log(self) -> str:
-        """The error log, which also holds what the application printed."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        """The error log, which also holds what the application printed; but no line that is half
+        written."""
+        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return text[: text.rfind("\n") + 1]
 
     def log_contains(
         self, pattern: str, timeout: float = PATIENCE_S, begin: int = 0

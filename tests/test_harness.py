@@ -74,7 +74,8 @@ def test_second_start_is_another_run(pretender: Path, server: Callable[..., Serv
     first = s.port
     assert s.stop() == 0
     s.start()
-    assert s.port != first and s.get("/").text == "hi"
+    assert re.findall(r"listening on \S+:(\d+)", s.log) == [str(first), str(s.port)]
+    assert s.get("/").text == "hi"
     assert s.stop() == 0
     s.command[-1] = "broken"
     with pytest.raises(StartFailed) as failure:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import socket
+import termios
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness import PATIENCE_S, Server
+from harness import PATIENCE_S, Server, wait_for
 
 
 @dataclass
@@ -180,6 +182,11 @@ def chunked(body: bytes, step: int) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
+def is_read(client: socket.socket) -> bool:
+    """Whether the other end of a unix socket has read all that was sent."""
+    return not any(fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))
+
+
 def ask(server: Server, target: str, *lines: str, **options: Any) -> Answer:
     """One request on a connection of its own."""
     with Wire(server) as wire:
@@ -190,11 +197,12 @@ def wire_to(s: Server, stack: ExitStack, number: int) -> Wire:
     """A kept-alive connection that this worker has; the answer to /pid begins with its pid."""
     found = s.log_contains(rf"worker {number} \(pid (\d+)\) serves")
     assert found
-    for _ in range(1000):
+
+    def try_another() -> Wire | None:
         wire = stack.enter_context(Wire(s, 20))
-        if wire.ask("/pid").text.split()[0] == found[1]:
-            return wire
-    raise AssertionError(f"worker {number} accepts nobody")
+        return wire if wire.ask("/pid").text.split()[0] == found[1] else None
+
+    return wait_for(try_another, what=f"worker {number} to accept somebody")
 
 
 def let(server: Server, name: str) -> None:

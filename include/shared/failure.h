@@ -19,7 +19,7 @@ bool failure_is_said(int status);
 /* The exit status of a start that failed because a process ended with `status`. */
 enum exit_status failure_exit(int status);
 /* Logs that a process does not get ready and is killed, with the stacks that it has written since
- * it got REPORT_STACKS_SIGNAL, FAILURE_STACKS_MS ago. */
+ * it got PROCESS_STACKS_SIGNAL, FAILURE_STACKS_MS ago. */
 void failure_log_late(const char *name, pid_t pid);
 #define FAILURE_STACKS_MS 300
 

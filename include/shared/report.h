@@ -30,13 +30,11 @@ void report_kernel(struct buf *out, pid_t pid, pid_t tid);
 void report_running(struct buf *out, struct board *board, unsigned slot, unsigned except,
                     pid_t pid);
 /* A value for `except`: leave out none. */
-#define REPORT_ALL           UINT32_MAX
+#define REPORT_ALL         UINT32_MAX
 
-/* faulthandler's handler for this signal writes the stacks of all Python threads, without the GIL,
- * into a memfd of that name, which every process with Python has. Not SIGRTMIN itself, since
- * applications use the real-time signals from there on. */
-#define REPORT_STACKS_SIGNAL (SIGRTMIN + 11)
-#define REPORT_STACKS_NAME   "stacks"
+/* faulthandler's handler for PROCESS_STACKS_SIGNAL writes the stacks of all Python threads, without
+ * the GIL, into a memfd of that name, which every process with Python has. */
+#define REPORT_STACKS_NAME "stacks"
 /* Appends what another process has written there; nothing if it has not. */
 void report_stacks(struct buf *out, pid_t pid);
 /* The same from the descriptor of such a file; borrows it. */

@@ -37,11 +37,14 @@ void process_ignore_failed_writes(void);
  * with them. Returns the names of those that the application handled, "" for none; valid until the
  * next call. */
 const char *process_take_signals(bool ends);
+/* Asks a process for the stacks of its Python threads (shared/report.h). Not SIGRTMIN itself, since
+ * applications use the real-time signals from there on. */
+#define PROCESS_STACKS_SIGNAL (SIGRTMIN + 11)
 /* In a new child: the mask is the one from before process_block_signals; as
  * process_ignore_failed_writes. SIGINT and SIGUSR2 do nothing: a terminal's ^C reaches the whole
- * group, and the master decides; a worker that starts has no stacks to show yet. They have a
- * handler instead of SIG_IGN, so that programs that are executed get the default back. SIGTERM and
- * SIGQUIT end it. */
+ * group, and the master decides; a worker that starts has no stacks to show yet. So does
+ * PROCESS_STACKS_SIGNAL, until Python has a handler for it. They have a handler instead of SIG_IGN,
+ * so that programs that are executed get the default back. SIGTERM and SIGQUIT end it. */
 void process_set_signals(void);
 /* The same in a child of the master, where ignored signals get their default action before: later,
  * it is the application that ignores them. */

@@ -7,7 +7,7 @@
 #include "obituary.h"
 #include "shared/board.h"
 #include "shared/failure.h"
-#include "shared/report.h"
+#include "system/process.h"
 #include "trial.h"
 
 #include <signal.h>
@@ -33,7 +33,7 @@ static void starter_is_late(const struct book *b, struct slot *s)
     if (!s->asked) {
         s->asked = true;
         s->deadline_ms = b->looked_ms + FAILURE_STACKS_MS;
-        kill(s->pid, REPORT_STACKS_SIGNAL);
+        kill(s->pid, PROCESS_STACKS_SIGNAL);
         return;
     }
     snprintf(name, sizeof name, "worker %u", book_number(b, s));
@@ -77,7 +77,7 @@ static bool is_first_time(const struct book *b, struct mold *mold)
 static void loader_is_late(const struct book *b, struct mold *mold)
 {
     if (is_first_time(b, mold)) {
-        kill(mold->pid, REPORT_STACKS_SIGNAL);
+        kill(mold->pid, PROCESS_STACKS_SIGNAL);
         return;
     }
     failure_log_late("the mold", mold->pid);

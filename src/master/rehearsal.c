@@ -11,7 +11,6 @@
 #include "mold/mold.h"
 #include "shared/board.h"
 #include "shared/failure.h"
-#include "shared/report.h"
 #include "shared/seed.h"
 #include "system/listen.h"
 #include "system/privilege.h"
@@ -64,7 +63,7 @@ static bool has_ended(pid_t pid, uint64_t due_ms, int *status)
 static void end_late(struct board *board, pid_t mold, int *status)
 {
     pid_t worker = atomic_load(&board->worker[0].pid), late = worker > 0 ? worker : mold;
-    kill(late, REPORT_STACKS_SIGNAL);
+    kill(late, PROCESS_STACKS_SIGNAL);
     if (has_ended(mold, now_ms() + FAILURE_STACKS_MS, status))
         return;
     failure_log_late(worker > 0 ? "worker 1" : "the mold", late);

@@ -2,7 +2,7 @@
  *
  * Owns: the interpreter and our modules in it. Runs in the mold and in the workers, never
  * in the master. Only the main interpreter exists: Django's C drivers refuse others. Python
- * installs no signal handlers, except faulthandler's for REPORT_STACKS_SIGNAL and those that the
+ * installs no signal handlers, except faulthandler's for PROCESS_STACKS_SIGNAL and those that the
  * application asks for. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -24,6 +24,7 @@
 #include "shared/report.h"
 #include "system/forks.h"
 #include "system/launch.h"
+#include "system/process.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -63,7 +64,7 @@ static Py_ssize_t modules_known;        /* length of sys.modules when last looke
 static struct board_mold *reports;      /* what workers of this generation have reported */
 static PyObject *timeout_type;          /* myserver.RequestTimeout */
 static bool lacks_address;              /* see python_lacks_address */
-static int stacks_fd = -1; /* memfd that the handler of REPORT_STACKS_SIGNAL writes to */
+static int stacks_fd = -1; /* memfd that the handler of PROCESS_STACKS_SIGNAL writes to */
 
 /* Calls a function of one of our modules; new reference or NULL with an exception set. */
 static PyObject *call(enum module module, const char *name, const char *format, ...)
@@ -210,7 +211,7 @@ static bool catch_stacks_signal(void)
     if (stacks_fd >= 0)
         close(stacks_fd); /* no two processes may write to the same */
     stacks_fd = fds_spare(memfd_create(REPORT_STACKS_NAME, MFD_CLOEXEC));
-    Py_XSETREF(timeout_type, call(STACKS, "watch", "(ii)", stacks_fd, REPORT_STACKS_SIGNAL));
+    Py_XSETREF(timeout_type, call(STACKS, "watch", "(ii)", stacks_fd, PROCESS_STACKS_SIGNAL));
     return timeout_type != NULL;
 }
 
@@ -561,13 +562,13 @@ void python_dump_stacks(struct buf *out)
 {
     sigset_t signals, before;
     sigemptyset(&signals);
-    sigaddset(&signals, REPORT_STACKS_SIGNAL);
+    sigaddset(&signals, PROCESS_STACKS_SIGNAL);
     if (ftruncate(stacks_fd, 0) < 0 || lseek(stacks_fd, 0, SEEK_SET) < 0)
         return;
     /* POSIX: a signal that a thread sends to itself, unblocked, is handled before pthread_kill
      * returns. */
     pthread_sigmask(SIG_UNBLOCK, &signals, &before);
-    pthread_kill(pthread_self(), REPORT_STACKS_SIGNAL);
+    pthread_kill(pthread_self(), PROCESS_STACKS_SIGNAL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     report_stacks_file(out, stacks_fd);
 }

@@ -209,9 +209,11 @@ const char *process_take_signals(bool ends)
 void process_set_signals(void)
 {
     process_ignore_failed_writes();
-    struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    struct sigaction quiet = {.sa_handler = do_nothing, .sa_flags = SA_RESTART}, now;
     sigaction(SIGINT, &quiet, NULL);
     sigaction(SIGUSR2, &quiet, NULL);
+    if (sigaction(PROCESS_STACKS_SIGNAL, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        sigaction(PROCESS_STACKS_SIGNAL, &quiet, NULL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGQUIT, SIG_DFL);
     sigprocmask(SIG_SETMASK, &first_mask, NULL);

@@ -16,7 +16,7 @@ def die_if_told() -> None:
 
 def make_orphan() -> None:
     """Leave a process behind whose parent is gone."""
-    subprocess.run(["sh", "-c", "sleep 0.2 &"], check=True)
+    subprocess.run(["sh", "-c", "sleep 1000 &"], check=True)
 
 
 def die_of_segv() -> None:

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -30,9 +31,10 @@ from test_seen_by_commands import command
 Start = Callable[..., Server]
 
 
-def drive(s: Server, path: str, clients: int, each: int) -> None:
-    """So many clients at once make so many requests, each on one connection; all are counted."""
-    before = counted(s)
+def drive(s: Server, path: str, clients: int, each: int) -> float:
+    """So many clients at once make so many requests, each on one connection; all are counted. How
+    many seconds they took."""
+    before, begun = counted(s), time.monotonic()
 
     def client() -> None:
         address = http.client.HTTPConnection(*s.address, timeout=60 * SLOWNESS)
@@ -47,7 +49,9 @@ def drive(s: Server, path: str, clients: int, each: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    took = time.monotonic() - begun
     wait_for(lambda: counted(s) >= before + clients * each)
+    return took
 
 
 def counted(s: Server) -> int:
@@ -102,7 +106,7 @@ def test_threads_that_compute_want_processes(plain: Callable[..., Server]) -> No
 def test_threads_that_wait_want_no_processes(plain: Callable[..., Server]) -> None:
     """As many requests at once, which sleep: nobody waits for anything that a setting would change."""
     s = plain(threads=10)
-    drive(s, "/sleeps/20", clients=10, each=12)
+    drive(s, "/sleeps/200", clients=10, each=12)
     assert ask(s, "/advice").json()["requests"] == 120
     for name in ("gil", "computing", "waiting", "unused"):
         assert not advice(s, name), advice(s, name)
@@ -112,7 +116,7 @@ def test_threads_that_wait_want_no_processes(plain: Callable[..., Server]) -> No
 def test_requests_that_wait_want_threads(plain: Callable[..., Server], threads: int) -> None:
     """All threads sleep, and other requests wait for one: as many threads as clients would do."""
     s = plain(threads=threads)
-    drive(s, "/sleeps/20", clients=8, each=15)
+    drive(s, "/sleeps/60", clients=8, each=13)
     found = the(s, "waiting")
     assert found["setting"] == "threads" and found["number"] > 0.5
     assert f"Raise threads, which is {threads}: " in found["text"]
@@ -131,9 +135,10 @@ def test_requests_that_compute_want_processes(plain: Callable[..., Server]) -> N
 def test_one_client_waits_for_nobody(plain: Callable[..., Server]) -> None:
     """The same requests one after the other."""
     s = plain(threads=1)
-    drive(s, "/burns/2", clients=1, each=120)
+    took = drive(s, "/burns/2", clients=1, each=120)
     for name in ("gil", "computing", "waiting", "unused"):
-        assert not advice(s, name), advice(s, name)
+        # Where other programs have the CPUs, a request may wait, too, until it is read.
+        assert not advice(s, name) or took > 1, advice(s, name)
 
 
 def test_threads_that_nobody_uses(plain: Callable[..., Server]) -> None:
@@ -150,7 +155,7 @@ def test_threads_that_nobody_uses(plain: Callable[..., Server]) -> None:
 def test_threads_that_are_used(plain: Callable[..., Server]) -> None:
     """Once there were as many requests as threads."""
     s = plain(threads=4)
-    drive(s, "/sleeps/100", clients=4, each=1)
+    drive(s, "/meets", clients=4, each=1)
     drive(s, "/", clients=1, each=2200)
     assert not advice(s, "unused")
 
@@ -170,7 +175,20 @@ def test_more_workers_than_cpus_that_sleep(plain: Callable[..., Server]) -> None
     cpus = len(os.sched_getaffinity(0))
     s = plain(workers=4 * cpus)
     drive(s, "/sleeps/10", clients=4 * cpus, each=20)
-    assert not advice(s, "cpus")
+    told = advice(s, "cpus")
+    had_s, waited_s = cpu_times(s.workers())
+    # Where other programs have the CPUs, it is true.
+    assert not told or (waited_s > 1 and waited_s > 0.2 * (had_s + waited_s)), told
+
+
+def cpu_times(pids: list[int]) -> tuple[float, float]:
+    """How many seconds their threads had a CPU, and how many they waited for one."""
+    lines = [
+        path.read_text().split()
+        for pid in pids
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
+    ]
+    return sum(int(line[0]) for line in lines) / 1e9, sum(int(line[1]) for line in lines) / 1e9
 
 
 # ---- the kernel
@@ -320,7 +338,7 @@ def few(postgres: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_more_connections_than_a_database_allows(
-    django: Callable[..., Server], few: str, kept: bool
+    django: Callable[..., Server], postgres: str, few: str, kept: bool
 ) -> None:
     """It is said before it has refused one; nothing is said where they fit."""
     env = {"SEEN_URL": few, "SEEN_DATABASE": json.dumps({"CONN_MAX_AGE": 60 * kept})}
@@ -332,8 +350,22 @@ def test_more_connections_than_a_database_allows(
     assert "(workers = 1, threads = 4), and it allows 3. Those" in found["text"]
     s.stop()
     s = django(env, threads=3)
-    drive(s, "/same/", clients=1, each=3)
+    for _ in range(3):
+        drive(s, "/same/", clients=1, each=1)
+        if not kept:  # PostgreSQL has an end of its own for each
+            wait_for(lambda: connections_of("few", postgres) == 0)
     assert not advice(s, "connections")
+
+
+def connections_of(user: str, postgres: str) -> int:
+    """How many PostgreSQL has."""
+    import psycopg
+
+    with psycopg.connect(postgres) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+        row = connection.execute(query, [user]).fetchone()
+    assert row
+    return row[0]
 
 
 def test_more_connections_than_mariadb_allows(django: Callable[..., Server], mariadb: str) -> None:
@@ -361,15 +393,19 @@ def test_a_pool_is_of_the_process(django: Callable[..., Server], few: str) -> No
 def test_connections_that_are_refused(django: Callable[..., Server], few: str) -> None:
     """They are counted."""
     s = django({"SEEN_URL": few, "SEEN_DATABASE": '{"CONN_MAX_AGE": 60}'}, threads=6)
-    threads = [threading.Thread(target=s.get, args=("/holds/",)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    wait_for(lambda: counted(s) >= 6)
-    refused = sum(v["responses"]["5xx"] for v in ask(s, "/views").json()["views"])
-    assert refused > 0
-    assert f"It has refused {refused} in the last" in the(s, "connections")["text"]
+
+    def refused() -> int:
+        before = counted(s)
+        threads = [threading.Thread(target=s.get, args=("/holds/",)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: counted(s) == before + 6)
+        return sum(v["responses"]["5xx"] for v in ask(s, "/views").json()["views"])
+
+    count = wait_for(refused, what="more than three at once")
+    assert f"It has refused {count} in the last" in the(s, "connections")["text"]
 
 
 def test_a_pooler_is_not_taken_for_the_server(
@@ -449,6 +485,13 @@ def test_connections_that_are_kept(django: Callable[..., Server], postgres: str)
 # ---- the access log
 
 
+def all_said(s: Server) -> Any:
+    """The advice on the access log when it is of all 160 lines."""
+    return next(
+        (x for x in advice(s, "access-log") if "for 160 lines of the last " in x["text"]), None
+    )
+
+
 def test_an_access_log_that_blocks(plain: Callable[..., Server], tmp_path: Path) -> None:
     """Who reads it is slow: requests wait for it."""
     path = tmp_path / "access.log"
@@ -470,14 +513,14 @@ def test_an_access_log_that_blocks(plain: Callable[..., Server], tmp_path: Path)
     slow.start()
     try:
         drive(s, "/", clients=1, each=160)
-        found = the(s, "access-log")
+        # A request is counted before its line is written.
+        found = wait_for(lambda: all_said(s))
     finally:
         is_over.set()
         slow.join()
         s.stop()
         os.close(reader)
     assert found["setting"] == "access-logfile" and found["number"] > 0.5
-    assert "for 160 lines of the last " in found["text"]
 
 
 def test_an_access_log_that_does_not(plain: Callable[..., Server]) -> None:
@@ -491,10 +534,11 @@ def test_an_access_log_that_does_not(plain: Callable[..., Server]) -> None:
 def test_a_refork_goes_on(django: Callable[..., Server]) -> None:
     """It is the same application, which is not loaded anew: nothing is forgotten."""
     s = django({"SEEN_DEBUG": "1"}, refork_after=20)
-    drive(s, "/equal/", clients=1, each=25)
     before = s.workers()
-    wait_for(lambda: s.log_contains("refork: worker 1 ") and s.workers() != before)
-    wait_for(lambda: len(s.workers()) == 1 and s.get("/equal/").status == 200)
+    drive(s, "/equal/", clients=1, each=25)
+    assert s.log_contains("refork: worker 1 ")
+    wait_for(lambda: len(s.workers()) == 1 and s.workers() != before)
+    assert s.get("/equal/").status == 200
     wait_for(lambda: counted(s) >= 26)
     assert advice(s, "debug")
     assert "in 26 requests of the last " in the(s, "n+1")["text"]

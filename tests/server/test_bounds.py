@@ -64,7 +64,7 @@ def test_peak_of_answers_that_nobody_takes(server: Start) -> None:
             assert select.select([deaf.socket], [], [], 30 * SLOWNESS)[0]
             left -= len(reader.stream.read(500_000))
         assert len(reader.stream.read(left)) == left
-        wait_for(lambda: ask(s, f"/big?{size}").complete, 15, "another one to be answered")
+        wait_for(lambda: ask(s, f"/big?{size}").complete, what="another one to be answered")
 
 
 def test_records_about_clients(server: Start) -> None:
@@ -84,7 +84,8 @@ def test_records_about_clients(server: Start) -> None:
         return sum(map(int, more))
 
     # The last ones without another request.
-    wait_for(lambda: records() + left_out() >= count, 10, "all to be written or counted")
+    wait_for(lambda: records() + left_out() >= count, what="all to be written or counted")
     assert records() + left_out() == count
     assert records() <= 20 * (time.monotonic() - began + 2)
-    assert len(whole_lines((s.dir / "access.log").read_text())) == count
+    log = s.dir / "access.log"
+    wait_for(lambda: len(whole_lines(log.read_text())) == count, what="a line of each")

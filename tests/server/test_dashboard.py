@@ -100,7 +100,7 @@ def scraped(server: Start, tmp_path: Path) -> Iterator[tuple[Server, Prometheus]
         yield s, prometheus
     finally:
         prometheus.process.terminate()
-        prometheus.process.wait(PATIENCE_S)
+        prometheus.process.wait(60)
 
 
 def check_exemplars(prometheus: Prometheus) -> None:
@@ -127,7 +127,7 @@ def test_all_queries_find_something(scraped: tuple[Server, Prometheus]) -> None:
         return {query for query in queries if not prometheus.has(query)}
 
     try:
-        wait_for(lambda: not missing())
+        wait_for(lambda: not missing(), 60)
     except AssertionError:
         raise AssertionError(f"these find nothing: {missing()}") from None
     check_exemplars(prometheus)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import signal
@@ -63,14 +64,14 @@ def test_worker_that_dies_at_start_is_retried_ever_later(server: Start) -> None:
     s = server("crash", expect_deaths=True)
     (s.dir / "crash").touch()
     os.kill(s.workers()[0], signal.SIGKILL)
-    wait_for(lambda: len(death_times(s)) >= 6, 20, "six deaths")
+    wait_for(lambda: len(death_times(s)) >= 6, 60, "six deaths")
     times = death_times(s)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
     # At least what it waits: 0.1 s, 0.2, 0.4, 0.8. A busy machine makes them longer, and not evenly.
     assert all(gap >= 0.09 * 2**i for i, gap in enumerate(gaps[:4])), gaps
     assert s.status is None
     (s.dir / "crash").unlink()
-    assert s.log_contains(r"worker \d+ \(pid \d+\) serves(?s:.*)died(?s:.*)serves", 15)
+    assert s.log_contains(r"worker \d+ \(pid \d+\) serves(?s:.*)died(?s:.*)serves")
     assert s.get("/").status == 200
 
 
@@ -83,10 +84,15 @@ def test_fork_bomb_of_crashing_workers(server: Start) -> None:
     (s.dir / "bomb").touch()
     for pid in wait_for_workers(s, 8):
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: len(death_times(s)) >= 32, 20, "a fourth death of each")
+    wait_for(lambda: len(death_times(s)) > 8, what="deaths of those in their places")
+    time.sleep(3)
     times = death_times(s)
-    assert times[31] - times[7] >= 0.5, times  # 0.1, 0.2, 0.4 s between them
-    assert s.status is None and len(s.molds()) == 1
+    for number, stamp in enumerate(times[8:], 8):
+        # As many rounds of 8 as there may be with 0.1, 0.2, 0.4 s ... between them.
+        rounds = 1 + int(math.log2((stamp - times[7]) / 0.1 + 1))
+        assert number < 8 + 8 * rounds, times
+    assert s.status is None
+    wait_for(lambda: len(s.molds()) == 1, what="no worker that is not yet called one")
     (s.dir / "bomb").unlink()
 
     def is_over() -> bool:
@@ -114,10 +120,10 @@ def test_reload_after_the_mold_was_replaced(server: Start, meanwhile: str) -> No
     s = versioned(server, "one", workers=2, prewarm="/", expect_deaths=True)
     (mold,) = s.molds()
     os.kill(mold, signal.SIGKILL)
-    wait_for(lambda: s.log.count("warmed up") == 2, 10, "another mold")
+    wait_for(lambda: s.log.count("warmed up") == 2, what="another mold")
     write_app(s, "two", "print('loading two', flush=True); time.sleep(1)")
     s.signal(signal.SIGHUP)
-    wait_for(lambda: "loading two" in s.log, 10, "it to load")
+    wait_for(lambda: "loading two" in s.log, what="it to load")
     if meanwhile == "worker":
         os.kill(s.workers()[0], signal.SIGKILL)
         assert s.log_contains("died: signal 9")
@@ -135,7 +141,7 @@ def test_worker_and_mold_killed_together(server: Start) -> None:
     workers = wait_for_workers(s, 2)
     for pid in [*s.molds(), *workers]:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: len(set(s.workers()) - set(workers)) == 2, 10, "new workers")
+    wait_for(lambda: len(set(s.workers()) - set(workers)) == 2, what="new workers")
     assert s.get("/").status == 200
 
 
@@ -147,7 +153,7 @@ def test_broken_code_after_the_mold_died(server: Start) -> None:
     assert s.log_contains(r"no new mold: the application could not be loaded; the workers go on")
     assert s.get("/").text == "one"
     write_app(s, "three")
-    wait_for(s.molds, 10, "a mold")
+    wait_for(s.molds, what="a mold")
     assert s.workers() == [worker]
 
 
@@ -171,7 +177,10 @@ def test_killed_master_while_the_mold_loads(server: Start) -> None:
 def test_orphans_of_the_application_are_reaped(server: Start) -> None:
     s = server("crash")
     assert s.get("/orphan").status == 200
-    wait_for(lambda: any(p.parent == s.pid and "sleep" in p.title for p in processes()))
+    (orphan,) = wait_for(
+        lambda: [p.pid for p in processes() if p.parent == s.pid and "sleep" in p.title]
+    )
+    os.kill(orphan, signal.SIGKILL)
     ours = {*s.molds(), *s.workers()}
     wait_for(lambda: {p.pid for p in processes() if p.parent == s.pid} == ours)
 
@@ -195,7 +204,7 @@ def test_draining_worker_that_is_killed_has_not_left(server: Start) -> None:
     (before,) = s.workers()
     client = begin_slow(s, "/30")
     s.signal(signal.SIGHUP)
-    assert s.log_contains(r"worker 1 .*: draining: ", 10)
+    assert s.log_contains(r"worker 1 .*: draining: ")
     os.kill(before, signal.SIGKILL)
     assert s.log_contains(
         rf"\[error\].* worker 1 \(pid {before}\) died: signal 9 \(SIGKILL\), which the kernel "

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import Server, can_connect, free_port
+from harness import Server, can_connect, free_port, wait_for, whole_lines
 from wire import request
 
 Start = Callable[..., Server]
@@ -43,7 +43,8 @@ def test_both_families(server: Start, host: str) -> None:
         environ = seen(address, s.port)
         assert environ["REMOTE_ADDR"][1] == address
         assert environ["SERVER_PORT"][1] == str(s.port)
-    lines = (s.dir / "access.log").read_text().splitlines()
+    log = s.dir / "access.log"
+    lines = wait_for(lambda: found if len(found := whole_lines(log.read_text())) == 2 else None)
     assert [line.split()[0] for line in lines] == ["127.0.0.1", "::1"]
 
 
@@ -71,8 +72,8 @@ def test_a_port_that_is_needed_for_observation(server: Start, option: str) -> No
 
 def test_an_inherited_socket() -> None:
     """fd://N may have the port."""
-    with socket.create_server(("127.0.0.1", 0)) as inherited:
-        port = inherited.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as inherited:
         binds = [f"[::]:{port}", f"fd://{inherited.fileno()}"]
         s = Server("cases", binds=binds)
         try:

@@ -49,7 +49,7 @@ def load(s: Server, paths: Sequence[str], pause: float = 0.02) -> Iterator[list[
             thread.join()
 
 
-def trace(s: Server, *args: str, seconds: int = 2) -> subprocess.CompletedProcess[str]:
+def trace(s: Server, *args: str, seconds: int = 4) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     return run("memory", "--control", f"unix:{s.dir}/control.sock", f"--trace={seconds}", *args)
 
@@ -159,7 +159,7 @@ def test_text(server: Start) -> None:
     with load(s, ["/leak", "/items"]):
         done = trace(s, "--worker=2", "--referrers=Item")
     assert done.returncode == 0, done.stderr
-    assert re.match(r"worker 2 \(pid \d+\), traced for 2 s: \d+ requests, ", done.stdout)
+    assert re.match(r"worker 2 \(pid \d+\), traced for 4 s: \d+ requests, ", done.stdout)
     assert re.search(rf"^ +\+[\d.]+ +\+[\d.]+ +\d+ .*hoards\.py:{LEAK_LINE}$", done.stdout, re.M)
     assert re.search(r"^ +\+\d+ +\d+   hoards\.Item$", done.stdout, re.M)
     assert "what keeps Item alive" in done.stdout
@@ -192,7 +192,7 @@ def test_the_worker_goes_meanwhile(server: Start, how: str) -> None:
     assert re.match(rf"myserver memory: worker 1 \(pid {before}\) gives no result: {why}", said), (
         said
     )
-    wait_for(lambda: before not in s.workers() and s.workers())
+    wait_for(lambda: before not in s.workers() and s.serving())
     if how == "recycled":
         result_of(trace(s, "--json", seconds=1))
         return
@@ -207,7 +207,7 @@ def test_the_command_goes_meanwhile(server: Start) -> None:
     assert s.get("/tracing").text == "True"
     process.kill()
     process.communicate(timeout=20 * SLOWNESS)
-    wait_for(lambda: s.get("/tracing").text == "False", timeout=15)
+    wait_for(lambda: s.get("/tracing").text == "False")
     result_of(trace(s, "--json", seconds=1))
 
 
@@ -242,7 +242,7 @@ def test_promoted_worker(server: Start) -> None:
     wait_for(lambda: s.molds() and s.molds() != before)
     _, said = process.communicate(timeout=20 * SLOWNESS)
     assert "gives no result" in said
-    wait_for(s.workers)
+    wait_for(s.serving)
     with load(s, ["/leak"]):
         assert result_of(trace(s, "--json"))["views"][0]["view"] == "GET /leak"
 

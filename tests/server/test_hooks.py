@@ -6,12 +6,13 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from harness import FLAVOUR, Server, StartFailed, can_connect, run, wait_for
+from harness import FLAVOUR, PATIENCE_S, SLOWNESS, Server, StartFailed, run, wait_for
 from test_master import load, wait_for_workers
 from test_upgrade import end, upgrade
 
@@ -178,7 +179,7 @@ def test_dead_mold_is_replaced(server: Start, both: bool) -> None:
     """Nothing of what happens meanwhile is lost."""
     s = server("hooked", workers=2, expect_deaths=True)
     workers = wait_for_workers(s, 2)
-    wait_for(lambda: hook_processes(s))
+    assert s.log_contains("^event: when_ready")
     (mold,) = s.molds()
     if both:
         os.kill(s.pid, signal.SIGSTOP)
@@ -187,8 +188,8 @@ def test_dead_mold_is_replaced(server: Start, both: bool) -> None:
     os.kill(s.pid, signal.SIGCONT)
     assert s.log_contains(rf"child_exit \d+ {workers[0]} crash")
     wait_for_workers(s, 2, without=workers[:1])
+    wait_for(lambda: len(events(s, r"when_ready")) == 2, what="the hooks of the new mold")
     wait_for(lambda: len(hook_processes(s)) == 1)
-    assert len(events(s, r"when_ready")) == 2
 
 
 def test_what_a_dead_mold_was_told_is_told_again(server: Start) -> None:
@@ -483,17 +484,24 @@ def test_prometheus_counts_what_a_new_mold_has_counted(server: Start) -> None:
     assert metric(s, "app_requests_total") == answered
 
 
+def ask_port(port: int) -> str:
+    """What is said there; "" while nobody answers."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S * SLOWNESS) as answer:
+            return answer.read().decode()
+    except (OSError, HTTPException):
+        return ""
+
+
 def test_prometheus_has_a_port_in_the_hooks_process(server: Start, free_port: int) -> None:
     """As the documentation says: it answers for all workers, also after a reload, and counts as none."""
     s = start_metrics(server, env={"HOOK_PORT": str(free_port)})
     for generation in (1, 2):
         ask_all(s)
         counted = metric(s, "app_requests_total")
-        wait_for(lambda: can_connect(("127.0.0.1", free_port)), what="the port")
-        with urlopen(f"http://127.0.0.1:{free_port}/metrics") as answer:
-            text = answer.read().decode()
+        # Until the process of the generation before has ended, and what it counted as alive.
+        text = wait_for(lambda: found if "app_live 2.0" in (found := ask_port(free_port)) else "")
         assert f"app_requests_total {counted}" in text
-        assert "app_live 2.0" in text
         s.signal(signal.SIGHUP)
         assert s.log_contains(f"all workers are of generation {generation + 1}")
         wait_for(lambda: not s.ending_workers() and len(s.molds()) == 1, what="the end of the old")

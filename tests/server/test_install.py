@@ -122,7 +122,7 @@ def test_nginx_conf(server: Start, tmp_path: Path) -> None:
     subprocess.run([*command, "-t"], env=env, check=True)
     nginx = subprocess.Popen(command, env=env)
     try:
-        wait_for(lambda: can_connect(("127.0.0.1", tls)), 10, "nginx")
+        wait_for(lambda: can_connect(("127.0.0.1", tls)), what="nginx")
         context = ssl._create_unverified_context()
         client = HTTPSConnection("127.0.0.1", tls, timeout=30, context=context)
         client.request("GET", "/", headers={"Host": "shop", "X-Forwarded-For": "6.6.6.6"})

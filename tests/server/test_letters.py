@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import signal
 import subprocess
@@ -43,8 +44,8 @@ def test_given_to_one_without_descriptors(server: Start) -> None:
         first = slow.request("GET", "/steps?go").head()
         pid = int(there.ask("/pid").text.split()[0])
         limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        count = len(descriptors(pid))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, limits[1]))
+        lowest = next(fd for fd in itertools.count() if fd not in descriptors(pid))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
         waits.request("GET", "/")
         assert s.log_contains("no connection is accepted for a moment: Too many open files")
         assert waits.is_silent()
@@ -67,7 +68,7 @@ def test_given_to_one_that_has_gone(server: Start, hold_letters: Path) -> None:
         wait_for(lambda: sleeps_for_ever(s.pid), 20, "nothing to be due for the master")
         hold.touch()
         waits.request("GET", "/")
-        wait_for((s.dir / "letter-held").exists, 10, "worker 1 to give it")
+        wait_for((s.dir / "letter-held").exists, what="worker 1 to give it")
         s.signal(signal.SIGTTOU)
         assert s.log_contains(r"worker 2 \(pid \d+\) left")
         hold.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -41,15 +42,20 @@ def application(environ, start_response):
 """
 
 
+SECONDS = itertools.count(int(time.time()))
+
+
 def write_app(s: Server, text: str, before: str = "") -> None:
     """Write the module `versioned` into the server's directory; it answers with `text`.
 
-    Python compares only size and second with its cached bytecode: drop that.
+    A mold may read it just now: it is replaced as a whole. Python compares only size and second with
+    its cached bytecode: each has a second of its own.
     """
-    code = VERSIONED.format(text=text, length=len(text), before=before)
-    (s.dir / "versioned.py").write_text(code)
-    for cached in s.dir.glob("__pycache__/versioned*"):
-        cached.unlink()
+    beside = s.dir / "versioned.new"
+    beside.write_text(VERSIONED.format(text=text, length=len(text), before=before))
+    second = next(SECONDS)
+    os.utime(beside, (second, second))
+    beside.replace(s.dir / "versioned.py")
 
 
 def versioned(server: Start, text: str, before: str = "", **options: object) -> Server:
@@ -153,13 +159,14 @@ def pipes(pid: int) -> dict[str, int]:
 def test_start_and_titles(server: Start) -> None:
     s = server("hello:application", workers=3, threads=2)
     assert s.log_contains(r"master \(\d+\): listening on 127\.0\.0\.1:\d+$")
-    line = rf"ready: {s.url}/ serves hello:application with 3 workers of 2 threads"
-    assert s.log.splitlines()[-1].endswith(line)
+    assert s.log_contains(rf"ready: {s.url}/ serves hello:application with 3 workers of 2 threads$")
     workers, (mold,) = wait_for_workers(s, 3), s.molds()
     assert title_of(s, s.pid).title == "myserver: master [hello:application]"
     assert title_of(s, mold).title == "myserver: mold"
     for pid in workers:
-        assert title_of(s, pid).parent == s.pid
+        wait_for(
+            lambda pid=pid: title_of(s, pid).parent == s.pid, what="the master to be its parent"
+        )
         wait_for(
             lambda pid=pid: re.fullmatch(
                 r"myserver: worker [123] \[hello:application\] \w+", title_of(s, pid).title
@@ -201,7 +208,7 @@ def test_start_that_hangs_says_where(server: Start, how: str) -> None:
     skip_where_signals_wait(how)
     hang = f"def get_stuck():\n    {HANGS[how]}\nget_stuck()\n"
     with pytest.raises(StartFailed) as failure:
-        versioned(server, "x", hang, startup_timeout=f"{500 * SLOWNESS}ms", expect_deaths=True)
+        versioned(server, "x", hang, startup_timeout=f"{4 * SLOWNESS}s", expect_deaths=True)
     assert failure.value.status == 3
     log = failure.value.log
     stack = (
@@ -215,7 +222,7 @@ def test_start_that_hangs_says_where(server: Start, how: str) -> None:
 def test_start_that_hangs_without_preload_says_where(server: Start) -> None:
     """The worker loads the application, and its time is over when the mold's is."""
     hang = "def get_stuck():\n    time.sleep(60)\nget_stuck()\n"
-    options = {"preload": False, "startup_timeout": f"{SLOWNESS}s", "expect_deaths": True}
+    options = {"preload": False, "startup_timeout": f"{4 * SLOWNESS}s", "expect_deaths": True}
     with pytest.raises(StartFailed, match="no worker serves within the startup-time") as failure:
         versioned(server, "x", hang, **options)
     log = failure.value.log
@@ -229,13 +236,27 @@ def test_worker_that_hangs_says_where(server: Start, how: str) -> None:
     skip_where_signals_wait(how)
     hang = f"import myserver\n@myserver.postfork\ndef get_stuck():\n    {HANGS[how]}\n"
     with pytest.raises(StartFailed, match="no worker serves within the startup-time") as failure:
-        versioned(server, "x", hang, workers=1, startup_timeout=f"{SLOWNESS}s", expect_deaths=True)
+        versioned(server, "x", hang, startup_timeout=f"{4 * SLOWNESS}s", expect_deaths=True)
     assert failure.value.status == 3
     stack = (
         r"worker 1 \(pid \d+\) does not get ready and is killed; its stacks are\n.*thread 0x.*\n"
     )
     stack += r'  .*File ".*versioned\.py", line \d+ in get_stuck\n'
     assert re.search(stack, failure.value.log), failure.value.log
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_who_is_late_before_it_has_stacks(server: Start, preload: bool, tmp_path: Path) -> None:
+    """The question for them is not what ends a process in which Python itself begins."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif '_myserver' in sys.builtin_module_names:\n    time.sleep(60)\n"
+    )
+    options = {"preload": preload, "startup_timeout": f"{2 * SLOWNESS}s", "expect_deaths": True}
+    with pytest.raises(StartFailed) as failure:
+        server("hello", env={"PYTHONPATH": str(tmp_path)}, **options)
+    assert failure.value.status == 3
+    assert re.search(r"\(pid \d+\) does not get ready and is killed$", failure.value.log, re.M)
+    assert "signal" not in failure.value.log
 
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.abort()"])
@@ -338,7 +359,7 @@ def test_check_config_is_a_rehearsal(tmp_path: Path, text: str, sentence: str) -
     done = run(
         "--check-config",
         "--startup-timeout",
-        f"{2 * SLOWNESS}s",
+        f"{4 * SLOWNESS}s",
         "--prewarm-rounds=0",
         "odd",
         cwd=tmp_path,
@@ -461,19 +482,26 @@ def test_term_answers_who_waits_in_the_queue(server: Start, threads: int) -> Non
 
 def test_term_answers_who_has_connected_and_is_slow_to_ask(server: Start) -> None:
     """His kernel says that he is connected; ours waits for his request to queue him."""
-    s = server("slow", workers=2, graceful_timeout=LONG)
-    wait_for_workers(s, 2)
+    s = server("slow", workers=2, graceful_timeout=LONG, start=False)
+    wait_for(lambda: were_in_time(s.start()), 60, "clients that are not too slow")
+
+
+def were_in_time(s: Server) -> bool:
+    """Stop it; False: this test had no CPU for so long that the clients were too late."""
     clients = [s.connect() for _ in range(4)]
+    log_end, begun = len(s.log), time.monotonic()
     s.signal(signal.SIGTERM)
-    wait_for(lambda: s.log.count("draining: told to stop") == 2)
+    wait_for(lambda: s.log[log_end:].count("draining: told to stop") == 2)
     time.sleep(0.3)  # three times the last call
     for client in clients[:2]:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    are_in_time = time.monotonic() - begun < 1.2  # of 1.5 s
     for client in clients[:2]:
-        assert read_all(client).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert read_all(client).startswith(b"HTTP/1.1 200 OK\r\n") or not are_in_time
     assert s.wait() == 0  # the others, who never ask, do not hold it
     for client in clients:
         client.close()
+    return are_in_time
 
 
 def test_other_signals_do_nothing(server: Start) -> None:
@@ -502,12 +530,12 @@ def test_reload_serves_new_code_and_loses_no_request(server: Start) -> None:
             most = max(most, len(s.workers()))
             return "reloaded: all workers are of generation 2" in s.log
 
-        wait_for(is_reloaded, 15, "the reload")
+        wait_for(is_reloaded, what="the reload")
         asked = len(requests.bodies)
         wait_for(lambda: len(requests.bodies) > asked + 20)
     assert requests.errors == []
     assert set(requests.bodies) == {"one", "second"}
-    assert requests.bodies[-1] == "second"
+    assert {s.get("/").text for _ in range(10)} == {"second"}
     assert not set(before) & set(wait_for_workers(s, 3))
     assert most <= 4
     wait_for(lambda: len(s.molds()) == 1, what="the end of the mold before")
@@ -532,7 +560,7 @@ def test_reload_of_broken_code_keeps_the_old(server: Start) -> None:
     assert s.log_contains(r"\[error\].* reload failed: the application could not be loaded")
     assert "ZeroDivisionError" in s.log
     assert s.get("/").text == "one"
-    assert (s.workers(), s.molds()) == (workers, molds)
+    wait_for(lambda: (s.workers(), s.molds()) == (workers, molds), what="the old ones alone")
     write_app(s, "three")
     s.signal(signal.SIGHUP)
     assert s.log_contains(r"reloaded: all workers are of generation 2")
@@ -553,17 +581,16 @@ def test_reload_whose_worker_dies_keeps_the_old(server: Start) -> None:
 
 
 def test_reload_that_takes_too_long_keeps_the_old(server: Start) -> None:
-    s = versioned(server, "one", startup_timeout=f"{2 * SLOWNESS}s", expect_deaths=True)
+    s = versioned(server, "one", startup_timeout=f"{4 * SLOWNESS}s", expect_deaths=True)
     (mold,) = s.molds()
     write_app(s, "two", "time.sleep(60)")
     s.signal(signal.SIGHUP)
     assert s.log_contains(
         r"reload failed: the application is not loaded and warmed up within the startup-timeout; "
-        r"generation 1 goes on$",
-        6,
+        r"generation 1 goes on$"
     )
     assert s.get("/").text == "one"
-    assert s.molds() == [mold]
+    wait_for(lambda: s.molds() == [mold], what="the old one alone")
 
 
 def test_reload_whose_warm_up_fails_keeps_the_old(server: Start) -> None:
@@ -574,18 +601,18 @@ def test_reload_whose_warm_up_fails_keeps_the_old(server: Start) -> None:
     s.signal(signal.SIGHUP)
     assert s.log_contains(r"reload failed: the application could not be loaded; generation 1")
     assert "ZeroDivisionError" in s.log and 'prewarm "/" answers 500' in s.log
-    assert (s.workers(), s.molds()) == (workers, molds)
+    wait_for(lambda: (s.workers(), s.molds()) == (workers, molds), what="the old ones alone")
     assert s.get("/").text == "one"
 
 
 def test_reload_whose_worker_hangs_keeps_the_old(server: Start) -> None:
-    s = versioned(server, "one", startup_timeout=f"{2 * SLOWNESS}s", expect_deaths=True)
+    s = versioned(server, "one", startup_timeout=f"{4 * SLOWNESS}s", expect_deaths=True)
     workers, molds = s.workers(), s.molds()
     hangs = "import myserver\n@myserver.postfork\ndef hang():\n    time.sleep(60)\n"
     write_app(s, "two", hangs)
     s.signal(signal.SIGHUP)
     assert s.log_contains(
-        r"reload failed: no worker serves within the startup-timeout; generation 1 goes on", 8
+        r"reload failed: no worker serves within the startup-timeout; generation 1 goes on"
     )
     wait_for(lambda: (s.workers(), s.molds()) == (workers, molds), what="the old ones alone")
     assert s.get("/").text == "one"
@@ -608,7 +635,7 @@ def test_many_reloads(server: Start) -> None:
     with load(s) as requests:
         for generation in range(2, 7):
             s.signal(signal.SIGHUP)
-            assert s.log_contains(rf"reloaded: all workers are of generation {generation}$", 10)
+            assert s.log_contains(rf"reloaded: all workers are of generation {generation}$")
     assert requests.errors == []
 
 
@@ -674,16 +701,15 @@ def test_hup_after_winch_serves_the_new_application_only(server: Start) -> None:
 
 def test_a_pause_is_no_failure_of_a_reload(server: Start) -> None:
     """Nobody was wanted: the new application has its time when somebody is."""
-    limit = 1.0 * SLOWNESS
+    limit = 4.0 * SLOWNESS
     s = versioned(server, "one", startup_timeout=f"{limit}s", prewarm="/")
     write_app(s, "two")
     s.signal(signal.SIGHUP)
     assert s.log_contains(r"master .*: reloading$")
     s.signal(signal.SIGWINCH)
     wait_for(lambda: not s.workers())
-    wait_for(lambda: s.log.count("warmed up") == 2, 10, "the new mold")
-    begun = time.monotonic()
-    wait_for(lambda: time.monotonic() - begun > 2 * limit, 4 * limit, "the limit to pass")
+    wait_for(lambda: s.log.count("warmed up") == 2, what="the new mold")
+    time.sleep(1.5 * limit)
     s.signal(signal.SIGTTIN)
     assert s.get("/").text == "two"
     assert s.log_contains("reloaded: all workers")
@@ -710,11 +736,11 @@ def test_hup_ends_a_pause_in_which_code_was_loaded(server: Start) -> None:
     wait_for(lambda: not s.workers())
     write_app(s, "two")
     (s.dir / "touched").touch()
-    wait_for(lambda: s.log.count("warmed up") == 2, 10, "the new mold")
+    wait_for(lambda: s.log.count("warmed up") == 2, what="the new mold")
     write_app(s, "three")
     s.signal(signal.SIGHUP)
     assert s.get("/").text in ("two", "three")
-    wait_for(lambda: s.get("/").text == "three", 10)
+    wait_for(lambda: s.get("/").text == "three")
     assert "failed" not in s.log
 
 
@@ -726,12 +752,12 @@ def test_ttin_ends_somewhere(server: Start) -> None:
     s.signal(signal.SIGTTIN)
     assert s.log_contains(r"still 9 workers: ")
     s.signal(signal.SIGHUP)
-    assert s.log_contains(r"reloaded: ", 15)
+    assert s.log_contains(r"reloaded: ")
     wait_for_workers(s, 9)
 
 
 def test_stopped_master_kills_nobody_for_being_late(server: Start) -> None:
-    s = server("slow", workers=1, graceful_timeout="4s")
+    s = server("slow", workers=1, graceful_timeout="6s")
     client = begin_slow(s, "/10")
     s.signal(signal.SIGHUP)  # drains the busy worker: its deadline runs
     assert s.log_contains(r"reload: generation 2 serves")
@@ -753,16 +779,15 @@ def test_the_master_keeps_no_descriptor_of_what_has_ended(server: Start) -> None
     def settled() -> bool:
         return len(wait_for_workers(s, 2)) == 2 and len(s.molds()) == 1 and held() == before
 
-    wait_for_workers(s, 2)
-    before = held()
+    before = wait_for(lambda: found if (found := held()) == held() else None)
     for generation in (2, 3):
         s.signal(signal.SIGHUP)
-        assert s.log_contains(rf"reloaded: all workers are of generation {generation}$", 10)
+        assert s.log_contains(rf"reloaded: all workers are of generation {generation}$")
     write_app(s, "two", "1 / 0")
     s.signal(signal.SIGHUP)
     assert s.log_contains("reload failed")
     s.signal(signal.SIGUSR2)
-    assert s.log_contains("upgrade failed", 10)
+    assert s.log_contains("upgrade failed")
     write_app(s, "one")
     os.kill(s.workers()[0], signal.SIGKILL)
     os.kill(s.molds()[0], signal.SIGKILL)
@@ -770,7 +795,7 @@ def test_the_master_keeps_no_descriptor_of_what_has_ended(server: Start) -> None
     wait_for_workers(s, 3)
     s.signal(signal.SIGTTOU)
     s.signal(signal.SIGUSR1)
-    wait_for(settled, 10, f"no more than {before}, but {held()}")
+    wait_for(settled, what=f"no more than {before}, but {held()}")
 
 
 def test_no_descriptor_is_inherited_that_should_not_be(server: Start) -> None:
@@ -780,8 +805,11 @@ def test_no_descriptor_is_inherited_that_should_not_be(server: Start) -> None:
     (worker,) = wait_for_workers(s, 1)
     (mold,) = wait_for(lambda: found if len(found := s.molds()) == 1 else None)
 
-    writers = [pipe for pipe, mode in pipes(s.pid).items() if mode == os.O_WRONLY]
-    assert len(writers) == 2  # the lifeline, and the orders of the one mold
+    def held_to_write() -> list[str]:
+        return [pipe for pipe, mode in pipes(s.pid).items() if mode == os.O_WRONLY]
+
+    # The lifeline, and the orders of the one mold, when those of the one before are closed.
+    writers = wait_for(lambda: found if len(found := held_to_write()) == 2 else None)
     for pid in (worker, mold):
         held = pipes(pid)
         assert not [pipe for pipe in writers if held.get(pipe) == os.O_WRONLY]

@@ -60,7 +60,7 @@ def test_what_a_worker_has_copied_of_the_mold(server: Callable[..., Server]) -> 
         found = re.search(share + r", ([\d.]+) MB less for 1000 requests", shown())
         return found if found and float(found[2]) < float(found[1]) - 5 else None
 
-    after = wait_for(is_copied, 20)
+    after = wait_for(is_copied)
     assert after[1] == before[1]
     copied = float(after[1]) - float(after[2])
     assert int(after[3]) < int(before[3])
@@ -74,8 +74,7 @@ def test_after_recycling(server: Callable[..., Server], preload: bool) -> None:
     (first,) = s.workers()
     for _ in range(3):
         s.get("/")
-    wait_for(lambda: s.workers() and first not in s.workers())
-    (second,) = s.workers()
+    (second,) = wait_for(lambda: first not in s.workers() and s.serving())
     shown = run("memory", f"--control=unix:{s.dir}/control.sock", "--seconds=0").stdout
     line = next(x for x in shown.splitlines() if f"(pid {second}) since it began" in x)
     assert re.search(r" s and 0 requests ago: private [\d.]+ -> [\d.]+ MB", line), line

@@ -182,15 +182,18 @@ class Clients:
         await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
     def on_word(self, over: asyncio.Future[None]) -> None:
-        """The next phase begins; "end" ends all."""
+        """The next phase begins, which is said back; "end" ends all."""
         self.phase = self.pipe.recv()
-        if self.phase == "end" and not over.done():
+        if self.phase != "end":
+            self.pipe.send(self.phase)
+        elif not over.done():
             over.set_result(None)
 
-    def count(self, kind: str) -> Count:
-        """The counter of the phase that goes on now."""
-        phase = self.counts.setdefault(self.phase, {kind: Count() for kind in KINDS})
-        return phase[kind]
+    def count(self, kind: str, begun: str = "") -> Count:
+        """The counter of the phase that goes on now. What had begun among the kills may have failed
+        by one, and be seen later."""
+        name = "kills" if begun == "kills" else self.phase
+        return self.counts.setdefault(name, {kind: Count() for kind in KINDS})[kind]
 
     async def keep_asking(self, kind: str, over: asyncio.Future[None]) -> None:
         """One client."""
@@ -211,10 +214,11 @@ class Clients:
                 if self.phase in ("term", "end") and kind == "nginx" and "502" in str(lost):
                     self.count(kind).refused += 1  # whether it was, nginx has logged
                     return
-                if used and str(lost).startswith("closed before") and self.phase == "kills":
-                    self.count(kind).again += 1
+                by_kill = "kills" in (phase, self.phase)
+                if used and str(lost).startswith("closed before") and by_kill:
+                    self.count(kind, phase).again += 1
                 else:
-                    self.count(kind).failed[str(lost)] += 1
+                    self.count(kind, phase).failed[str(lost)] += 1
             except TimeoutError:
                 self.count(kind).failed["no answer in 60 s"] += 1
             asker.close()
@@ -295,6 +299,7 @@ class Deploys:
     def phase(self, name: str) -> Iterator[None]:
         """What the clients count from here on belongs to it."""
         self.pipe.send(name)
+        self.pipe.recv()  # they know
         begin = time.monotonic()
         yield
         print(f"{name}: {time.monotonic() - begin:.1f} s", flush=True)
