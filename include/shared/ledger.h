@@ -129,7 +129,9 @@ static inline unsigned ledger_view_of(struct ledger *ledger, const char *name)
 /* Its name, which lives as long as the ledger; "other" for LEDGER_VIEWS. NULL: none has that number
  * yet. */
 const char *ledger_name(const struct ledger *ledger, unsigned view);
-/* Adds a request to its view, in the shard of the worker's slot. */
+/* Adds a request to its view, in the shard of the worker's slot; last to `classes` and then to
+ * `buckets`, by which readers count: who reads them first, and acquires, reads all of each request.
+ */
 void ledger_add(struct ledger *ledger, unsigned slot, const struct ledger_entry *entry);
 /* The upper bound of a bucket, in nanoseconds; UINT64_MAX: the last. */
 uint64_t ledger_bound_ns(unsigned bucket);

@@ -30,6 +30,11 @@ struct view {
 
 static void add_row(struct view *view, const struct ledger_row *row)
 {
+    for (unsigned i = 0; i < LEDGER_BUCKETS; i++) {
+        uint64_t count = atomic_load_explicit(&row->buckets[i], memory_order_acquire);
+        view->buckets[i] += count;
+        view->requests += count;
+    }
     view->queries += atomic_load_explicit(&row->queries, memory_order_relaxed);
     view->sent_bytes += atomic_load_explicit(&row->sent_bytes, memory_order_relaxed);
     uint64_t longest_ns =
@@ -44,11 +49,6 @@ static void add_row(struct view *view, const struct ledger_row *row)
         uint64_t ns = atomic_load_explicit(&row->parts_ns[i], memory_order_relaxed);
         view->parts_ns[i] += ns;
         view->wall_ns += ns;
-    }
-    for (unsigned i = 0; i < LEDGER_BUCKETS; i++) {
-        uint64_t count = atomic_load_explicit(&row->buckets[i], memory_order_relaxed);
-        view->buckets[i] += count;
-        view->requests += count;
     }
 }
 

@@ -35,9 +35,9 @@ static struct {
 
 static void add_row(struct window *sum, const struct ledger_row *row)
 {
-    sum->queries += atomic_load_explicit(&row->queries, memory_order_relaxed);
     for (unsigned i = 0; i < LEDGER_CLASSES; i++)
-        sum->requests += atomic_load_explicit(&row->classes[i], memory_order_relaxed);
+        sum->requests += atomic_load_explicit(&row->classes[i], memory_order_acquire);
+    sum->queries += atomic_load_explicit(&row->queries, memory_order_relaxed);
     for (unsigned i = 0; i < LEDGER_PARTS; i++)
         sum->parts_ns[i] += atomic_load_explicit(&row->parts_ns[i], memory_order_relaxed);
 }

@@ -198,7 +198,6 @@ void ledger_add(struct ledger *ledger, unsigned slot, const struct ledger_entry 
     struct ledger_row *row = &shard->rows[entry->view];
     unsigned class = entry->status / 100;
     uint64_t wall_ns = 0;
-    add(&row->classes[class < LEDGER_CLASSES ? class : 0], 1);
     for (unsigned i = 0; i < LEDGER_PARTS; i++) {
         add(&row->parts_ns[i], entry->parts_ns[i]);
         wall_ns += entry->parts_ns[i];
@@ -207,9 +206,12 @@ void ledger_add(struct ledger *ledger, unsigned slot, const struct ledger_entry 
     add(&row->sent_bytes, entry->sent_bytes);
     if (UNLIKELY(entry->pauses.count))
         add_pauses(row, &entry->pauses);
-    add(&row->buckets[ledger_bucket(wall_ns)], 1);
     if (UNLIKELY(wall_ns > atomic_load_explicit(&shard->slow_floor_ns, memory_order_relaxed) ||
                  entry->ended_ns >
                      atomic_load_explicit(&shard->slow_look_ns, memory_order_relaxed)))
         keep_slow(shard, entry, wall_ns);
+    /* last, so that whoever sees the request sees all of it */
+    atomic_fetch_add_explicit(&row->classes[class < LEDGER_CLASSES ? class : 0], 1,
+                              memory_order_release);
+    atomic_fetch_add_explicit(&row->buckets[ledger_bucket(wall_ns)], 1, memory_order_release);
 }

@@ -635,11 +635,13 @@ class NoFile:
 
 
 class CountsCloses(NoFile):
-    """The same with a close() that says how often."""
+    """The same with a close() that says how often, and of which request."""
+
+    called = "one"
 
     def close(self):
         """Called once."""
-        event("countable closed.")
+        event(f"countable {self.called} closed.")
 
 
 class Unreadable(NoFile):
@@ -895,8 +897,11 @@ def headers_of(environ: Environ) -> list[tuple[str, str]]:
 
 @raw
 def file(environ: Environ, start_response: Start) -> Iterable[bytes]:
-    """A file by its wrapper."""
-    opened = FILES[query(environ)]()
+    """A file by its wrapper; counted&NAME is called so when it is closed."""
+    kind, _, name = query(environ).partition("&")
+    opened = FILES[kind]()
+    if name:
+        opened.called = name
     start_response("200 OK", headers_of(environ))
     return environ["wsgi.file_wrapper"](opened)
 

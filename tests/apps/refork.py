@@ -9,9 +9,9 @@ import json
 import os
 import socket
 import threading
-import time
 
 import myserver
+from told import event, wait_until_let
 
 SERVED_BY = []  # workers that have filled this copy of the memory
 CALLS = []
@@ -44,12 +44,13 @@ def postfork():
 
 
 def application(environ, start_response):
-    """Answer with what this process knows; `/slow` only after a second, `/warm` without a trace."""
+    """Answer with what this process knows; `/slow` only when let, `/warm` without a trace."""
     path = environ["PATH_INFO"]
     if path != "/warm" and os.getpid() not in SERVED_BY:
         SERVED_BY.append(os.getpid())
     if path == "/slow":
-        time.sleep(1)
+        event("slow.")
+        wait_until_let("slow")
     if "CONNECTION" in os.environ and not sockets and path != "/warm":
         sockets.extend(
             socket.create_connection(("127.0.0.1", int(os.environ["CONNECTION"]))) for _ in "1"

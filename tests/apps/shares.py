@@ -4,9 +4,11 @@ import os
 import select
 import socket
 import threading
+import time
 
 IMPORTED = socket.socketpair()
 OPENED = []
+come: list[str] = []
 
 
 def say(text: str) -> None:
@@ -78,7 +80,8 @@ def start(function, *arguments) -> None:
 def application(environ, start_response):
     """/open/WAY: open a connection that a thread of the application reads, too, in its way;
     /opened, /imported, /own: wait for that, for the one of the import, for a new one;
-    /client: for the one of the client, which others wait for by its lock."""
+    /client/LIMIT: for the one of the client, which others wait for by its lock, when two have come, each for
+    so long."""
     _, name, *way = environ["PATH_INFO"].split("/")
     start_response("200 OK", [])
     if name == "open":
@@ -87,6 +90,10 @@ def application(environ, start_response):
         start(WAYS[way[0]], OPENED[0])
         return [b"opened"]
     if name == "client":
+        come.append(name)
+        while len(come) < 2:
+            time.sleep(0.005)
+        environ["myserver.set_timeout"](float(way[0]))
         CLIENT.ask()
         return [b"answered"]
     ours, peer = {"opened": OPENED, "imported": IMPORTED, "own": socket.socketpair()}[name]

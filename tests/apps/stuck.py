@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 
-from told import wait_until_let
+from told import is_let, wait_until_let
 
 PAIRS: list[tuple[socket.socket, socket.socket]] = []
 LOCK = threading.Lock()
@@ -92,7 +92,8 @@ def flood(environ, start_response):
 
 
 def hold(seconds: float) -> None:
-    """Hold the GIL for so long: ctypes keeps it around functions of a PyDLL."""
+    """Hold the GIL for so long, and say so: ctypes keeps it around functions of a PyDLL."""
+    say("holds it")
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
@@ -105,6 +106,12 @@ def busy(seconds: float) -> None:
     """Compute for so long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        pass
+
+
+def busy_until_let() -> None:
+    """Compute until told."""
+    while not is_let("go"):
         pass
 
 
@@ -137,6 +144,8 @@ def application(environ, start_response):
         time.sleep(float(path.removeprefix("/sleep/")))
     elif path.startswith("/busy/"):
         busy(float(path.removeprefix("/busy/")))
+    elif path == "/busy":
+        busy_until_let()
     elif path == "/hold-until-opened":
         hold_until_opened("held")
     elif path.startswith("/signal/"):

@@ -13,10 +13,15 @@ def event(text: str) -> None:
     os.write(1, f"event: {text}\n".encode())
 
 
+def is_let(name: str) -> bool:
+    """Whether the test has said so."""
+    return os.path.exists(f"let-{name}")
+
+
 def wait_until_let(name: str) -> None:
     """Wait until the test says so."""
     deadline = time.monotonic() + DEADLINE_S
-    while not os.path.exists(f"let-{name}"):
+    while not is_let(name):
         if time.monotonic() > deadline:
             raise TimeoutError(f"nobody said {name}")
         time.sleep(0.005)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -213,22 +212,14 @@ def test_sampler_of_one_view(seen: Callable[..., Server]) -> None:
     ask_for(s, "/locked/")
     switch(s, "sampler=on", "--view=/sleeps/")
     begin = ask(s, "/samples?worker=1&all=1").json()["next"]
-    threads = [
-        threading.Thread(target=ask_for_many, args=(s, path)) for path in ("/sleeps/", "/locked/")
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    answer = wait_for(lambda: records_since(s, begin))
+    with load(s, ["/sleeps/"]):
+        begin = wait_for(lambda: records_since(s, begin))["next"]  # behind a look from before
+    with load(s, ["/sleeps/", "/locked/"]):
+        requests = requests_of(s)
+        wait_for(lambda: requests_of(s) >= requests + 20)
+        answer = wait_for(lambda: records_since(s, begin))
     names = {answer["views"][record[3]] for record in answer["samples"]}
     assert names == {"GET /sleeps/"}
-
-
-def ask_for_many(s: Server, path: str) -> None:
-    """For a second or so."""
-    for _ in range(10):
-        s.get(path)
 
 
 def records_since(s: Server, begin: int) -> Any:
@@ -248,7 +239,7 @@ def test_it_outlives_workers(seen: Callable[..., Server], how: str) -> None:
     if how == "reload":
         s.signal(signal.SIGHUP)
     else:
-        assert s.get("/quick/1/").status == 200
+        ask_for(s, "/quick/1/")
     wait_for(lambda: s.workers() and not set(before) & set(s.workers()))
     ask_for(s, "/equal/")
     assert view(s, "/equal/")["queries"] == 0

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,7 +67,8 @@ def load(s: Server, paths: Sequence[str | Callable[[], str]], clients: int = 1) 
 
 
 def profile_until(s: Server, enough: Callable[[Profile], bool], what: str) -> Profile:
-    """Profiles until it has seen enough."""
+    """Profiles until it has seen enough. Shares that a machine with other work has spoilt get better
+    with time."""
     found = Profile()
 
     def look() -> bool:
@@ -76,7 +76,7 @@ def profile_until(s: Server, enough: Callable[[Profile], bool], what: str) -> Pr
             found.add(place, times)
         return enough(found)
 
-    wait_for(look, what=what)
+    wait_for(look, 60, what)
     return found
 
 
@@ -98,38 +98,44 @@ def innermost(profile: Profile, view: str, kind: str) -> str:
     ].name
 
 
+def names_in(profile: Profile, view: str) -> set[str]:
+    """The functions of that view."""
+    return {frame.name for frame, _, _ in profile.only(view).by_function("wall")}
+
+
 @pytest.mark.parametrize("threads", [1, 10])
 def test_views_are_named_by_function_and_kind(server: Start, threads: int) -> None:
     s = server("profiled", threads=threads, **OPTIONS)
-    with load(s, ["/burn", "/sleep"]):
-        profile = profile_until(
-            s,
-            lambda p: times_of(p, "GET /burn").cpu > 0.5 and times_of(p, "GET /sleep").wall > 0.5,
-            "both views",
+
+    def is_named(p: Profile) -> bool:
+        burn, sleep = times_of(p, "GET /burn"), times_of(p, "GET /sleep")
+        total = sum(p.stacks("cpu").values())
+        named = sum(own for frame, own, _ in p.by_function("cpu") if "burn_cpu" in frame.name)
+        return (
+            (burn.cpu > 0.5 and sleep.wall > 0.5)
+            and sleep.waiting > 0.8 * (sleep.wall - sleep.gil_wait)
+            and burn.cpu > 5 * sleep.cpu
+            and burn.gil > 5 * sleep.gil
+            and named > 0.8 * total
         )
-    burn, sleep = times_of(profile, "GET /burn"), times_of(profile, "GET /sleep")
+
+    with load(s, ["/burn", "/sleep"]):
+        profile = profile_until(s, is_named, "both views")
     assert "burn_cpu" in hottest(profile, "GET /burn", "cpu")
     assert hottest(profile, "GET /sleep", "wait") == "fall_asleep"
-    assert sleep.waiting > 0.8 * sleep.wall
-    assert burn.cpu > 5 * sleep.cpu
-    assert burn.gil > 5 * sleep.gil
-    total = sum(profile.stacks("cpu").values())
-    named = sum(own for frame, own, _ in profile.by_function("cpu") if "burn_cpu" in frame.name)
-    assert named > 0.8 * total
 
 
 def test_threads_that_wait_are_seen(server: Start) -> None:
     """A lock: who has it, and who waits for it, and where."""
     s = server("profiled", threads=4, **OPTIONS)
+
+    def is_seen(p: Profile) -> bool:
+        lock, hold = times_of(p, "GET /lock"), times_of(p, "GET /hold")
+        return lock.wall > 0.5 and hold.wall > 0.5 and lock.waiting > 0.8 * lock.wall
+
     with load(s, ["/hold", "/lock"]):
-        profile = profile_until(
-            s,
-            lambda p: times_of(p, "GET /lock").wall > 0.5 and times_of(p, "GET /hold").wall > 0.5,
-            "the lock",
-        )
+        profile = profile_until(s, is_seen, "the lock")
     assert hottest(profile, "GET /lock", "wait") == "wait_for_lock"
-    lock = times_of(profile, "GET /lock")
-    assert lock.waiting > 0.8 * lock.wall
     text = formats.report(profile, "cpu")
     waiting = text.partition("Views that only wait")[2]
     assert re.search(r"GET /lock: wait_for_lock \(\S*profiled.py:\d+\)", waiting), text
@@ -138,17 +144,19 @@ def test_threads_that_wait_are_seen(server: Start) -> None:
 @pytest.mark.skipif(SLOWNESS == 8, reason="the wait for the GIL is not measured under TSan")
 def test_a_spinner_and_who_waits_for_the_interpreter(server: Start) -> None:
     s = server("profiled", threads=4, **OPTIONS)
-    with load(s, ["/spin", "/need"]):
-        profile = profile_until(
-            s,
-            lambda p: times_of(p, "GET /spin").cpu > 1 and times_of(p, "GET /need").wall > 0.5,
-            "spinner and victim",
+
+    def are_told_apart(p: Profile) -> bool:
+        spin, need = times_of(p, "GET /spin"), times_of(p, "GET /need")
+        return (
+            (spin.cpu > 1 and need.wall > 0.5)
+            and spin.gil > 0.5 * spin.wall
+            and need.gil_wait > 0.5 * need.wall
+            and need.gil < 0.3 * need.wall
         )
-    spin, need = times_of(profile, "GET /spin"), times_of(profile, "GET /need")
+
+    with load(s, ["/spin", "/need"]):
+        profile = profile_until(s, are_told_apart, "spinner and victim")
     assert hottest(profile, "GET /spin", "gil") == "spin"
-    assert spin.gil > 0.5 * spin.wall
-    assert need.gil_wait > 0.5 * need.wall
-    assert need.gil < 0.3 * need.wall
     assert hottest(profile, "GET /need", "wall") == "need_interpreter"
 
 
@@ -165,7 +173,7 @@ def test_always_on(server: Start) -> None:
     """What was there before anybody asked."""
     s = server("profiled", threads=2, **OPTIONS)
     with load(s, ["/burn"]):
-        time.sleep(1.5 * SLOWNESS)
+        wait_for(lambda: times_of(collect.recent(control(s)), "GET /burn").cpu > 0.5)
     profile = collect.recent(control(s))
     assert "burn_cpu" in hottest(profile, "GET /burn", "cpu")
 
@@ -220,12 +228,14 @@ def test_many_stacks_and_forks(server: Start) -> None:
     with load(s, ["/deep", "/fork", "/code"]):
         profile = profile_until(
             s,
-            lambda p: all(times_of(p, f"GET {v}").wall > 0.3 for v in ("/deep", "/fork", "/code")),
+            lambda p: (
+                all(times_of(p, f"GET {v}").wall > 0.3 for v in ("/deep", "/fork", "/code"))
+                and times_of(p, "GET /deep").cpu > 0.1
+                and any(re.fullmatch(r"made_\d+", name) for name in names_in(p, "GET /code"))
+            ),
             "all three",
         )
     assert "burn_cpu" in innermost(profile, "GET /deep", "cpu")
-    names = {frame.name for frame, _, _ in profile.only("GET /code").by_function("wall")}
-    assert any(re.fullmatch(r"made_\d+", name) for name in names), names
 
 
 def test_views_are_bounded(server: Start) -> None:
@@ -266,9 +276,15 @@ def command(s: Server, *args: str | Path) -> subprocess.CompletedProcess[str]:
 def test_command_formats(server: Start, tmp_path: Path) -> None:
     s = server("profiled", threads=2, **OPTIONS)
     saved = tmp_path / "saved.json"
-    with load(s, ["/burn", "/sleep"]):
+
+    def has_both() -> bool:
         done = command(s, "--seconds=2", "-o", saved)
-    assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr
+        found = from_json(saved.read_text())
+        return times_of(found, "GET /burn").cpu > 0 and times_of(found, "GET /sleep").waiting > 0
+
+    with load(s, ["/burn", "/sleep"]):
+        wait_for(has_both, 60, "a profile of both views")
     assert "burn_cpu" in run("profile", "--from", saved).stdout
     lines = run("profile", "--from", saved, "--lines", "burn_cpu").stdout
     assert re.search(r"\d+ +[\d.]+% +[\d.]+% +sum\(i \* i for i in range\(100\)\)", lines), lines
@@ -287,7 +303,7 @@ def test_command_finds_the_server(server: Start, tmp_path: Path) -> None:
     ini = tmp_path / "server.ini"
     ini.write_text(f"[myserver]\napp = profiled\ncontrol = unix:{s.dir}/control.sock\n")
     with load(s, ["/burn"]):
-        assert "burn_cpu" in run("profile", "-c", ini, "--seconds=1").stdout
+        wait_for(lambda: "burn_cpu" in run("profile", "-c", ini, "--seconds=1").stdout)
     (tmp_path / "none.ini").write_text("[myserver]\napp = profiled\n")
     failed = run("profile", "-c", tmp_path / "none.ini")
     assert failed.returncode == 2 and "does not set control" in failed.stderr
@@ -311,7 +327,7 @@ def test_control_bounds(server: Start) -> None:
 def test_reading_does_not_need_the_workers(server: Start) -> None:
     s = server("profiled", threads=2, **OPTIONS)
     with load(s, ["/burn"]):
-        time.sleep(1 * SLOWNESS)
+        wait_for(lambda: times_of(collect.recent(control(s)), "GET /burn").wall > 0.5)
     (pid,) = s.workers()
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -553,6 +569,7 @@ def test_killed_worker_and_its_log(server: Start) -> None:
     for number in (1, 2):
         (pid,) = wait_for_workers(s, 1)
         s.get("/burn")
+        wait_for(lambda: ask(s, "/stats").json()["total"]["requests"] == number)  # noqa: B023
         os.kill(pid, signal.SIGKILL)
         assert s.log_contains(rf"myserver crash {number}$")
         wait_for_workers(s, 1, without=pid)

@@ -17,6 +17,7 @@ import control_client
 from control_client import OPTIONS
 from harness import FLAVOUR, Server, StartFailed, processes, run, wait_for
 from test_master import load, wait_for_workers
+from wire import let
 
 Start = Callable[..., Server]
 pytestmark = pytest.mark.skipif(
@@ -57,12 +58,12 @@ def test_new_workers_have_what_requests_made(server: Start, workers: int, thread
     first = wait_for_workers(s, workers)
     mold = reforked(s)
     assert mold in first
-    assert s.molds() == [mold]
+    wait_for(lambda: s.molds() == [mold])
     for _ in range(20):
         known = ask(s)
         assert known["pid"] not in first
         assert known["served_by"][0] == mold
-    assert len(s.workers()) == workers
+    wait_for_workers(s, workers)
 
 
 def test_the_servers_own_threads_are_no_warning(server: Start) -> None:
@@ -91,11 +92,11 @@ def test_each_number_counts_for_one_generation(server: Start) -> None:
     first = reforked(s, 3)
     assert len(re.findall(IS_MOLD, s.log)) == 2
     with load(s) as requests:
-        wait_for(lambda: len(requests.bodies) > 300, 20)
+        wait_for(lambda: len(requests.bodies) > 300, 60)
     assert len(re.findall(IS_MOLD, s.log)) == 2
-    assert s.molds() == [first]
+    wait_for(lambda: s.molds() == [first])
     s.signal(signal.SIGHUP)
-    assert s.log_contains("reloaded: all workers are of generation 4", 10)
+    assert s.log_contains("reloaded: all workers are of generation 4")
     assert first not in ask(s, "/warm")["served_by"]  # loaded anew
     reforked(s, 6)  # and counted anew
 
@@ -115,7 +116,7 @@ def test_an_application_with_threads_is_left_alone(server: Start) -> None:
         r"ReforkError: no refork: the application has threads of its own \(ticker\)"
     )
     with load(s) as requests:
-        wait_for(lambda: len(requests.bodies) > 100, 20)
+        wait_for(lambda: len(requests.bodies) > 100, 60)
     assert requests.errors == []
     assert len(re.findall("drains to become the mold", s.log)) == 1
     assert len(wait_for_workers(s, 2)) == 2
@@ -142,6 +143,7 @@ def draining(server: Start, **options: object) -> Iterator[tuple[Server, int, so
     s = refork(server, "1", threads=2, **options)
     with s.connect() as slow:
         slow.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert s.log_contains("event: slow")
         s.get("/")
         found = s.log_contains(r"worker \d+ \(pid (\d+)\) drains to become the mold")
         assert found, s.log
@@ -151,6 +153,8 @@ def draining(server: Start, **options: object) -> Iterator[tuple[Server, int, so
 def test_stopping_while_it_drains(server: Start) -> None:
     with draining(server) as (s, _, slow):
         s.signal(signal.SIGTERM)
+        assert s.log_contains(r"master .*: stopping$")
+        let(s, "slow")
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
     assert s.wait() == 0
     assert "is the mold" not in s.log
@@ -159,8 +163,9 @@ def test_stopping_while_it_drains(server: Start) -> None:
 def test_reload_while_it_drains(server: Start) -> None:
     with draining(server) as (s, _, slow):
         s.signal(signal.SIGHUP)
+        let(s, "slow")
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
-    assert s.log_contains("reloaded: all workers are of generation 3", 10)
+    assert s.log_contains("reloaded: all workers are of generation 3")
     assert ask(s, "/warm")["served_by"] == []
 
 
@@ -168,8 +173,10 @@ def test_pause_while_it_drains(server: Start) -> None:
     with draining(server) as (s, pid, slow):
         (mold,) = set(s.molds()) - {pid}
         s.signal(signal.SIGWINCH)
+        assert s.log_contains("pausing: no workers")
+        let(s, "slow")
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
-    wait_for(lambda: s.workers() == [] and s.molds() == [mold], 10, "the pause")
+    wait_for(lambda: s.workers() == [] and s.molds() == [mold], what="the pause")
     s.signal(signal.SIGTTIN)
     assert ask(s)["served_by"][0] != pid
     assert "failed" not in s.log
@@ -194,7 +201,7 @@ def test_no_descriptor_for_a_refork(server: Start) -> None:
         rf"\[warning\].* no refork: worker 1 \(pid {first}\) cannot be told: Too many open files; "
         r"it is replaced; raise the limit of open files \(ulimit -n, LimitNOFILE\)$",
     )
-    assert s.log_contains(rf"worker 1 \(pid {first}\) left", 10)
+    assert s.log_contains(rf"worker 1 \(pid {first}\) left")
     metrics = control_client.ask(s, "/metrics").text
     assert 'worker_ends_total{reason="refork"} 0\n' in metrics
     assert re.search(r'worker_ends_total{reason="requests"} [1-9]', metrics)
@@ -206,11 +213,11 @@ def test_a_signal_for_workers_does_not_end_the_mold(server: Start) -> None:
     """SIGUSR2 to all processes asks workers for stacks."""
     s = refork(server, expect_deaths=True)
     mold = reforked(s)
-    (worker,) = s.workers()
+    (worker,) = wait_for_workers(s, 1)
     os.kill(mold, signal.SIGUSR2)
     os.kill(worker, signal.SIGKILL)  # the next is forked by the mold, if that is there
     wait_for_workers(s, 1, without=worker)
-    assert s.molds() == [mold]
+    wait_for(lambda: s.molds() == [mold])
 
 
 def test_the_master_dies_after_a_refork(server: Start) -> None:
@@ -218,15 +225,15 @@ def test_the_master_dies_after_a_refork(server: Start) -> None:
     family = [reforked(s), *s.workers()]
     s.signal(signal.SIGKILL)
     s.wait()
-    wait_for(lambda: not {p.pid for p in processes()} & set(family), 10, "all to leave")
+    wait_for(lambda: not {p.pid for p in processes()} & set(family), what="all to leave")
 
 
 def test_the_mold_that_was_a_worker_dies(server: Start) -> None:
     s = refork(server, workers=2, expect_deaths=True)
     mold = reforked(s)
-    before = s.workers()
+    before = wait_for_workers(s, 2)
     os.kill(mold, signal.SIGKILL)
-    wait_for(lambda: s.molds() and mold not in s.molds(), 10, "another mold")
+    wait_for(lambda: s.molds() and mold not in s.molds(), what="another mold")
     assert s.workers() == before
     os.kill(before[0], signal.SIGKILL)
     wait_for_workers(s, 2, without=before[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -29,9 +30,12 @@ def seen(server: Start, tmp_path: Path) -> Iterator[Server]:
     """The project of tests/apps/seen.py, after some requests."""
     env = {"SEEN_DB": str(tmp_path / "db.sqlite3")}
     s = server("seen", threads=2, control="unix:control.sock", env=env)
-    for path in ("/quick/1/", "/equal/", "/slow/", "/sleeps/"):
+    names = ("/quick/<int:number>/", "/equal/", "/slow/", "/sleeps/")
+    for path in ("/quick/1/", *names[1:]):
         assert s.get(path).status == 200
-    view(s, "/sleeps/")
+    for name in names:
+        view(s, name)
+    wait_for(lambda: '\nmyserver_threads{state="busy"} 0\n' in ask(s, "/metrics").text)
     yield s
 
 
@@ -296,6 +300,12 @@ def test_the_page_is_complete_in_itself(seen: Server) -> None:
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(", page)
 
 
+def views_at(port: int) -> list[dict[str, Any]]:
+    """The account, of a control listener of that port."""
+    opener = urllib.request.build_opener()
+    return list(json.loads(get(opener, f"http://127.0.0.1:{port}/views")[1])["views"])
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_the_page_in_a_browser(server: Start, tmp_path: Path, free_port: int) -> None:
     """The tables have what control says, escaped, with what a screen reader needs."""
@@ -303,6 +313,8 @@ def test_the_page_in_a_browser(server: Start, tmp_path: Path, free_port: int) ->
     s = server("seen", threads=2, control=f"127.0.0.1:{free_port}", env=env)
     for path in ("/quick/1/", "/equal/", "/slow/", "/<script>alert(1)</script>"):
         s.get(path)
+    for name in ("/quick/<int:number>/", "/equal/", "/slow/", "(no view)"):
+        wait_for(lambda name=name: any(v["view"] == name for v in views_at(free_port)))
     done = subprocess.run(
         [
             "chromium",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness import APPS, Server
+from harness import APPS, Server, wait_for
 from test_queries import queries, statement
 from test_views import view
 
@@ -53,11 +54,19 @@ def test_lazy_relationships_are_repeats(seen: Server) -> None:
 
 def test_slow_statements_are_time_in_the_database(seen: Server) -> None:
     """Fetching rows is, too: SQLite computes them when they are asked for."""
-    assert seen.get("/slow").text == "300"
-    found = view(seen, "slow")
-    parts = found["parts"]
-    assert parts["database"] > 0.7 * found["wall"], parts
-    assert statement(seen, "WITH RECURSIVE")["time"] == pytest.approx(parts["database"], rel=0.3)
+    counts, before = itertools.count(1), {"database": 0.0, "wall": 0.0}
+
+    def is_mostly_there() -> bool:
+        assert seen.get("/slow").text == "300"
+        found = view(seen, "slow", next(counts))
+        now = {"database": found["parts"]["database"], "wall": found["wall"]}
+        spent = {name: now[name] - before[name] for name in now}
+        before.update(now)
+        return spent["database"] > 0.7 * spent["wall"]
+
+    wait_for(is_mostly_there, what="a request that the machine does not stop elsewhere")
+    time = statement(seen, "WITH RECURSIVE")["time"]
+    assert time == pytest.approx(before["database"], rel=0.3)
 
 
 def test_many_rows_are_one_statement(seen: Server) -> None:

@@ -36,7 +36,7 @@ def test_at_once_while_workers_start(server: Start) -> None:
     (s.dir / "sleepy.py").write_text(code)
     starter = threading.Thread(target=lambda: pytest.raises(StartFailed, s.start), daemon=True)
     starter.start()
-    wait_for(lambda: "importing" in s.log, 10)
+    wait_for(lambda: "importing" in s.log)
     s.signal(signal.SIGINT)
     assert s.wait() == 0
     starter.join()
@@ -93,7 +93,7 @@ def test_stuck_end_without_a_master(server: Start, leave: str) -> None:
     s.signal(signal.SIGKILL)
     assert s.wait() == -signal.SIGKILL
     assert s.log_contains(r"the master is gone")
-    assert s.log_contains(r"did not finish in time: leaving", 10)
+    assert s.log_contains(r"did not finish in time: leaving")
     wait_for(lambda: not s.relatives(), what="the worker to leave")
 
 

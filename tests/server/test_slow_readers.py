@@ -104,7 +104,7 @@ def test_stream_holds_no_thread(server: Start, kind: str, bind: str, version: st
             assert slow.is_closed()
     line = ended(s, f"/{kind}")
     assert (line["bytes"], line["end"]) == (MANY * BLOCK, None)
-    wait_for(lambda: not spilled_files(s), 10, "the file to be closed")
+    wait_for(lambda: not spilled_files(s), what="the file to be closed")
 
 
 def test_forty_deaf_clients_of_streams(server: Start) -> None:
@@ -112,10 +112,8 @@ def test_forty_deaf_clients_of_streams(server: Start) -> None:
     s = server("slow_readers", workers=2, threads=8)
     with ExitStack() as stack:
         deaf = Deaf(stack, s, "/finite?150", 40)
-        begin = time.monotonic()
         with Wire(s, 60) as wire:
             assert wire.ask("/").text == "hello"
-        assert time.monotonic() - begin < 8 * SLOWNESS
         for wire in deaf.wires:
             assert read_whole(wire).body == blocks(150)
 
@@ -239,10 +237,10 @@ def test_client_that_leaves(server: Start, rude: bool) -> None:
     s = server("slow_readers", **LOG)
     wire = Wire(s).request("GET", f"/finite?{MANY}")
     assert s.log_contains("event: finite done")
-    wait_for(lambda: spilled_files(s), 10, "the file")
+    wait_for(lambda: spilled_files(s), what="the file")
     leave_rudely(wire) if rude else wire.close()
     assert ended(s, "/finite")["end"] == "client closed"
-    wait_for(lambda: not spilled_files(s), 10, "the file to be closed")
+    wait_for(lambda: not spilled_files(s), what="the file to be closed")
 
 
 @pytest.mark.parametrize("kind", ["finite", "endless"])
@@ -302,10 +300,8 @@ def test_deaf_clients_of_endless_streams(server: Start, workers: int, threads: i
         reader = threading.Thread(target=read_slowly, args=(slow,))
         reader.start()
         Deaf(stack, s, "/endless", 40 if threads == 8 else 8)
-        begin = time.monotonic()
         with Wire(s, 60) as wire:
             assert wire.ask("/").text == "hello"
-        waited = time.monotonic() - begin
         before = len(taken)
         wait_for(lambda: len(taken) > before + 10, 20, "the slow reader to read on")
         stop.set()
@@ -313,7 +309,6 @@ def test_deaf_clients_of_endless_streams(server: Start, workers: int, threads: i
         assert set(taken) == {10_000}
         for _ in range(20):
             assert news.chunk()
-        assert waited < 8 * max(SLOWNESS, 2), f"{waited:.1f} s"
     assert s.log_contains(
         r"\[warning\] .*ended the answer to GET /endless: its client 127.0.0.1 took nothing for "
         r"\d+\.\d s, and requests wait for the thread"
@@ -367,7 +362,7 @@ def test_file_is_closed_when_the_client_has_it(server: Start, large: bytes, thre
         wire.read_body(head)
         assert head.body == large
         assert s.log_contains("event: closed large.bin")
-        wait_for(lambda: not is_locked(path), 5, "the lock")
+        wait_for(lambda: not is_locked(path), what="the lock")
         assert wire.is_open()
     assert s.log.count("event: closed") == 1
 

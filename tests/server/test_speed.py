@@ -39,7 +39,7 @@ def traced(pid: int, out: Path) -> Iterator[None]:
         tracer = subprocess.Popen(command, stderr=stderr)
     try:
         answered = lambda: tracer.poll() is not None or "attached" in said.read_text()  # noqa: E731
-        wait_for(answered, 10, "strace to attach")
+        wait_for(answered, what="strace to attach")
         if tracer.poll() is not None:
             pytest.skip(f"strace may not: {said.read_text().strip()}")
         yield

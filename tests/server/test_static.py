@@ -686,7 +686,7 @@ def test_behind_a_balancer_while_busy(busy):
         wire.send(header + request("GET", "/static/digits"))
         assert wire.answer().body == b"0123456789"
         assert wire.ask("/static/in").body == CSS
-    assert access(s)[0]["client"] == "192.0.2.7"
+    assert wait_for(lambda: access(s))[0]["client"] == "192.0.2.7"
 
 
 def test_fallthrough_while_busy(busy):
@@ -729,8 +729,9 @@ def test_counted(files):
     s.get("/")
     text = wait_for(lambda: (t := ask_control(s, "/metrics").text) and counts(t) >= 3 and t)
     assert re.search(r'myserver_responses_total\{[^}]*4xx"\} 1', text), text
-    assert [line["path"] for line in access(s)] == ["/static/css/a.css", "/static/missing", "/"]
-    first = access(s)[0]
+    lines = wait_for(lambda: (found := access(s)) and len(found) == 3 and found)
+    assert [line["path"] for line in lines] == ["/static/css/a.css", "/static/missing", "/"]
+    first = lines[0]
     assert (first["status"], first["bytes"], first["client"]) == (200, len(CSS), "127.0.0.1")
 
 

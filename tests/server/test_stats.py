@@ -77,7 +77,7 @@ def test_metrics_count(server: Start) -> None:
     assert value(metrics, "responses_total", **{"class": "4xx"}) == 1
     assert value(metrics, "sent_bytes_total") > received
     assert value(metrics, "request_duration_seconds_count") == 7
-    assert 0 < value(metrics, "request_duration_seconds_sum") < 5 * SLOWNESS
+    assert 0 < value(metrics, "request_duration_seconds_sum") < 60 * SLOWNESS
 
 
 def test_metrics_of_exceptions(server: Start) -> None:
@@ -106,10 +106,12 @@ def test_histogram(server: Start) -> None:
     )
     counts = [count for _, count in buckets]
     assert counts == sorted(counts) and buckets[-1] == (float("inf"), 3)
-    assert dict(buckets)[0.25] == 1
-    if SLOWNESS == 1:
-        assert dict(buckets)[1.0] == 3
-    assert value(metrics, "request_duration_seconds_sum") > 0.6
+    total = value(metrics, "request_duration_seconds_sum")
+    assert total > 0.6
+    # None took less than was asked for, nor more than the others have left of all.
+    for bound, count in buckets:
+        assert count <= 1 + 2 * (bound >= 0.3), bound
+        assert count >= (bound >= total - 0.6) + 2 * (bound >= total - 0.3), bound
 
 
 def test_gauges(server: Start) -> None:
@@ -151,13 +153,18 @@ def test_listen_queue(server: Start) -> None:
     s = server(binds=["127.0.0.1:0", "[::1]:0", "unix:http.sock"], backlog=7, **OPTIONS)
     for pid in s.workers():
         os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: all(p.state == "T" for p in s.relatives() if p.pid in s.workers()))
     waiting = [s.connect(name=name) for name in s.names for _ in range(3)]
     for c in waiting:
         c.sendall(b"GET ")
     try:
-        metrics = samples(s)
+
+        def all_wait(metrics: Samples) -> bool:
+            lengths = [value(metrics, "listen_queue_length", listener=n) for n in s.names]
+            return min(lengths) >= 3
+
+        metrics = wait_for(lambda: m if all_wait(m := samples(s)) else None)
         for name in s.names:
-            assert value(metrics, "listen_queue_length", listener=name) >= 3
             assert value(metrics, "listen_queue_max", listener=name) == 7
         assert uwsgi_stats(s)["listen_queue"] >= 9
         assert {q["name"]: q["max_queue"] for q in uwsgi_stats(s)["sockets"]} == dict.fromkeys(
@@ -212,7 +219,7 @@ def test_counters_survive_recycling(server: Start) -> None:
     for _ in range(5):
         s.get("/")
     after = wait_for(lambda: m if value(m := samples(s), "requests_total") == 25 else None)
-    assert value(after, "worker_ends_total", reason="reload") == 2
+    wait_for(lambda: value(samples(s), "worker_ends_total", reason="reload") == 2)
     assert value(after, "worker_starts_total") == 5
     assert value(after, "request_duration_seconds_count") == 25
     for key, count in before.items():
@@ -253,7 +260,8 @@ def test_ends_by_recycling(server: Start) -> None:
 def test_timeouts(server: Start) -> None:
     """A request that ran too long is counted, here and as what uWSGI calls harakiri."""
     s = server("slow", threads=2, timeout="500ms", **OPTIONS)
-    assert s.get("/1").status == 504
+    # A watch that the machine does not run in time does not see it.
+    wait_for(lambda: s.get("/1").status == 504)
     wait_for(lambda: value(samples(s), "timeouts_total") == 1)
     assert sum(w["harakiri_count"] for w in uwsgi_stats(s)["workers"]) == 1
     wait_for(lambda: value(samples(s), "responses_total", **{"class": "5xx"}) == 1)
@@ -269,7 +277,9 @@ def test_uwsgi_schema(server: Start) -> None:
 
     def settled(workers: Any) -> bool:
         serving = [w for w in workers if w["last_spawn"] and w["accepting"]]
-        return len(serving) == 2 and sum(w["requests"] for w in workers) == 1
+        of_cores = sum(c["requests"] for w in serving for c in w["cores"])
+        idle = all(w["status"] == "idle" for w in serving)
+        return len(serving) == 2 and sum(w["requests"] for w in workers) == of_cores == 1 and idle
 
     d = wait_for(lambda: d if settled((d := uwsgi_stats(s))["workers"]) else None)
     assert set(d) == TOP_KEYS
@@ -293,10 +303,12 @@ def test_uwsgi_average(server: Start) -> None:
     """Times are microseconds, and the average is one."""
     s = server("slow", **OPTIONS)
     begin = time.monotonic()
-    for path in "/0.2", "/0", "/0.4":
+    for count, path in enumerate(("/0.2", "/0", "/0.4"), 1):
         s.get(path)
+        w = wait_for(
+            lambda n=count: w if (w := uwsgi_stats(s)["workers"][0])["requests"] == n else None
+        )
     took = time.monotonic() - begin
-    w = wait_for(lambda: w if (w := uwsgi_stats(s)["workers"][0])["requests"] == 3 else None)
     assert 600_000 <= w["running_time"] <= took * 1_000_000
     assert w["avg_rt"] == w["running_time"] // 3
     assert w["tx"] > 0
@@ -430,9 +442,9 @@ def test_uwsgitop(server: Start, kind: str) -> None:
     address = str(s.dir / match[1]) if kind == "unix" else match[1]
     top = Terminal(Path(sys.executable).parent / "uwsgitop", address)
     try:
-        wait_for(lambda: "req: 12" in top.read() or top.process.poll() is not None, 10)
+        wait_for(lambda: "req: 12" in top.read() or top.process.poll() is not None)
         for pattern in f"masterpid: {s.pid}", r"WID\s+%\s+PID", *map(str, s.workers()):
-            wait_for(lambda p=pattern: re.search(p, top.read()), 5, pattern)
+            wait_for(lambda p=pattern: re.search(p, top.read()), what=pattern)
         shown = top.read()
         top.type("a")
         wait_for(lambda: re.search(r"[12]:[01]\b", top.read()[len(shown) :]))

@@ -24,6 +24,7 @@ def test_closed_at_the_start(server: Start, closed: str) -> None:
     s.command = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *s.command]
     s.log_path = s.dir / "error.log"
     s.start(streams=s.dir / "streams.log")
+    wait_for(lambda: len(s.relatives()) == 3, what="the master, the mold and a worker alone")
     for process in s.relatives():
         files = descriptors(process.pid)
         assert files[1] == files[2] == str(s.log_path)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BINARY, ROOT, SLOWNESS, Server, StartFailed, wait_for
+from harness import BINARY, PATIENCE_S, ROOT, SLOWNESS, Server, StartFailed, wait_for
 from test_master import versioned, write_app
 from test_upgrade import end, upgrade
 from wire import Wire, let
@@ -45,7 +45,7 @@ class Manager:
     def wait_for(self, *lines: str) -> None:
         """Wait until these lines have come, in this order, and forget them and all before."""
         for line in lines:
-            wait_for(lambda line=line: line in self.listen(), 10, f"{line} in {self.seen}")
+            wait_for(lambda line=line: line in self.listen(), what=f"{line} in {self.seen}")
             del self.seen[: self.seen.index(line) + 1]
 
 
@@ -82,7 +82,7 @@ def test_ready_when_the_first_worker_serves(server: Start, manager: Manager) -> 
     starting = threading.Thread(target=s.start)
     starting.start()
     for held in ("load", "begin"):
-        assert s.log_contains(f"event: {held}", 10)
+        assert s.log_contains(f"event: {held}")
         assert "READY=1" not in manager.listen()
         let(s, held)
     starting.join()
@@ -214,7 +214,7 @@ def test_upgrade_changes_the_main_pid(server: Start, manager: Manager) -> None:
     manager.wait_for(f"MAINPID={new}")
     # When the old one has gone, systemd is the parent of the new one, and has to look again: it
     # waits only for the end of a main process that was its child when it became that.
-    wait_for(lambda: f"MAINPID={new}" in manager.listen(), 10, "the main process again")
+    wait_for(lambda: f"MAINPID={new}" in manager.listen(), what="the main process again")
     told = [line for line in manager.seen if line.startswith("MAINPID=")]
     between = int(told[0].partition("=")[2])
     assert told == [f"MAINPID={between}", f"MAINPID={new}"]
@@ -274,7 +274,7 @@ def activated(
             start_new_session=True,
             pass_fds=fds,
         )
-    assert s.log_contains(r"\bready: ", 10), s.log
+    assert s.log_contains(r"\bready: "), s.log
     s.names = [line.split()[-1] for line in s.log.splitlines() if "listening on" in line]
     yield
 
@@ -294,7 +294,7 @@ def test_socket_activation(server: Start, tmp_path: Path) -> None:
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
             assert client.recv(100).startswith(b"HTTP/1.1 200")
         s.signal(signal.SIGHUP)
-        assert s.log_contains(r"reloaded: ", 10)
+        assert s.log_contains(r"reloaded: ")
         new = upgrade(s)
         assert s.get("/").status == 200
         end(s, new)
@@ -304,7 +304,7 @@ def test_socket_activation(server: Start, tmp_path: Path) -> None:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         again = server("slow", start=False, binds=["127.0.0.1:1"])
         with activated(again, [tcp]):
-            client.settimeout(5 * SLOWNESS)
+            client.settimeout(PATIENCE_S * SLOWNESS)
             assert client.recv(100).startswith(b"HTTP/1.1 200")
     tcp.close()
     unix.close()

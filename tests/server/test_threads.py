@@ -96,7 +96,7 @@ def wires_of_one_worker(s: Server, stack: ExitStack, count: int) -> list[Wire]:
 def test_new_connections_go_to_the_free_worker(server: Start, threads: int, bind: str) -> None:
     """None of them waits behind a busy worker while another one is free."""
     s = server("busy", workers=2, threads=threads, binds=[bind])
-    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    wait_for(lambda: s.log.count(" serves\n") == 2, what="both workers")
     with ExitStack() as stack:
         askers = []
         for i, wire in enumerate(wires_of_one_worker(s, stack, threads)):
@@ -110,7 +110,7 @@ def test_new_connections_go_to_the_free_worker(server: Start, threads: int, bind
 def test_kept_connections_do_not_wait(server: Start, bind: str) -> None:
     """Requests on connections of a busy worker are answered by the idle one."""
     s = server("busy", workers=2, binds=[bind])
-    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    wait_for(lambda: s.log.count(" serves\n") == 2, what="both workers")
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(s)) for _ in range(8)]
         for name in ("one", "two", "three"):
@@ -126,13 +126,13 @@ def test_kept_connections_do_not_wait_after_one_has_closed(server: Start) -> Non
     """What an idle worker is given for nothing, a connection that has ended, does not make it look
     busy to the other."""
     s = server("busy", workers=2, log_level="debug")
-    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    wait_for(lambda: s.log.count(" serves\n") == 2, what="both workers")
     with ExitStack() as stack:
         wires = wires_of_one_worker(s, stack, 3)
         with busy(s, 1, wires[0]) as askers:
             before = s.log.count("client closed")
             wires[1].close()
-            wait_for(lambda: s.log.count("client closed") > before, 10, "the end to be noticed")
+            wait_for(lambda: s.log.count("client closed") > before, what="the end to be noticed")
             pid = wires[2].ask("/").json()["pid"]
         assert askers[0].said["pid"] != pid
 
@@ -156,7 +156,7 @@ def test_each_listener_has_its_turn(server: Start, crowded: int) -> None:
 def test_kept_connections_wait_for_the_first_free(server: Start) -> None:
     """With all workers busy, whoever is free first answers."""
     s = server("busy", workers=2)
-    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    wait_for(lambda: s.log.count(" serves\n") == 2, what="both workers")
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(s)) for _ in range(6)]
         for wire in wires:
@@ -171,28 +171,26 @@ def test_kept_connections_wait_for_the_first_free(server: Start) -> None:
 def test_who_has_waited_longest_is_next(server: Start) -> None:
     """Also where it waits with a worker that is busy for long: the other one gets it, before those
     who came to that one later."""
-    s = server("busy", workers=2)
-    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    s = server("busy", workers=2, control="unix:control.sock")
+    wait_for(lambda: s.log.count(" serves\n") == 2, what="both workers")
     names = [f"younger{i}" for i in range(5)]
     with ExitStack() as stack:
         stuck, other = wires_of_workers(s, stack, 6, 2)
         with busy(s, 1, stuck[0], "long"):
             with busy(s, 1, other[0], "short"):
                 let(s, "older")
-                waiting = [Asker(s, "/wait?older", stuck[1])]
+                stuck[1].request("GET", "/wait?older")
                 sent = time.monotonic()
-                wait_for(lambda: time.monotonic() - sent > 0.2, 5, "it to be older")
-                waiting += [
-                    Asker(s, f"/wait?{name}", wire)
-                    for name, wire in zip(names, other[1:], strict=True)
-                ]
-                wait_for(lambda: time.monotonic() - sent > 0.4, 5, "all to be there")
+                wait_for(lambda: time.monotonic() - sent > 0.2, what="it to be older")
+                for name, wire in zip(names, other[1:], strict=True):
+                    wire.request("GET", f"/wait?{name}")
+                wait_for(lambda: stats(s)["saturation"] == (2 + 6) / 2, what="all to wait")
             for _ in list(names):  # whoever came first, one after the other
-                wait_for(lambda: any(inside(s, name) for name in names), 10, "the next")
+                wait_for(lambda: any(inside(s, name) for name in names), what="the next")
                 names.remove(now := next(name for name in names if inside(s, name)))
                 let(s, now)
-            for asker in waiting:
-                asker.result()
+            for wire in (stuck[1], *other[1:]):
+                assert wire.answer().complete
     begun = re.findall(r"event: in (older|younger)", s.log)
     assert len(begun) == 6 and begun.index("older") <= 2, begun
 
@@ -239,7 +237,7 @@ def test_background_thread_runs_while_idle(server: Start) -> None:
     s = server("busy", threads=2)
     ask(s, "/background").json()
     beats = s.dir / "beats"
-    wait_for(lambda: beats.exists() and beats.stat().st_size >= 20, 10, "beats")
+    wait_for(lambda: beats.exists() and beats.stat().st_size >= 20, what="beats")
 
 
 @pytest.mark.parametrize("threads", [1, 8])
@@ -247,15 +245,23 @@ def test_one_after_the_other_uses_few_threads(server: Start, threads: int) -> No
     """Last in, first out; and a thread keeps what it has in its locals."""
     s = server("busy", threads=threads)
     seen: dict[int, int] = {}
-    with Wire(s) as wire:
+
+    def uses_few(wire: Wire) -> bool:
+        used = set()
         for i in range(60):
             said = wire.ask("/").json() if i % 2 else ask(s, "/").json()
             # The first may have counted the warm-up.
             before = seen.get(said["thread"], said["requests"] - 1)
             assert said["requests"] == before + 1
             seen[said["thread"]] = said["requests"]
-    # The one that runs and the one that leads meanwhile.
-    assert len(seen) <= min(threads, 2)
+            used.add(said["thread"])
+        # The one that runs and the one that leads meanwhile.
+        return len(used) <= min(threads, 2)
+
+    with Wire(s) as wire:
+        # Another one helps where the machine stops one that has just answered.
+        wait_for(lambda: uses_few(wire), what="60 requests that two threads have run")
+    assert len(seen) <= threads
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -270,4 +276,4 @@ def test_programs(server: Start, threads: int) -> None:
         assert ask(s, f"/processes?{method}").json() == {"squares": [0, 1, 4, 9, 16]}
     assert ask(s, "/").complete
     assert s.stop() == 0
-    wait_for(lambda: not s.relatives(), 10, "the helpers of multiprocessing to leave")
+    wait_for(lambda: not s.relatives(), what="the helpers of multiprocessing to leave")

@@ -30,7 +30,7 @@ from wire import Wire, let
 Start = Callable[..., Server]
 
 LIMIT = 0.5 * SLOWNESS
-IN_TIME = LIMIT + 4 * SLOWNESS  # all else that would end a request comes later
+IN_TIME = LIMIT + 15 * SLOWNESS  # all else that would end a request comes later
 STUCK = ("lock", "sleep", "regex", "swallow")
 INTERRUPTED = ("recv", "recv_timeout", "loop")
 pytestmark = pytest.mark.timeout(120 * SLOWNESS)
@@ -40,7 +40,7 @@ def stuck(server: Start, **options: object) -> Server:
     """A server of the application `stuck` whose requests may run for LIMIT."""
     settings: dict[str, object] = {
         "timeout": f"{LIMIT}s",
-        "graceful_timeout": f"{5 * SLOWNESS}s",
+        "graceful_timeout": f"{20 * SLOWNESS}s",
         "access_logfile": "access.log",
         "prewarm_rounds": 0,
     }
@@ -74,7 +74,7 @@ class Clients:
     def await_runs(self, path: str, count: int) -> None:
         """Wait until so many requests of the path have begun to run."""
         line = f"running {path.partition('?')[0]}\n"
-        wait_for(lambda: self.s.log.count(line) >= count, 10, f"{path} to run")
+        wait_for(lambda: self.s.log.count(line) >= count, what=f"{path} to run")
 
 
 def timed_get(s: Server, path: str) -> tuple[Response, float]:
@@ -85,8 +85,9 @@ def timed_get(s: Server, path: str) -> tuple[Response, float]:
 
 
 def check_report(s: Server, path: str) -> str:
-    """The one report about a request, whose stack must be there; returns it."""
-    pattern = rf"^\S+ \S+ \[critical\] worker .*request timeout: .* {path},.*\n(?:  .*\n)+"
+    """The one report about a request, whose stack must be there; returns it. It is whole when something
+    else is behind it."""
+    pattern = rf"^\S+ \S+ \[critical\] worker .*request timeout: .* {path},.*\n(?:  .*\n)+(?=\S)"
     assert s.log_contains(pattern), s.log
     found = re.findall(pattern, s.log, re.MULTILINE)
     assert len(found) == 1
@@ -128,7 +129,7 @@ def test_given_up(server: Start, way: str, threads: int) -> None:
     report = check_report(s, f"/{way}")
     assert re.search(rf"stuck\.py\", line \d+ in {way}\n", report)
     assert s.log_contains(r"does not come back from its request")
-    wait_for(lambda: pid not in s.workers(), 10, "the stuck worker to go")
+    wait_for(lambda: pid not in s.workers(), what="the stuck worker to go")
     assert s.log_contains(r"leaving with 1 stuck request")
     assert int(s.get("/").text) != pid
     wait_for(lambda: accesses(s) == ["/ 200", f"/{way} 504", "/ 200"], what="the access log")
@@ -161,7 +162,7 @@ def test_whole_behind_stuck_threads(server: Start, way: str) -> None:
         answer = late.answer()
         assert (answer.status, answer.complete) == (503, True)
     assert first.result().status == 504
-    wait_for(lambda: pid not in s.workers(), 10, "the stuck worker to go")
+    wait_for(lambda: pid not in s.workers(), what="the stuck worker to go")
     assert s.log_contains(r"leaving with 1 stuck request")
     wait_for(lambda: accesses(s) == ["/ 200", f"/{way} 504", "/late 503"], what="the access log")
 
@@ -169,12 +170,12 @@ def test_whole_behind_stuck_threads(server: Start, way: str) -> None:
 def test_report_says_what_the_kernel_knows(server: Start) -> None:
     s = stuck(server, threads=2)
     clients = Clients(s)
-    other = clients.begin(f"/sleep/{4 * LIMIT}?timeout=60")
+    other = clients.begin(f"/sleep/{8 * LIMIT}?timeout=60")
     assert s.get("/recv_timeout").status == 504
     report = check_report(s, "/recv_timeout")
     assert re.search(r"thread \d: GET /recv_timeout, running \d\.\d s, client 127\.0\.0\.1", report)
     assert re.search(r"\n  state S \(sleeping\).*, syscall p?poll\n", report)
-    assert re.search(rf"\n  thread \d: GET /sleep/{4 * LIMIT}, running .*clock_nanosleep\n", report)
+    assert re.search(rf"\n  thread \d: GET /sleep/{8 * LIMIT}, running .*clock_nanosleep\n", report)
     assert len(re.findall(r"thread \d, most recent call first:", report)) == 2
     assert other.result().status == 200
 
@@ -188,7 +189,7 @@ def test_siblings_finish(server: Start, way: str) -> None:
     siblings = [clients.begin(f"/sleep/{3 * SLOWNESS + i / 10}?timeout=60") for i in range(2)]
     assert s.get(f"/{way}").status == 504
     assert s.log_contains(r"replacing worker 1 .*: a request is stuck")
-    wait_for(lambda: s.get("/").text != pid, 10, "the replacement")
+    wait_for(lambda: s.get("/").text != pid, what="the replacement")
     assert [sibling.result().status for sibling in siblings] == [200, 200]
     assert [sibling.result().text for sibling in siblings] == [pid, pid]
 
@@ -200,8 +201,8 @@ def test_a_file_that_comes_too_late(server: Start) -> None:
     before = len(descriptors(pid))
     for _ in range(3):
         assert s.get("/late-file").status == 504
-    assert s.log_contains(r"(?s)(?:came back from the request.*){3}", 15)
-    wait_for(lambda: len(descriptors(pid)) <= before, 10, "the files to be closed")
+    assert s.log_contains(r"(?s)(?:came back from the request.*){3}")
+    wait_for(lambda: len(descriptors(pid)) <= before, what="the files to be closed")
 
 
 def test_timeouts_after_a_worker_died(server: Start) -> None:
@@ -213,9 +214,9 @@ def test_timeouts_after_a_worker_died(server: Start) -> None:
     late = [clients.begin(f"/sleep/{number}") for number in range(60, 66)]
     os.kill(pid, signal.SIGKILL)
     assert all(request.exception() for request in late)
-    wait_for(lambda: s.workers() and s.workers() != [pid], 10, "the replacement")
+    wait_for(lambda: s.workers() and s.workers() != [pid], what="the replacement")
     for _ in range(6):  # meanwhile the old deadlines become long past
-        assert s.request("GET", f"/sleep/{4 * LIMIT}", timeout=30).status == 504
+        assert s.request("GET", f"/sleep/{8 * LIMIT}", timeout=30).status == 504
 
 
 @pytest.mark.parametrize("way", ["handler", "ignore"])
@@ -235,7 +236,7 @@ def test_no_request_is_lost_while_a_worker_is_replaced(server: Start) -> None:
     while time.monotonic() < end:
         assert s.get("/").status == 200
     assert [request.result().status for request in late] == [504, 504]
-    assert len(s.workers()) == 2
+    wait_for(lambda: len(s.workers()) == 2, what="the replacement")
 
 
 def test_stuck_in_the_database(server: Start, postgres: str) -> None:
@@ -254,17 +255,17 @@ def test_a_connection_that_another_thread_uses_is_not_shut(server: Start, way: s
     s = server("shares", threads=2, timeout=f"{LIMIT}s", expect_deaths=True)
     assert s.get(f"/open/{way}").text == "opened"
     assert s.get("/opened").status == 504
-    assert s.log_contains(r"thread \d does not come back", 15)
+    assert s.log_contains(r"thread \d does not come back")
     assert "the connection is shut" not in s.log
 
 
 def test_a_connection_that_another_request_waits_for_is_not_shut(server: Start) -> None:
     """It waits for the lock around the connection, and uses it next."""
-    s = server("shares", threads=2, timeout=f"{4 * LIMIT}s", expect_deaths=True)
+    s = server("shares", threads=2, timeout="60s", expect_deaths=True)
     clients = Clients(s)
-    late = [clients.send("/client") for _ in range(2)]
+    late = [clients.send(f"/client/{4 * LIMIT}") for _ in range(2)]
     assert [each.result().status for each in late] == [504, 504]
-    assert s.log_contains(r"(?s)(thread \d does not come back.*){2}", 15)
+    assert s.log_contains(r"(?s)(thread \d does not come back.*){2}")
     assert s.log.count("\nasks") == 1
     assert "the connection is shut" not in s.log
 
@@ -273,7 +274,7 @@ def test_a_connection_of_the_import_is_not_shut(server: Start) -> None:
     """All workers have it."""
     s = server("shares", threads=2, timeout=f"{LIMIT}s", expect_deaths=True)
     assert s.get("/imported").status == 504
-    assert s.log_contains(r"thread \d does not come back", 15)
+    assert s.log_contains(r"thread \d does not come back")
     assert "the connection is shut" not in s.log
 
 
@@ -281,22 +282,28 @@ def test_a_connection_of_the_request_is_shut(server: Start) -> None:
     """So that its thread comes back."""
     s = server("shares", threads=2, timeout=f"{LIMIT}s")
     assert s.get("/own").status == 504
-    assert s.log_contains(r"thread \d came back", 15)
-    assert s.log_contains("the connection is shut", 15)
+    assert s.log_contains(r"thread \d came back")
+    assert s.log_contains("the connection is shut")
 
 
 def test_time_that_goes_by_in_waiting_for_the_interpreter(server: Start) -> None:
     """The client is answered in time, and the application is not called for nobody."""
-    s = stuck(server, threads=2)
-    clients = Clients(s)
-    os.mkfifo(s.dir / "held")
-    holder = clients.begin("/hold-until-opened?timeout=60")
-    status = s.get("/sleep/0").status
-    (s.dir / "held").open("wb").close()  # before another second has passed, it would be given up
-    assert status == 504
-    assert holder.result().status == 200
+    for _ in range(10):
+        s = stuck(server, threads=2)
+        clients = Clients(s)
+        os.mkfifo(s.dir / "held")
+        holder = clients.begin("/hold-until-opened?timeout=60")
+        began = time.monotonic()
+        status = s.get("/sleep/0").status
+        (s.dir / "held").open("wb").close()
+        took = time.monotonic() - began
+        assert status == 504
+        assert holder.result().status == 200
+        assert "running /sleep/0\n" not in s.log
+        if took < LIMIT + 1:  # a second behind its limit, it would be given up
+            break
+        s.stop()
     assert s.log_contains(r"thread \d came back")
-    assert "running /sleep/0\n" not in s.log
     assert "does not come back" not in s.log
 
 
@@ -305,7 +312,7 @@ def test_without_interruption(server: Start) -> None:
     s = stuck(server, threads=2, timeout_interrupt=False)
     pid = int(s.get("/").text)
     assert s.get("/loop").status == 504
-    wait_for(lambda: pid not in s.workers(), 10, "the stuck worker to go")
+    wait_for(lambda: pid not in s.workers(), what="the stuck worker to go")
     assert "RequestTimeout" not in s.log
     assert int(s.get("/").text) != pid
 
@@ -371,7 +378,7 @@ def test_requests_that_end_at_their_limit(server: Start, threads: int) -> None:
         seconds = [(20 + time.monotonic_ns() % 50) * SLOWNESS / 1000 for _ in range(threads)]
         batch = [clients.send(f"/busy/{each:.3f}") for each in seconds]
         statuses += [request.result().status for request in batch]
-        assert s.get("/?timeout=0").status == 200 or threads > 1
+        statuses.append(s.get("/?timeout=0").status)
     assert set(statuses) <= {200, 504}
 
 
@@ -404,10 +411,10 @@ def test_stopped_worker_is_replaced(server: Start) -> None:
     pid = int(s.get("/").text)
     lost = clients.begin("/sleep/60")
     os.kill(pid, signal.SIGSTOP)
-    assert s.log_contains(rf"\(pid {pid}\) is stopped or hangs, .*: killing it", 15)
+    assert s.log_contains(rf"\(pid {pid}\) is stopped or hangs, .*: killing it")
     assert s.log_contains(r"  state T \(stopped\)")
     assert s.log_contains(r"  thread \d: GET /sleep/60, running .*, client 127\.0\.0\.1, state T")
-    wait_for(lambda: s.workers() and pid not in s.workers(), 10, "another worker")
+    wait_for(lambda: s.workers() and pid not in s.workers(), what="another worker")
     assert int(s.get("/").text) != pid
     assert lost.exception() is not None
 
@@ -417,9 +424,9 @@ def test_stopped_idle_worker_is_replaced(server: Start) -> None:
     s = stuck(server, expect_deaths=True, **OPTIONS)
     (pid,) = s.workers()
     os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: s.workers() and pid not in s.workers(), 15, "another worker")
+    wait_for(lambda: s.workers() and pid not in s.workers(), what="another worker")
     assert s.get("/").status == 200
-    assert 'myserver_worker_ends_total{reason="stuck"} 1\n' in ask(s, "/metrics").text
+    wait_for(lambda: 'myserver_worker_ends_total{reason="stuck"} 1\n' in ask(s, "/metrics").text)
 
 
 def test_worker_whose_loop_hangs_is_replaced(server: Start) -> None:
@@ -429,9 +436,9 @@ def test_worker_whose_loop_hangs_is_replaced(server: Start) -> None:
     with s.connect(20) as client:
         client.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert s.get("/hold-later").status == 200
-        time.sleep(0.5)
+        assert s.log_contains("^holds it$")
         assert len(read_all(client)) > 64 * 65536
-    assert s.log_contains(rf"\(pid {pid}\) is stopped or hangs, .*: killing it", 15)
+    assert s.log_contains(rf"\(pid {pid}\) is stopped or hangs, .*: killing it")
     assert int(s.get("/").text) != pid
 
 
@@ -471,18 +478,19 @@ def test_dump(server: Start) -> None:
     s = stuck(server, threads=3, timeout="60s")
     clients = Clients(s)
     (pid,) = s.workers()
-    requests = [clients.begin("/sleep/3"), clients.begin("/busy/3")]
+    requests = [clients.begin("/?let=go"), clients.begin("/busy")]
     os.kill(pid, signal.SIGUSR2)
     assert s.log_contains(r"running requests and all stacks, by SIGUSR2:\n(  .*\n)+")
-    for path in ("/sleep/3", "/busy/3"):
-        assert s.log_contains(rf"\n  thread \d: GET {path}, running \d\.\d s")
-    assert s.log_contains(r"line \d+ in busy")
+    for path in ("/", "/busy"):
+        assert s.log_contains(rf"\n  thread \d: GET {path}, running \d+\.\d s")
+    assert s.log_contains(r"line \d+ in busy_until_let")
+    let(s, "go")
     assert [request.result().status for request in requests] == [200, 200]
     assert s.workers() == [pid]
 
 
 def test_dump_while_the_interpreter_is_held(server: Start) -> None:
-    s = stuck(server, threads=2, timeout="2s")
+    s = stuck(server, threads=2, timeout="5s")
     clients = Clients(s)
     (pid,) = s.workers()
     request = clients.begin("/regex")
@@ -494,17 +502,17 @@ def test_dump_while_the_interpreter_is_held(server: Start) -> None:
 
 
 def test_slow_requests_are_logged(server: Start) -> None:
-    s = stuck(server, timeout="10s", log_slow="300ms")
+    s = stuck(server, timeout="60s", log_slow="1s")
     assert s.get("/").status == 200
     began = time.monotonic()
-    assert s.get("/sleep/0.4").status == 200
+    assert s.get("/sleep/1.1").status == 200
     assert s.log_contains("slow request: ")  # written when the answer is with the client already
     took = time.monotonic() - began
     found = re.findall(r"\[warning\] worker 1 .*: slow request: (.*)", s.log)
     assert len(found) == 1
-    line = r"GET /sleep/0\.4 ran (\d+) ms, client 127\.0\.0\.1, trace [0-9a-f]{32}"
+    line = r"GET /sleep/1\.1 ran (\d+) ms, client 127\.0\.0\.1, trace [0-9a-f]{32}"
     ran = re.fullmatch(line, found[0])
-    assert ran and 400 <= int(ran[1]) <= took * 1000
+    assert ran and 1100 <= int(ran[1]) <= took * 1000
 
 
 # ---- requests that wait
@@ -544,7 +552,7 @@ def begin_waiting(s: Server, running: Wire, body: Wire) -> None:
 def durations(s: Server, count: int) -> dict[str, float]:
     """Of each request that has a line in the access log, in ms, by method and status."""
     path = s.dir / "access.log"
-    wait_for(lambda: len(whole_lines(path.read_text())) >= count, 10, f"{count} lines")
+    wait_for(lambda: len(whole_lines(path.read_text())) >= count, what=f"{count} lines")
     entries = map(json.loads, whole_lines(path.read_text()))
     return {f"{e['method']} {e['status']}": e["duration_ms"] for e in entries}
 
@@ -563,7 +571,7 @@ def test_queue_timeout_while_all_threads_are_busy(server: Start) -> None:
         body.send(b"0\r\n\r\n")
         assert unread.answer("HEAD").status == 503
         assert body.answer().status == 503
-        assert b"\nmyserver_queue_timeouts_total 2\n" in ask(s, "/metrics").body
+        wait_for(lambda: b"\nmyserver_queue_timeouts_total 2\n" in ask(s, "/metrics").body)
         assert running.is_silent()
         let(s, "go")
         assert running.answer().status == 200
@@ -606,7 +614,7 @@ def test_queue_timeout_is_not_about_idle_connections(server: Start) -> None:
     limit = 0.5 * SLOWNESS
     options = {"timeout": "60s", "queue_timeout": f"{limit}s", "keep_alive": "60s"}
     s = stuck(server, workers=2, expect_deaths=True, **options)
-    wait_for(lambda: s.log.count(" serves\n") == 2, 10, "both workers")
+    wait_for(lambda: s.log.count(" serves\n") == 2, what="both workers")
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(s)) for _ in range(12)]
         by_pid: dict[str, list[Wire]] = {}
@@ -664,17 +672,19 @@ def test_body_that_ends_while_all_threads_are_busy(server: Start, stays: bool, s
 
 
 def leave_while_waiting(s: Server, name: str | None = None, half: bool = False) -> bytes:
-    """A client that is there for 0.2 s of the 1.2 s it has to wait; what it got if `half` of it
-    stayed."""
+    """A client that is there for 0.2 s of the time it has to wait; what it got if `half` of it stayed."""
     clients = Clients(s)
-    first = clients.begin("/sleep/1.2")
+    first = clients.begin("/?let=go")
     client = s.connect(10, name)
     client.sendall(b"GET /sleep/0.01 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     time.sleep(0.2)
     if half:
         client.shutdown(1)
+        let(s, "go")
         answer = read_all(client)
     client.close()
+    time.sleep(0.8)  # one of TCP counts as gone when it has waited for at least so long
+    let(s, "go")
     assert first.result().status == 200
     wait_for(lambda: any("/sleep/0.01" in line for line in accesses(s)), what="its line")
     return answer if half else b""

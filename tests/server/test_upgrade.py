@@ -14,9 +14,11 @@ import pytest
 
 from control_client import OPTIONS, ask, connect, uwsgi_stats
 from harness import BINARY, FLAVOUR, Server, StartFailed, processes, read_all, wait_for
-from test_master import begin_slow, load, versioned, write_app
+from test_master import begin_slow, load, title_of, versioned, wait_for_workers, write_app
+from wire import let
 
 Start = Callable[..., Server]
+WAITS = "import told; told.wait_until_let('load')"
 
 
 def master_pids(s: Server) -> list[int]:
@@ -61,7 +63,7 @@ def test_upgrade_under_load(server: Start, bind: str) -> None:
     assert new != first
     assert s.log_contains(rf"master \({first}\): upgraded: the new master \(pid {new}\) serves")
     assert (s.dir / "it.pid").read_text() == f"{new}\n"
-    assert len(s.workers()) == 2 and len(s.molds()) == 1
+    wait_for(lambda: len(s.workers()) == 2 and len(s.molds()) == 1)
     newer = upgrade(s, new)
     assert s.get("/").text == "second"
     end(s, newer)
@@ -83,7 +85,7 @@ def test_term_to_the_old_one_after_the_upgrade(server: Start) -> None:
     s = server("slow", workers=1)
     client = begin_slow(s, "/2.5")
     s.signal(signal.SIGUSR2)
-    found = s.log_contains(r"upgraded: the new master \(pid (\d+)\) serves", 15)
+    found = s.log_contains(r"upgraded: the new master \(pid (\d+)\) serves")
     assert found
     s.signal(signal.SIGTERM)
     client.join()
@@ -95,11 +97,13 @@ def test_term_to_the_old_one_after_the_upgrade(server: Start) -> None:
 def test_health_during_an_upgrade(server: Start) -> None:
     """Somebody serves at all times, and that is what is said."""
     s = versioned(server, "one", workers=1, **OPTIONS)
-    write_app(s, "two", "time.sleep(1)")
+    write_app(s, "two", WAITS)
     s.signal(signal.SIGUSR2)
     said = []
     while s.status is None:
         said.append(ask(s, "/readyz").status)
+        if len(said) == 10:
+            let(s, "load")
     (new,) = master_pids(s)
     said.append(ask(s, "/readyz").status)
     assert set(said) == {200} and len(said) > 10
@@ -135,7 +139,7 @@ def test_new_settings(server: Start, tmp_path: Path) -> None:
     )
     new = upgrade(s)
     assert s.get("/").status == 200  # the old address
-    assert len(s.workers()) == 3
+    wait_for_workers(s, 3)
     assert not (s.dir / "a").exists() and (s.dir / "b").exists()
     end(s, new)
     assert not (s.dir / "b").exists()
@@ -166,7 +170,7 @@ def test_program_that_is_gone(server: Start, tmp_path: Path) -> None:
     s = server("slow", binary=program)
     program.write_text("#!/bin/sh\nexit 9\n")
     s.signal(signal.SIGUSR2)
-    assert s.log_contains(r"upgrade failed: .* exit status 9; this one goes on", 10)
+    assert s.log_contains(r"upgrade failed: .* exit status 9; this one goes on")
     assert s.get("/").status == 200
 
 
@@ -210,9 +214,9 @@ def test_back_out_when_some_of_its_workers_serve(server: Start) -> None:
         s.signal(signal.SIGUSR2)
         found = s.log_contains(r"upgrading: the new master is pid (\d+)")
         assert found
-        wait_for(lambda: "second" in requests.bodies, 10)
+        wait_for(lambda: "second" in requests.bodies)
         os.kill(int(found[1]), signal.SIGTERM)
-        wait_for(lambda: master_pids(s) == [s.pid], 10)
+        wait_for(lambda: master_pids(s) == [s.pid])
         asked = len(requests.bodies)
         wait_for(lambda: len(requests.bodies) > asked + 20)
     assert requests.errors == []
@@ -253,14 +257,17 @@ def test_stop_during_an_upgrade_stops_both(server: Start) -> None:
 
 def test_new_master_outlives_a_killed_old_one(server: Start) -> None:
     s = versioned(server, "one", workers=2, expect_deaths=True)
-    write_app(s, "second", "time.sleep(1)")
+    old = s.workers()
+    write_app(s, "second", WAITS)
     s.signal(signal.SIGUSR2)
     assert s.log_contains(r"upgrading: ")
     wait_for(lambda: len(s.molds()) == 2)
     s.signal(signal.SIGKILL)
     s.wait()
+    let(s, "load")
     (new,) = wait_for(lambda: master_pids(s))
-    assert s.log_contains(r"upgraded: taking the place", 10)
+    assert s.log_contains(r"upgraded: taking the place")
+    wait_for(lambda: not set(old) & set(s.workers()), what="the old workers to leave")
     assert s.get("/").text == "second"
     end(s, new)
 
@@ -268,12 +275,14 @@ def test_new_master_outlives_a_killed_old_one(server: Start) -> None:
 def announced(server: Start, end_of_it: int) -> Server:
     """An upgrade to a new master that has announced itself, and ended, before the old one looks."""
     s = versioned(server, "one", expect_deaths=True, binds=["unix:app.sock"], pid="it.pid")
-    write_app(s, "two")
+    write_app(s, "two", WAITS)
     s.signal(signal.SIGUSR2)
     found = s.log_contains(r"upgrading: the new master is pid (\d+)")
     assert found
     s.signal(signal.SIGSTOP)
-    assert s.log_contains(r"upgraded: taking the place", 10)
+    wait_for(lambda: title_of(s, s.pid).state == "T")
+    let(s, "load")
+    assert s.log_contains(r"upgraded: taking the place")
     new = int(found[1])
     os.kill(new, end_of_it)
     wait_for(lambda: any(p.pid == new and p.state == "Z" for p in processes()))
@@ -284,8 +293,8 @@ def announced(server: Start, end_of_it: int) -> Server:
 def test_new_master_that_dies_after_its_announcement(server: Start) -> None:
     """The old one has not heard it yet, and must not leave for a dead one."""
     s = announced(server, signal.SIGKILL)
-    assert s.log_contains(r"upgrade failed: .* signal 9.*; this one goes on", 10)
-    wait_for(lambda: len(s.workers()) == 1)
+    assert s.log_contains(r"upgrade failed: .* signal 9.*; this one goes on")
+    wait_for(lambda: len(s.workers()) == 1 and not s.ending_workers())
     assert s.get("/").text == "one"
     assert master_pids(s) == [s.pid]
     wait_for(lambda: (s.dir / "it.pid").read_text() == f"{s.pid}\n")
@@ -313,6 +322,7 @@ def test_settings_of_sockets_and_the_pid_file(server: Start) -> None:
     assert set(backlogs()) == {"64"} and (s.dir / "old.pid").read_text() == f"{s.pid}\n"
     (s.dir / "it.ini").write_text(ini + "backlog = 96\nsocket-mode = 0660\npid = new.pid\n")
     new = upgrade(s)
+    wait_for(lambda: len(control_pids(s)) == 1, what="the old one's control process to leave")
     assert set(backlogs()) == {"96"}
     assert stat.S_IMODE((s.dir / "app.sock").stat().st_mode) == 0o660
     assert (s.dir / "new.pid").read_text() == f"{new}\n"

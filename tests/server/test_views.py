@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from control_client import ask
-from harness import FLAVOUR, Server, wait_for
+from harness import FLAVOUR, Server, wait_for, whole_lines
+from test_profile import load
 
 Start = Callable[..., Server]
 PARTS = ("receive", "thread", "gil", "cpu", "database", "runqueue", "other", "send")
@@ -70,23 +73,33 @@ def test_causes_are_named(seen: Callable[..., Server], options: dict[str, Any]) 
     s = seen(**options)
     s.get("/quick/1/")
     for path, (part, least) in CAUSES.items():
-        assert s.get(path).status == 200
-        found = view(s, path)
-        parts = found["parts"]
-        assert tuple(parts) == PARTS
-        assert sum(parts.values()) == pytest.approx(found["wall"], rel=1e-6)
-        # Who waits anyway may wait for a CPU at the end of it.
-        waited = parts["runqueue"] if part == "other" else 0
-        if part != "gil" or FLAVOUR != "tsan":
-            # Of a thread that others interrupt, a clock that is read between is a little behind.
-            assert parts[part] + waited >= 0.95 * least, (path, parts)
-        # The one computes, too; beside the others runs the start of a thread, wherever it waits.
-        if part != "gil" and not path.startswith("/async"):
-            # A machine with other work lets all wait; short waits for a CPU count as other ones.
+        counts = itertools.count(1)
+        before = dict.fromkeys(PARTS, 0.0)
+
+        def is_the_most(path: str, part: str, least: float) -> bool:
+            nonlocal before
+            count = next(counts)  # noqa: B023
+            assert s.get(path).status == 200
+            found = view(s, path, count)
+            assert tuple(found["parts"]) == PARTS
+            assert sum(found["parts"].values()) == pytest.approx(found["wall"], rel=1e-6)
+            assert found["responses"]["2xx"] == found["requests"] == count
+            parts = {name: found["parts"][name] - before[name] for name in PARTS}
+            before = found["parts"]
+            # Who waits anyway may wait for a CPU at the end of it.
+            waited = parts["runqueue"] if part == "other" else 0
+            if part != "gil" or FLAVOUR != "tsan":
+                # Of a thread that others interrupt, a clock that is read between is a little behind.
+                assert parts[part] + waited >= 0.95 * least, (path, parts)
+            # The one computes, too; beside the others runs the start of a thread, wherever it waits.
+            if part == "gil" or path.startswith("/async"):
+                return True
             for name in ("runqueue", "thread", *(["other"] if part == "cpu" else [])):
                 parts.pop(name)
-            assert max(parts, key=lambda name: parts[name]) == part, (path, parts)
-        assert found["responses"]["2xx"] == found["requests"] == 1
+            return max(parts, key=lambda name: parts[name]) == part
+
+        # A machine with other work may let any request wait anywhere, but not all of them.
+        wait_for(partial(is_the_most, path, part, least), what=f"{part} to be the most of {path}")
     # What a view does not do is not said of it.
     assert view(s, "/sleeps/")["parts"]["database"] == 0
     assert view(s, "/burns/")["parts"]["database"] == 0
@@ -115,11 +128,11 @@ def test_the_parts_are_what_the_client_waits_for(seen: Callable[..., Server]) ->
         wall = view(s, path)["wall"]
         line = wait_for(
             lambda path=path: next(
-                (x for x in (s.dir / "access.log").read_text().splitlines() if x.startswith(path)),
+                (x for x in whole_lines((s.dir / "access.log").read_text()) if x.startswith(path)),
                 None,
             )
         )
-        assert int(line.split()[1]) / 1e6 == pytest.approx(wall, rel=0.02, abs=0.001)
+        assert int(line.split()[1]) / 1e6 == pytest.approx(wall, abs=2e-6)
 
 
 def test_routes_are_views_and_paths_are_not(seen: Callable[..., Server]) -> None:
@@ -153,20 +166,26 @@ def test_percentiles_are_of_the_view(seen: Callable[..., Server]) -> None:
     found = view(s, "/sleeps/", 4)
     assert found["requests"] == 4
     for name in ("p50", "p90", "p95", "p99"):
-        assert found[name] >= 0.095
+        assert found[name] >= 0.083  # where the bucket begins that 100 ms are in
     assert found["p50"] <= found["p90"] <= found["p95"] <= found["p99"]
 
 
 def test_waiting_for_a_thread_is_a_part(seen: Callable[..., Server]) -> None:
     """With one thread the second of two requests waits for the first."""
     s = seen()
-    s.get("/")
-    threads = [threading.Thread(target=s.get, args=("/sleeps/",)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert view(s, "/sleeps/", 3)["parts"]["thread"] > 0.15
+    s.get("/sleeps/")
+    counts = itertools.count(4, 3)
+
+    def has_waited() -> bool:
+        before = view(s, "/sleeps/")["parts"]["thread"]
+        threads = [threading.Thread(target=s.get, args=("/sleeps/",)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return view(s, "/sleeps/", next(counts))["parts"]["thread"] - before > 0.15
+
+    wait_for(has_waited, what="three that come at once")
 
 
 def test_counts_outlive_workers(seen: Callable[..., Server]) -> None:
@@ -178,7 +197,7 @@ def test_counts_outlive_workers(seen: Callable[..., Server]) -> None:
     s.signal(signal.SIGHUP)
     wait_for(lambda: not before & set(s.workers()) and len(s.workers()) == 2)
     s.get("/burns/")
-    assert view(s, "/burns/", 2)["parts"]["cpu"] > 0.1
+    assert view(s, "/burns/", 2)["parts"]["cpu"] >= 0.95 * 0.1
     victim = s.workers()[0]
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: victim not in s.workers() and len(s.workers()) == 2)
@@ -213,41 +232,37 @@ def test_the_slowest_requests_are_kept(seen: Callable[..., Server]) -> None:
 def test_running_requests_are_seen_also_of_stopped_workers(seen: Callable[..., Server]) -> None:
     """View, age and what it does, read from the board alone."""
     s = seen(threads=2)
-    s.get("/")
-    thread = threading.Thread(target=s.get, args=("/slow/",))
-    other = threading.Thread(target=s.get, args=("/sleeps/",))
-    thread.start()
-    other.start()
+    (worker,) = s.workers()
 
     def running() -> Any:
-        found = {r["view"]: r for r in ask(s, "/requests").json()["running"] if "view" in r}
-        return found if {"/slow/", "/sleeps/"} <= found.keys() else None
+        found = {r["view"]: r for r in stopped(s, worker) if "view" in r}
+        does = {name: r["doing"] for name, r in found.items()}
+        return found if does == {"/slow/": "database", "/sleeps/": "runs"} else None
 
-    wait_for(running)
-    (worker,) = s.workers()
+    with load(s, ["/slow/", "/sleeps/"]):
+        found = wait_for(running, what="one in the database and one that sleeps")
+    assert all(r["worker"] == 1 and r["pid"] == worker for r in found.values())
+
+
+def stopped(s: Server, worker: int) -> Any:
+    """The requests that run while this worker is stopped."""
     os.kill(worker, signal.SIGSTOP)
     try:
-        found = running()
-        if found:  # both may have ended in between
-            assert found["/sleeps/"]["doing"] in ("runs", "gil")
-            assert found["/slow/"]["doing"] in ("database", "runs", "gil")
-            assert found["/slow/"]["worker"] == 1 and found["/slow/"]["pid"] == worker
+        return ask(s, "/requests").json()["running"]
     finally:
         os.kill(worker, signal.SIGCONT)
-        thread.join()
-        other.join()
+
+
+def with_a_statement(running: Any) -> Any:
+    """The first of them that is in the database."""
+    return next((r for r in running if "statement" in r), None)
 
 
 def test_a_statement_that_runs_is_shown(seen: Callable[..., Server]) -> None:
     """In flight: the text of what the request waits for, without its values."""
     s = seen()
-    s.get("/")
-    thread = threading.Thread(target=s.get, args=("/slow/",))
-    thread.start()
-    found = wait_for(
-        lambda: next((r for r in ask(s, "/requests").json()["running"] if "statement" in r), None)
-    )
-    thread.join()
+    with load(s, ["/slow/"]):
+        found = wait_for(lambda: with_a_statement(ask(s, "/requests").json()["running"]))
     assert found["doing"] == "database" and found["view"] == "/slow/"
     assert "WITH RECURSIVE" in found["statement"] and "200" not in found["statement"]
 
@@ -313,25 +328,40 @@ def test_metrics_by_view(seen: Callable[..., Server]) -> None:
     assert f'myserver_view_duration_seconds_sum{{view="/equal/"}} {wall:.9f}' in text
 
 
+def wait_for_504(s: Server) -> int:
+    """Ask until the watch answers; how often the application was quicker."""
+    for quicker in range(20):
+        if s.get("/sleeps/").status == 504:
+            return quicker
+    raise AssertionError("the watch never answers")
+
+
 @pytest.mark.parametrize("interrupts", [True, False])
 def test_a_request_that_the_watch_has_answered_is_counted(
     seen: Callable[..., Server], interrupts: bool
 ) -> None:
     """With the status that its client got: by its thread, or by the master where that never comes back."""
     s = seen(timeout="40ms", timeout_interrupt=interrupts)
-    assert s.get("/sleeps/").status == 504
-    found = wait_for(lambda: list(views(s).values()))
-    assert [v["responses"]["5xx"] for v in found] == [1]
-    assert found[0]["wall"] >= 0.04
+    # A watch that does not run meanwhile does not see it.
+    count = 1 + wait_for_504(s)
+    found = view(s, "/sleeps/", count)
+    assert found["responses"]["5xx"] == 1 and found["requests"] == count
+    assert found["wall"] >= 0.04
 
 
 def test_a_request_that_kills_its_worker_is_counted(seen: Callable[..., Server]) -> None:
     """By the master, under its view, without an answer."""
     s = seen(expect_deaths=True)
-    s.get("/")
-    thread = threading.Thread(target=s.raw, args=(b"GET /slow/ HTTP/1.1\r\nHost: x\r\n\r\n",))
-    thread.start()
-    wait_for(lambda: [r for r in ask(s, "/requests").json()["running"] if "statement" in r])
-    os.kill(s.workers()[0], signal.SIGKILL)
-    thread.join()
+    (worker,) = s.workers()
+
+    def is_killed() -> bool:
+        os.kill(worker, signal.SIGSTOP)
+        if with_a_statement(ask(s, "/requests").json()["running"]):
+            os.kill(worker, signal.SIGKILL)
+            return True
+        os.kill(worker, signal.SIGCONT)
+        return False
+
+    with load(s, ["/slow/"]):
+        wait_for(is_killed, what="a statement")
     wait_for(lambda: view(s, "/slow/")["responses"]["none"] == 1, what="the master to count it")

@@ -4,6 +4,7 @@
 #include "shared/board.h"
 #include "shared/statements.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <setjmp.h>
@@ -94,6 +95,33 @@ static void test_the_slowest_are_kept_until_they_are_old(void **state)
     board_free(board);
 }
 
+static void *add_many(void *ledger)
+{
+    for (unsigned i = 0; i < 3000000; i++) {
+        struct ledger_entry entry = {.view = 3, .status = 200, .queries = 1};
+        ledger_add(ledger, 0, &entry);
+    }
+    return NULL;
+}
+
+static void test_who_sees_a_request_sees_all_of_it(void **state)
+{
+    (void)state;
+    struct board *board = board_new(1, 1, 1);
+    const struct ledger_row *row = &board->ledger->shard[0].rows[3];
+    uint64_t counted = 0;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, add_many, board->ledger), 0);
+    while (counted < 3000000) {
+        counted = atomic_load_explicit(&row->buckets[0], memory_order_acquire);
+        assert_true(atomic_load_explicit(&row->classes[2], memory_order_acquire) >= counted);
+        counted = atomic_load_explicit(&row->classes[2], memory_order_acquire);
+        assert_true(atomic_load(&row->queries) >= counted);
+    }
+    pthread_join(thread, NULL);
+    board_free(board);
+}
+
 /* What the board had before: whatever is added for what is seen is below 2 MB for 4 x 10. */
 static void test_the_board_grows_by_two_megabytes_at_most(void **state)
 {
@@ -160,6 +188,7 @@ int main(void)
         cmocka_unit_test(test_names_are_bounded),
         cmocka_unit_test(test_long_names_are_cut),
         cmocka_unit_test(test_the_slowest_are_kept_until_they_are_old),
+        cmocka_unit_test(test_who_sees_a_request_sees_all_of_it),
         cmocka_unit_test(test_the_board_grows_by_two_megabytes_at_most),
         cmocka_unit_test(test_statements_give_way_to_slower_ones),
         cmocka_unit_test(test_long_statements_are_cut),
