@@ -51,7 +51,8 @@ static void test_longest_ends_first(void **state)
     assert_true(first.quiet != TOLD_TO_END && second.quiet == TOLD_TO_END);
 }
 
-/* Where all whose clients take nothing are told at once, all their threads are free for a moment. */
+/* Where all whose clients take nothing are told at once, all their threads are free for a moment.
+ */
 static void test_told_thread_is_no_end_of_the_wait(void **state)
 {
     struct lag_relief relief = waiting_for_long();
