@@ -34,6 +34,7 @@ _RENEWED = (
     ("gevent.hub", "Hub", lambda _hub: sys.modules["gevent.hub"].reinit()),  # of this thread
     ("http.client", "HTTPConnection", lambda connection: connection.close()),
     ("sqlalchemy.engine.base", "Engine", lambda engine: _forget_connections(engine)),
+    ("uvloop.loop", "Loop", lambda loop: _renew_uvloop(loop)),
 )
 
 _Entry = tuple[str, str, Callable[[Any], object]]
@@ -321,3 +322,21 @@ def _renew_loop(loop: Any) -> None:
     for key in selector.get_map().values():
         reads = select.EPOLLIN if key.events & 1 else 0
         epoll.register(key.fd, reads | (select.EPOLLOUT if key.events & 2 else 0))
+
+
+def _renew_uvloop(loop: Any) -> None:
+    """Lets libuv do what a loop needs behind a fork, which uvloop does not ask it for. Without that,
+    all workers write into one ring of orders to the kernel, and abort.
+    """
+    import ctypes
+
+    if loop.is_closed() or loop.is_running():
+        return
+    uvloop: Any = sys.modules["uvloop.loop"]
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    fork = ctypes.CDLL(uvloop.__file__).uv_loop_fork
+    fork.argtypes = [ctypes.c_void_p]
+    error = fork(pointer(uvloop.libuv_get_loop_t_ptr(loop), None))
+    if error:
+        raise OSError(-error, os.strerror(-error))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import _myserver
 import myserver
-from myserver import clients, ends, hooks, origins, shared
+from myserver import clients, ends, hooks, origins, private, shared
 from myserver.shared import Thing
 
 _HELP = "close it in a function decorated with @myserver.prefork"
@@ -58,6 +58,7 @@ _has_forked = False
 _threads: list[_Thread] = []  # of the mold, that workers may miss
 _connections: list[Thing] = []  # that workers must not use
 _files: list[Thing] = []  # of which each worker needs its own offset
+_private: list[private.Own] = []  # that each worker opens for itself
 
 
 def begin() -> None:
@@ -125,10 +126,8 @@ def _look_at_warmup() -> list[str]:
     mixing, harmless = _new_things(_loaded.descriptors, children)
     mixing = [thing for thing in mixing if not origins.is_of_other_thread(thing.target)]
     helpers = _helpers(mixing, children)
-    left = ", ".join(
-        f"{thing.text}{_to_helper(helpers[thing.fd]) if thing.fd in helpers else thing.line}"
-        for thing in mixing
-    )
+    lines = (_to_helper(helpers[t.fd]).rstrip(",") if t.fd in helpers else t.line for t in mixing)
+    left = ", ".join(thing.text + line for thing, line in zip(mixing, lines, strict=True))
     is_alone = now.threads == _loaded.threads == 1 and now.started == _loaded.started
     if left and is_alone:
         raise WarmupError(
@@ -152,11 +151,14 @@ def _new_things(known: dict[int, str], children: list[int]) -> tuple[list[Thing]
     """What would mix up the data of workers, and what only one of them should have."""
     with_children = shared.with_children(list(children))
     renewed = clients.known_descriptors()
+    renewed.update(fd for own in _find_private() if own.kind != "epoll" for fd in own.targets)
     queues = clients.queue_descriptors()
     mixing, harmless = [], []
     for thing in shared.things(known):
         is_common = thing.target in with_children or (thing.kind == "pair" and bool(children))
-        if thing.fd in renewed or thing.kind == "read" or (thing.fd in queues and not is_common):
+        if thing.fd in renewed or thing.kind in ("read", "datagrams"):
+            continue
+        if thing.fd in queues and not is_common:
             continue
         if thing.kind in ("connection", "update", "write", "terminal") or (
             thing.kind in ("pipe", "pair") and is_common
@@ -165,6 +167,28 @@ def _new_things(known: dict[int, str], children: list[int]) -> tuple[list[Thing]
         else:
             harmless.append(thing)
     return mixing, harmless
+
+
+def _find_private() -> list[private.Own]:
+    """What only this process uses, of what the application has open."""
+    cared_for = clients.known_descriptors() | clients.queue_descriptors()
+    inherited = set(_started.descriptors.values())
+    things = [
+        thing
+        for thing in shared.things(_started.descriptors)
+        if thing.fd not in cared_for and (thing.kind == "events" or thing.target not in inherited)
+    ]
+    if not any(thing.kind in ("pipe", "pair", "datagrams", "events") for thing in things):
+        return []
+    children = [pid for pid in origins.children() if pid not in clients.trackers()]
+    foreign = shared.with_children([os.getppid()], without=os.getpid())
+    foreign |= shared.with_children(list(children))
+    things = [
+        thing
+        for thing in things
+        if thing.target not in foreign and not (thing.target == shared.EVENTFD and children)
+    ]
+    return private.find(things, is_alone=len(os.listdir("/proc/self/task")) == 1)
 
 
 def _look_at_import() -> list[str]:
@@ -270,6 +294,9 @@ def _note_what_workers_need(has_served: bool) -> None:
     things = shared.things(_started.descriptors)
     _connections[:] = [thing for thing in things if thing.kind == "connection"]
     _files[:] = [thing for thing in things if thing.kind in ("read", "update")]
+    # A worker has opened others for the server; what it made anew at its birth, it knows.
+    if not has_served:
+        _private[:] = _find_private()
     # A worker's threads have ended, though `threading` may still know them.
     _threads[:] = [] if has_served else _find_threads()
 
@@ -383,6 +410,7 @@ def _part() -> list[str]:
             shared.give_end_of_file(_connections)
         if _files:
             warnings = shared.give_own_offset(_files)
+        private.renew(_private)
     except Exception as error:
         warnings = [f"what is open cannot be parted: {type(error).__name__}: {error}"]
     _connections.clear()

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from myserver import origins
 
+EPOLL, EVENTFD = "anon_inode:[eventpoll]", "anon_inode:[eventfd]"
 _EVENTS = {
-    "anon_inode:[eventpoll]": "an event loop (epoll)",
+    EPOLL: "an event loop (epoll)",
     "anon_inode:inotify": "an inotify descriptor",
     "anon_inode:[timerfd]": "a timer",
-    "anon_inode:[eventfd]": "an eventfd",
+    EVENTFD: "an eventfd",
     "anon_inode:[signalfd]": "a signalfd",
 }
 _TERMINALS = ("/dev/ptmx", "/dev/pts/ptmx")
@@ -24,7 +25,7 @@ class Thing(NamedTuple):
 
     fd: int
     target: str  # what /proc/self/fd says, which has the inode of a socket
-    kind: str  # connection, pair, listener, pipe, terminal, read, update, write, events
+    kind: str  # connection, pair, datagrams, listener, pipe, terminal, read, update, write, events
     text: str
 
     @property
@@ -108,29 +109,37 @@ def _mapped_files() -> set[tuple[int, int]]:
 
 
 def _look_at_socket(fd: int, target: str) -> Thing | None:
-    """Datagrams are whole, whoever sends them: a socket for them may be shared."""
+    """Datagrams are whole, whoever sends them: a socket for them may be shared, but for a pair."""
     import socket
 
     with socket.socket(fileno=os.dup(fd)) as copy:
-        if copy.type not in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        is_stream = copy.type in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+        if not is_stream and copy.family != socket.AF_UNIX:
             return None
         try:
             peer = copy.getpeername()
         except OSError:
+            if not is_stream:
+                return None
             bound = copy.getsockname() or "nothing"
             return Thing(
                 fd, target, "listener", f"a socket to nobody (bound to {bound}) (descriptor {fd})"
             )
         # In the kernel's pairs nobody has a name; an accepted unix connection has its own.
         if not peer and not copy.getsockname():
-            return Thing(fd, target, "pair", f"a socket pair (descriptor {fd})")
+            kind = "pair" if is_stream else "datagrams"
+            return Thing(fd, target, kind, f"a socket pair (descriptor {fd})")
+        if not is_stream:
+            return None
     return Thing(fd, target, "connection", f"a socket to {peer or target} (descriptor {fd})")
 
 
-def with_children(pids: list[int]) -> set[str]:
-    """The links of all pipes and sockets that these processes and their children have open."""
+def with_children(pids: list[int], without: int = -1) -> set[str]:
+    """The links of all pipes and sockets that these processes and their children have open; not those
+    of `without`, and of its children.
+    """
     found: set[str] = set()
-    seen: set[int] = set()
+    seen = {without}
     while pids:
         pid = pids.pop()
         if pid in seen:
@@ -160,7 +169,7 @@ def give_end_of_file(things_: list[Thing]) -> None:
     import socket
 
     for thing in things_:
-        if not _is_still(thing):
+        if not is_still(thing.fd, thing.target):
             continue
         ours, theirs = socket.socketpair()
         theirs.close()
@@ -175,7 +184,7 @@ def give_own_offset(things_: list[Thing]) -> list[str]:
     kept = os.O_ACCMODE | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT | os.O_NOATIME
     warnings = []
     for thing in things_:
-        if not _is_still(thing):
+        if not is_still(thing.fd, thing.target):
             continue
         try:
             flags = fcntl.fcntl(thing.fd, fcntl.F_GETFL) & kept
@@ -189,8 +198,9 @@ def give_own_offset(things_: list[Thing]) -> list[str]:
     return warnings
 
 
-def _is_still(thing: Thing) -> bool:
+def is_still(fd: int, target: str) -> bool:
+    """Whether it is open, and the same."""
     try:
-        return os.readlink(f"/proc/self/fd/{thing.fd}") == thing.target
+        return os.readlink(f"/proc/self/fd/{fd}") == target
     except OSError:
         return False

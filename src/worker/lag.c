@@ -240,7 +240,7 @@ static bool end_slowest(struct lag_relief *relief, const struct lags *lags, uint
     return true;
 }
 
-void lag_relieve(struct lag_relief *relief, const struct lags *lags, unsigned waiting)
+void lag_relieve(struct lag_relief *relief, const struct lags *lags, unsigned waiting, bool held)
 {
     uint64_t now = now_ms();
     if (waiting == 0) {
@@ -252,8 +252,8 @@ void lag_relieve(struct lag_relief *relief, const struct lags *lags, unsigned wa
         relief->starved_since_ms = now;
         relief->ended = ended;
     }
-    if (relief->waits_since_ms == 0)
+    if (relief->waits_since_ms == 0 || !held)
         relief->waits_since_ms = now;
-    while (waiting > 0 && end_slowest(relief, lags, now))
+    while (held && waiting > 0 && end_slowest(relief, lags, now))
         waiting--;
 }

@@ -58,16 +58,18 @@ void lag_send(const struct lags *lags);
 
 /* What the leader knows of the requests that wait. Zeroed at first. */
 struct lag_relief {
-    uint64_t waits_since_ms;   /* requests have waited at each tick since then; 0: none waits */
-    uint64_t starved_since_ms; /* and no request has ended by itself since then */
+    uint64_t waits_since_ms;   /* requests have waited at each tick since then, and no thread was
+                                * free; 0: none waits */
+    uint64_t starved_since_ms; /* requests have waited, and none has ended by itself since then */
     int64_t ended;             /* requests that had ended by themselves by then */
     int64_t told;              /* threads that were told to end their answer */
 };
 /* Whether the client of a running request lags behind. */
 MUST_CHECK bool lag_holds_thread(const struct lags *lags);
-/* `waiting` requests wait, and no thread is free (0: none, or one is). When that lasts, tells as
- * many of the threads that wait for a client to end the answer, those first whose clients have
- * taken nothing for longest. Leader, every tick. */
-void lag_relieve(struct lag_relief *relief, const struct lags *lags, unsigned waiting);
+/* `waiting` requests wait; `held`: and no thread is free. When that lasts, tells as many of the
+ * threads that wait for a client to end the answer, those first whose clients have taken nothing
+ * for longest. A thread that was told is free for a moment: that is no end of the wait, for which
+ * the clients of the answers behind would have to be waited for again. Leader, every tick. */
+void lag_relieve(struct lag_relief *relief, const struct lags *lags, unsigned waiting, bool held);
 
 #endif

@@ -393,12 +393,15 @@ static unsigned count_newcomers(void)
     return count;
 }
 
-/* Requests that wait although a thread waits for its client. */
-static unsigned count_held_up(void)
+/* Ends answers whose clients take nothing while requests wait. */
+static void relieve(void)
 {
-    if (!worker.pool.led_by_standby || !lag_holds_thread(&worker.pool.lags))
-        return 0;
-    return pool_count_waiting(&worker.pool) + count_newcomers();
+    const struct pool *pool = &worker.pool;
+    if (worker.relief.waits_since_ms == 0 &&
+        !(pool->led_by_standby && lag_holds_thread(&pool->lags)))
+        return;
+    lag_relieve(&worker.relief, &pool->lags, pool_count_waiting(&worker.pool) + count_newcomers(),
+                pool->led_by_standby);
 }
 
 /* So long before graceful-timeout is over, applications that have taken over a socket see its end,
@@ -440,7 +443,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     if (!worker.table.draining)
         tracer_look();
     lag_send(&worker.pool.lags);
-    lag_relieve(&worker.relief, &worker.pool.lags, count_held_up());
+    relieve();
     if (worker.table.draining && !atomic_load(&worker.seed->board->stopping))
         balance_drain(&worker.balance);
     stop_when_drained();

@@ -305,9 +305,11 @@ def old_pool() -> Callable[[str], str]:
     return lambda word: str(pool.apply_async(abs, (-int(word),)).get(5))
 
 
-def loop() -> Callable[[str], str]:
+def loop(
+    make: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> Callable[[str], str]:
     """An event loop that is kept, and woken by another thread."""
-    own = asyncio.new_event_loop()
+    own = make()
 
     async def wait(word: str) -> str:
         future = own.create_future()
@@ -315,6 +317,31 @@ def loop() -> Callable[[str], str]:
         return await asyncio.wait_for(future, 5)
 
     ask = lambda word: own.run_until_complete(wait(word))  # noqa: E731
+    ask("first")
+    return ask
+
+
+def fast_loop() -> Callable[[str], str]:
+    """The same of uvloop, which also waits for a connection."""
+    import uvloop
+
+    own = uvloop.new_event_loop()
+
+    async def connect() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as service:
+            service.setblocking(False)
+            accepted = asyncio.ensure_future(own.sock_accept(service))
+            _, writer = await asyncio.open_connection(*service.getsockname())
+            (await accepted)[0].close()
+            writer.close()
+
+    wait = loop(lambda: own)
+
+    def ask(word: str) -> str:
+        for _ in range(20):
+            own.run_until_complete(connect())
+        return wait(word)
+
     ask("first")
     return ask
 
@@ -351,16 +378,88 @@ def log() -> Callable[[str], str]:
     return ask
 
 
+def to_itself(
+    send: Callable[[bytes], object], receive: Callable[[int], bytes]
+) -> Callable[[str], str]:
+    """Passes each word on to itself; another process that has the same would get it."""
+
+    def ask(word: str) -> str:
+        send(word.encode().ljust(16))
+        time.sleep(0.01)
+        return receive(16).decode().strip()
+
+    return ask
+
+
+def own_pipe() -> Callable[[str], str]:
+    """A pipe without another process."""
+    output, into = os.pipe()
+    return to_itself(lambda data: os.write(into, data), lambda size: os.read(output, size))
+
+
+def own_pair() -> Callable[[str], str]:
+    """The same with sockets."""
+    ours, theirs = socket.socketpair()
+    KEPT.extend((ours, theirs))
+    return to_itself(ours.sendall, theirs.recv)
+
+
+def own_datagrams() -> Callable[[str], str]:
+    """The same with sockets for datagrams, one of which has two numbers."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    second = theirs.dup()
+    KEPT.extend((ours, theirs, second))
+    return to_itself(ours.send, second.recv)
+
+
+def waker() -> Callable[[str], str]:
+    """What wakes a loop: an eventfd and a pipe that a set of epoll watches."""
+    events = os.eventfd(0, os.EFD_NONBLOCK)
+    output, into = os.pipe2(os.O_NONBLOCK)
+    own = select.epoll()
+    own.register(events, select.EPOLLIN)
+    own.register(output, select.EPOLLIN)
+
+    def ask(word: str) -> str:
+        os.eventfd_write(events, 1)
+        os.write(into, b"x")
+        time.sleep(0.01)
+        woken = own.poll(5)
+        os.eventfd_read(events)
+        os.read(output, 1)
+        still = own.poll(0)
+        return word if len(woken) == 2 and not still else f"{woken} {still}"
+
+    return ask
+
+
+def tokens() -> Callable[[str], str]:
+    """A pipe that holds a token for whoever works: one at a time in all processes."""
+    output, into = os.pipe()
+    os.write(into, b"x")
+
+    def ask(word: str) -> str:
+        token = os.read(output, 1)
+        with open("working", "x"):
+            time.sleep(0.002)
+        os.unlink("working")
+        os.write(into, token)
+        return word
+
+    return ask
+
+
 KEPT: list[object] = []
 KINDS = {
     made.__name__: made
     for made in (agent, background, connection, datagrams, epoll, helper, hooked, log, loop)
 }
 KINDS |= {made.__name__: made for made in (old_pool, processes, raw, reader, scratch, updater)}
-KINDS |= {made.__name__: made for made in (unused_processes, thread_pool)}
+KINDS |= {made.__name__: made for made in (unused_processes, thread_pool, fast_loop)}
 KINDS |= {
     made.__name__: made for made in (helper_by_pair, helper_by_terminal, helper_by_connections)
 }
+KINDS |= {made.__name__: made for made in (own_pipe, own_pair, own_datagrams, waker, tokens)}
 KINDS |= {made.__name__: made for made in (session, manager, pool_of_one_host, httpx_client)}
 
 

@@ -198,6 +198,46 @@ def test_what_each_worker_makes_anew(server: Start, has: str, options: dict[str,
     assert warnings(s) == []
 
 
+@pytest.mark.parametrize("options", [{}, {"AT": "/", "prewarm": "/1", "prewarm_rounds": "2"}])
+def test_a_loop_of_uvloop(server: Start, options: dict[str, str]) -> None:
+    """Workers that share what it gives its orders to the kernel by would abort."""
+    pytest.importorskip("uvloop", reason="there is none for this Python")
+    options = dict(options)
+    s = server(
+        "inherits",
+        workers=3,
+        env={"HAS": "fast_loop", "AT": options.pop("AT", "import")},
+        **options,
+    )
+    ask_all(s, 3)
+
+
+@pytest.mark.parametrize("has", ["own_pipe", "own_pair", "own_datagrams", "waker"])
+@pytest.mark.parametrize("at", ["import", "/"])
+def test_what_a_process_has_for_itself(server: Start, has: str, at: str) -> None:
+    """Each worker has its own pipe, so that none reads what another has written."""
+    options = {} if at == "import" else {"prewarm": "/1", "prewarm_rounds": "2"}
+    s = server("inherits", workers=4, env={"HAS": has, "AT": at}, **options)
+    ask_all(s, 4)
+    assert [w for w in warnings(s) if "(epoll)" not in w] == []
+
+
+def test_what_a_refork_has_for_itself(server: Start) -> None:
+    """The workers of the second mold, too."""
+    s = server("inherits", workers=3, env={"HAS": "own_pair"}, refork_after="20")
+    ask_all(s, 3)
+    for _ in range(20):
+        s.get("/1")
+    assert s.log_contains("all workers are of generation 2")
+    ask_all(s, 3)
+
+
+def test_a_pipe_with_tokens_stays_common(server: Start) -> None:
+    """What is in it at the fork is there for all."""
+    s = server("inherits", workers=4, env={"HAS": "tokens"})
+    ask_all(s, 4)
+
+
 # ---- what the warm-up leaves
 
 
@@ -205,9 +245,9 @@ def test_what_each_worker_makes_anew(server: Start, has: str, options: dict[str,
     ("has", "what"),
     [
         ("connection", r"a socket to .*, opened at \S+/inherits.py:\d+"),
-        ("helper", r"a pipe \(descriptor \d+\) to process \d+, started at \S+/inherits.py:\d+,"),
-        ("helper_by_pair", r"a socket pair .* to process \d+, started at \S+/inherits.py:\d+,"),
-        ("helper_by_connections", r"a pipe .* to process \d+, started at \S+/inherits.py:\d+,"),
+        ("helper", r"a pipe \(descriptor \d+\) to process \d+, started at \S+/inherits.py:\d+"),
+        ("helper_by_pair", r"a socket pair .* to process \d+, started at \S+/inherits.py:\d+"),
+        ("helper_by_connections", r"a pipe .* to process \d+, started at \S+/inherits.py:\d+"),
         ("helper_by_terminal", r"a terminal \(descriptor \d+\)"),
         ("scratch", r"the file /tmp/.* \(descriptor \d+\)"),
     ],
