@@ -10,6 +10,7 @@
 
 #include "python/allocs.h"
 
+#include "python/tested.h"
 #include "shared/ledger.h"
 
 #include <dlfcn.h>
@@ -283,11 +284,12 @@ static PyObject *blocks_copy(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(no
 }
 
 /* New reference: the lines of a block, innermost first, or None. The function is not one of
- * CPython's public ones, though it has been there since 3.7. */
+ * CPython's public ones, though it has been there since 3.7: a version that is not tested tells no
+ * lines. */
 static PyObject *trace_of(const struct block *block)
 {
     static PyObject *(*get)(unsigned domain, uintptr_t at);
-    if (!get)
+    if (!get && python_is_tested(Py_Version))
         *(void **)&get = dlsym(RTLD_DEFAULT, "_PyTraceMalloc_GetTraceback");
     PyObject *trace = get ? get(0, block->at) : NULL;
     if (!trace)

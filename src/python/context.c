@@ -1,11 +1,13 @@
 /* context.c: context variables belong to one request.
  *
  * Owns: the context that all requests begin with, and one for each thread. A thread keeps its
- * context for the next request as long as nothing was set in it. */
+ * context for the next request as long as nothing was set in it, on versions of CPython where that
+ * can be seen. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "context.h"
+#include "python/tested.h"
 
 static PyObject *base_context;     /* what the import and the hooks have left */
 static PyObject *decimal_variable; /* the context variable of decimal, if it is set there */
@@ -89,6 +91,7 @@ int context_begin(void)
 
 void context_end(void)
 {
-    if (own_context && (decimal_variable || variables_of(own_context) != own_variables))
+    bool is_seen = python_is_tested(Py_Version) && !decimal_variable;
+    if (own_context && (!is_seen || variables_of(own_context) != own_variables))
         context_leave();
 }

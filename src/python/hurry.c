@@ -7,6 +7,7 @@
 
 #include "hurry.h"
 #include "python/gil.h"
+#include "python/tested.h"
 
 /* The layout of the GIL is known from the headers of this version. */
 #if defined Py_GIL_DISABLED || PY_VERSION_HEX >= 0x03100000
@@ -38,8 +39,9 @@ static const PyThreadState *find_holder(void)
 
 const PyThreadState *hurry_take(PyThreadState *state)
 {
-    const PyThreadState *holder = find_holder();
-    gil_hurry(true);
+    bool is_tested = python_is_tested(Py_Version);
+    const PyThreadState *holder = is_tested ? find_holder() : NULL;
+    gil_hurry(is_tested);
     PyEval_RestoreThread(state);
     gil_hurry(false);
     return holder;

@@ -9,7 +9,7 @@ struct _ts;
  * interval, 5 ms, and gets it earlier where the holder begins to wait for something: whatever is
  * sampled then is mostly on the way into a wait. This one asks at once.
  * Returns the thread state that had the GIL when the wait began, only to be compared; NULL: nobody
- * had it, or that is not known: it is told by the headers of the interpreter, before 3.16. */
+ * had it. On a version that is not tested it waits as all others do, and NULL says nothing. */
 const struct _ts *hurry_take(struct _ts *state);
 
 #endif

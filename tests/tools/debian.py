@@ -217,7 +217,8 @@ class Folder:
         with ExitStack() as stack:
             self.mount(stack)
             self.prepare()
-            results = [self.test(python, name) for python in pythons or self.pythons()]
+            found = self.pythons()
+            results = [self.test(python, name) for python in pythons or found]
             return results or [Result("the C library", self.test_without_python())]
 
     def test_without_python(self) -> bool:

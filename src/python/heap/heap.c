@@ -12,13 +12,14 @@
 #include "garbage.h"
 #include "holes.h"
 #include "immortal.h"
+#include "python/tested.h"
 #include "spared.h"
 
 static bool is_on, is_settled;
 
 void heap_start(bool wanted)
 {
-    is_on = wanted && heap_is_tested(Py_Version);
+    is_on = wanted && python_is_tested(Py_Version);
     if (wanted && !is_on)
         log_info(
             "the heap is left as it is, and workers share less of it: the tests of myserver have "

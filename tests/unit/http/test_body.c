@@ -438,7 +438,7 @@ static void test_the_rest_is_read_from_its_source(void **state)
             assert_bytes(&b, 0, steps[k]);
             assert_int_equal(source_at, LARGE);
             body_reset(&b);
-            assert_in_range(budget.memory_bytes, 0, KEPT_MEMORY_BYTES);
+            assert_true(budget.memory_bytes <= KEPT_MEMORY_BYTES);
         }
     body_fini(&b);
     assert_int_equal(budget.memory_bytes, 0);
