@@ -58,6 +58,7 @@ header = os.path.exists(os.path.join(get("INCLUDEPY"), "Python.h")); \
 print("%d.%d.%d" % sys.version_info[:3], sys.abiflags or "-", get("INCLUDEPY"), libdir, \
       "python" + get("LDVERSION"), get("MULTIARCH") or "-", \
       "free" if "t" in sys.abiflags else \
+      "musl" if "musl" in (get("HOST_GNU_TYPE") or "") else \
       "ok" if ok and shared and header else \
       "old" if not ok else "static" if not shared else "headerless", \
       os.path.realpath(sys._base_executable))
@@ -76,6 +77,8 @@ ifeq ($(PY_STATE),)
 $(error PYTHON=$(PYTHON) cannot be run; install it (`make deps`) or name another one)
 else ifeq ($(PY_STATE),free)
 $(error PYTHON=$(PYTHON) is free-threaded, which is not supported yet; use the usual build of $(PY_VERSION))
+else ifeq ($(PY_STATE),musl)
+$(error PYTHON=$(PYTHON) is linked with musl, as in Alpine; myserver needs glibc: use another image, such as python:$(basename $(PY_VERSION))-slim)
 else ifeq ($(PY_STATE),old)
 $(error PYTHON=$(PYTHON) is $(PY_VERSION); CPython 3.11 or newer is needed)
 else ifeq ($(PY_STATE),static)
@@ -156,7 +159,7 @@ ENGINE_LLHTTP := $(if $(LLHTTP_LIBRARY),$(BUILD)/llhttp/llhttp.o,$(LLHTTP))
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Werror=implicit-function-declaration $(WERROR)
 STRICT   := $(WARNINGS) -Werror
-DEFINES  := -D_GNU_SOURCE -DMYSERVER_VERSION='"$(VERSION)"' -DMYSERVER_PYTHON='"$(PY_VERSION)"' \
+DEFINES  := -D_GNU_SOURCE -DMYSERVER_VERSION='"$(VERSION)"' -DMYSERVER_PYTHON='"$(PY_MINOR)"' \
             -DMYSERVER_PYTHON_EXECUTABLE='"$(PY_PROGRAM)"' \
             -DMYSERVER_MULTIARCH='"$(PY_MULTIARCH)"'
 # The engine is loaded at the start, when the room for thread-local variables of libraries that come
@@ -379,7 +382,7 @@ test-wheels: ## a wheel and an sdist for each usable CPython, installed beside o
 	rm -rf build/dist && $(AGAIN) sdist DIST=build/dist
 	@pythons=$$(python3 tests/tools/find_pythons.py); \
 	for python in $$pythons; do $(AGAIN) PYTHON="$$python" wheel DIST=build/dist || exit 1; done; \
-	python3 tests/tools/wheels.py build/dist $$pythons
+	set -- build/packagers-*/bin/python; "$$1" tests/tools/wheels.py build/dist $$pythons
 
 .PHONY: soak
 soak: $(BIN) venv ## deploys, then SOAK_S=600 seconds of chaos under load; every request accounted for

@@ -13,6 +13,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+NEEDED = (
+    "To build myserver from source takes make, a C compiler and Python's headers and shared library "
+    "(Debian, Ubuntu: build-essential python3-dev; Fedora, RHEL: gcc make python3-devel)."
+)
+
 
 class MakeHook(BuildHookInterface):
     """Calls make, and says what it has made."""
@@ -42,4 +47,8 @@ class MakeHook(BuildHookInterface):
     def run(self, *command: str) -> None:
         """In the source tree, without the settings of a make that has called us."""
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-        subprocess.run(command, cwd=self.root, env=env, check=True)
+        try:
+            subprocess.run(command, cwd=self.root, env=env, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it has failed, and says why above"
+            sys.exit(f"{Path(command[0]).name}: {why}. {NEEDED}")

@@ -36,12 +36,7 @@ struct interpreter {
 static struct interpreter chosen;
 static char *home; /* the directory of this program */
 
-static bool exists(const char *path)
-{
-    return access(path, R_OK) == 0;
-}
-
-/* The file that `path` leads to, NULL: to none. */
+/* The file or directory that `path` leads to, NULL: to none. */
 static char *resolve(const char *path)
 {
     char file[PATH_MAX];
@@ -51,12 +46,10 @@ static char *resolve(const char *path)
 /* The first of the folders that has a file of that name; NULL: none has. */
 static char *find(char *const folders[], size_t count, const char *name)
 {
-    for (size_t i = 0; i < count; i++) {
-        char *path = xasprintf("%s/%s", folders[i], name);
-        if (exists(path))
-            return resolve(path);
-    }
-    return NULL;
+    char *file = NULL;
+    for (size_t i = 0; i < count && !file; i++)
+        file = resolve(xasprintf("%s/%s", folders[i], name));
+    return file;
 }
 
 static char *find_engine(unsigned minor)
@@ -90,12 +83,16 @@ static char *list_engines(void)
 static char *complete(struct interpreter *found)
 {
     unsigned minor = found->minor;
-    if (!(found->engine = find_engine(minor)))
+    if (!(found->engine = find_engine(minor)) && !*list_engines())
+        return xasprintf("engine-3.%u.so, the rest of the program, is not where it belongs to "
+                         "%s/myserver: install that again with pip or 'make install', not by "
+                         "copying the file",
+                         minor, home);
+    if (!found->engine)
         return xasprintf("%s is Python 3.%u, but this program is built for Python %s: use one of "
                          "those (python3.%u -m venv DIR), install the program for Python 3.%u with "
                          "pip, or build it with 'make PYTHON=python3.%u'",
-                         found->python, minor, *list_engines() ? list_engines() : "none", minor,
-                         minor, minor);
+                         found->python, minor, list_engines(), minor, minor, minor);
     if (!(found->library = find_library(found->base, minor)))
         return xasprintf("Python 3.%u in %s has no libpython3.%u.so.1.0: install it (Debian, "
                          "Ubuntu: libpython3.%u; Fedora, RHEL: python3.%u-libs; conda: "
@@ -116,7 +113,7 @@ static char *from_executable(const char *path, struct interpreter *found)
                          "build, python3.%u",
                          path, found->minor);
     found->python = xstrdup(path);
-    found->base = xasprintf("%s..", directory_of(file));
+    found->base = resolve(xasprintf("%s..", directory_of(file)));
     return complete(found);
 }
 
@@ -145,14 +142,17 @@ static char *from_virtualenv(const char *directory, struct interpreter *found)
     fclose(file);
     if (!version || sscanf(version, "%u.%u", &major, &minor) != 2 || major != 3)
         return xasprintf("%s: pyvenv.cfg does not say a version of Python 3", directory);
-    char *path = xasprintf("%s/python3.%u", bin ? bin : "", minor);
-    if (!bin || !exists(path))
-        path = xasprintf("%s/bin/python", directory);
-    char *why = from_executable(path, found);
-    found->python = xasprintf("%s/bin/python", directory);
-    if (why && found->minor != minor) /* nothing is known but what pyvenv.cfg says */
-        found->minor = minor, why = complete(found);
-    return why;
+    char *python = xasprintf("%s/bin/python", directory);
+    char *path = resolve(xasprintf("%s/python3.%u", bin ? bin : "", minor));
+    char *why = from_executable(path ? path : python, found);
+    found->python = python;
+    if (found->minor == minor)
+        return why;
+    if (!find_engine(found->minor = minor))
+        return complete(found);
+    return xasprintf("%s: the Python 3.%u that it was made with is no longer in %s: make it again "
+                     "(python3 -m venv --clear %s) and install its packages",
+                     directory, minor, bin ? bin : "its place", directory);
 }
 
 /* launch.refuse */
@@ -181,7 +181,7 @@ static char *from_places(struct interpreter *found)
         list = xasprintf("%s:%s/python3", list, path);
     while ((path = strsep(&list, ":"))) {
         struct interpreter next = {0};
-        char *why = exists(path) ? from_executable(path, &next) : NULL;
+        char *why = resolve(path) ? from_executable(path, &next) : NULL;
         if (next.library) {
             *found = next;
             return NULL;
@@ -196,7 +196,7 @@ static const char *choose(void)
 {
     const char *named = getenv(LAUNCH_VARIABLE), *active = getenv("VIRTUAL_ENV");
     char *own = resolve(xasprintf("%s/..", home)), *why = NULL;
-    if (!named && own && exists(xasprintf("%s/pyvenv.cfg", own))) {
+    if (!named && own && resolve(xasprintf("%s/pyvenv.cfg", own))) {
         setenv("VIRTUAL_ENV", own, 1); /* the program of a virtualenv serves that one */
         named = own;
     }
@@ -215,7 +215,7 @@ int main(int argc, char **argv)
     char *file = resolve("/proc/self/exe");
     if (!file)
         die(EXIT_CRASH, "/proc/self/exe cannot be read: %s", strerror(errno));
-    home = xasprintf("%s.", directory_of(file));
+    home = resolve(directory_of(file));
     struct launch launch = {.virtualenv = choose(), .refuse = refuse, .wait_hook = timedwait_hook};
     launch.python = chosen.python;
     __lsan_enable();

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,12 +164,75 @@ def test_a_foreign_package_of_our_name(env: Path) -> None:
     assert "install this one again" in done.stderr
 
 
+def test_installed_with_target(wheel: Path) -> None:
+    """A directory that is no virtualenv, and near the root: both ways to start it find the other half."""
+    with tempfile.TemporaryDirectory() as name:
+        base = str(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
+        run(sys.executable, "-m", "pip", "install", "--no-index", "--target", name, wheel)
+        assert "myserver" in run(f"{name}/bin/myserver", "--version")
+        assert "myserver" in run(base, "-m", "myserver", "--version", PYTHONPATH=name)
+
+
+def test_the_program_without_its_engine(env: Path, tmp_path: Path) -> None:
+    """Copied somewhere: it says what is missing, and names no Python that it is not built for."""
+    shutil.copy(env / "bin/myserver", tmp_path)
+    base = Path(sys._base_executable).resolve().parent  # type: ignore[attr-defined]
+    done = subprocess.run(
+        [tmp_path / "myserver", "hello"],
+        env=environment({"PATH": str(base)}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"myserver: engine-3\.\d+\.so, .* belongs to {tmp_path}/myserver: .*\n", done.stderr
+    )
+
+
+def test_building_without_a_compiler(tmp_path: Path) -> None:
+    """pip shows what the build says: a sentence with the packages, and no traceback."""
+    key = sysconfig.get_config_var("VERSION")
+    python = next((ROOT / "build").glob(f"packagers-{key}*")) / "bin/python"
+    done = subprocess.run(
+        [python, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "make: No such file or directory. To build myserver from source takes" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ("sysconfig.get_config_var = lambda name: 'x86_64-pc-linux-musl'", "linked with musl"),
+        ("sys.abiflags = 't'", "free-threaded, which is not supported yet"),
+        ("sys.version_info = (3, 10, 1)", "is 3.10.1; CPython 3.11 or newer is needed"),
+    ],
+)
+def test_pythons_that_are_not_built_for(tmp_path: Path, change: str, said: str) -> None:
+    """make ends with a sentence before it compiles anything."""
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "import sys, sysconfig; sysconfig.get_config_vars(); {change}; $2"\n'
+    )
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-n", f"PYTHON={python}", "all"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
 # ---- Pythons that cannot be served
 
 
 def refused(env: Path, home: Path, version: str, tmp_path: Path) -> str:
     """What the program says to a virtualenv of the Python in `home`."""
-    (tmp_path / "v").mkdir()
+    (tmp_path / "v").mkdir(exist_ok=True)
     (tmp_path / "v" / "pyvenv.cfg").write_text(f"home = {home}\nversion = {version}.0\n")
     done = subprocess.run(
         [env / "bin/myserver", "--virtualenv", tmp_path / "v", "hello"],
@@ -186,6 +252,21 @@ def test_no_libpython(env: Path, tmp_path: Path) -> None:
     said = refused(env, tmp_path / "bin", version, tmp_path)
     for word in (f"libpython{version}", "Debian", "Fedora", "conda", "--enable-shared"):
         assert word in said
+
+
+@pytest.mark.parametrize("left", ["nothing", "newer"])
+def test_a_python_that_is_gone(env: Path, tmp_path: Path, left: str) -> None:
+    """As after an upgrade of the system: the virtualenv is to be made again."""
+    version = sysconfig.get_config_var("VERSION")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "v/bin").mkdir(parents=True)
+    (tmp_path / "v/bin/python").symlink_to(tmp_path / "bin/python3")
+    if left == "newer":
+        (tmp_path / "bin/python3").symlink_to("python3.99")
+        (tmp_path / "bin/python3.99").write_text("")
+    said = refused(env, tmp_path / "bin", version, tmp_path)
+    assert f"the Python {version} that it was made with is no longer in {tmp_path}/bin" in said
+    assert f"python3 -m venv --clear {tmp_path}/v" in said
 
 
 def test_free_threaded(env: Path, tmp_path: Path) -> None:

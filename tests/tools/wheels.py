@@ -2,8 +2,9 @@
 
     wheels.py DIST PYTHON...
 
-For each PYTHON: the wheel of its version in DIST beside packages with C in them, all imported by the
-page that is served; then the sdist, built by pip. Prints a table; 1: something failed.
+For each PYTHON: the wheel of its version in DIST, in an environment of venv, of virtualenv and of uv, beside
+packages with C in them, all imported by the page that is served; then the sdist, built by pip. A package
+that has no wheel for that Python is left out, and named. Prints a table; 1: something failed.
 """
 
 from __future__ import annotations
@@ -16,19 +17,17 @@ import time
 import urllib.request
 from pathlib import Path
 
-NEIGHBOURS = ("gevent", "psycopg[binary]", "numpy", "cryptography")
+NEIGHBOURS = {
+    "gevent": "import gevent; gevent.spawn(int).join()",
+    "psycopg[binary]": "import psycopg",
+    "numpy": "import numpy; assert numpy.arange(4).sum() == 6",
+    "cryptography": "import cryptography.hazmat.bindings._rust",
+}
 PAGE = """\
-import cryptography.hazmat.bindings._rust, gevent, numpy, psycopg, sys
-def application(environ, start_response):
-    gevent.spawn(int).join()
-    start_response("200 OK", [])
-    return [f"{sys.prefix} {numpy.arange(4).sum()}".encode()]
-"""
-BARE = """\
 import sys
 def application(environ, start_response):
     start_response("200 OK", [])
-    return [f"{sys.prefix} 6".encode()]
+    return [sys.prefix.encode()]
 """
 SECONDS = 60
 
@@ -56,18 +55,39 @@ def serve(command: list[str], folder: Path) -> str:
         server.wait(SECONDS)
 
 
-def check(python: str, what: list[str], page: str) -> None:
-    """Installs `what` into a new virtualenv of `python` and serves the page in both ways."""
+def make(how: str, python: str, env: Path) -> list[str]:
+    """A new environment, by the tool of that name; the command that installs into it."""
+    tools = Path(sys.executable).parent
+    if how == "uv":
+        subprocess.run([tools / "uv", "venv", "--quiet", "--python", python, env], check=True)
+        return [str(tools / "uv"), "pip", "install", "--quiet", "--python", str(env / "bin/python")]
+    maker = [tools / "virtualenv", "--quiet"] if how == "virtualenv" else [python, "-m", "venv"]
+    more = ["--python", python] if how == "virtualenv" else []
+    subprocess.run([*maker, *more, env], check=True)
+    return [str(env / "bin/python"), "-m", "pip", "install", "--quiet"]
+
+
+def check(python: str, how: str, what: list[str]) -> str:
+    """Installs `what` into a new environment of `python` and serves the page in both ways.
+
+    Returns which neighbours were left out; an sdist has none."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         env = folder / "env"
-        subprocess.run([python, "-m", "venv", env], check=True)
-        pip = [str(env / "bin/python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "--disable-pip-version-check", *what], check=True)
-        (folder / "page.py").write_text(page)
+        install = make(how, python, env)
+        subprocess.run([*install, *what], check=True)
+        lines, left = [], []
+        for neighbour, code in NEIGHBOURS.items() if len(what) == 1 else ():
+            command = [*install, "--only-binary", ":all:", neighbour]
+            if subprocess.run(command, capture_output=True).returncode:
+                left.append(neighbour)
+            else:
+                lines.append(code + "\n")
+        (folder / "page.py").write_text("".join(lines) + PAGE)
         for command in ([str(env / "bin/myserver")], [str(env / "bin/python"), "-m", "myserver"]):
             said = serve(command, folder)
-            assert said == f"{env} 6", said
+            assert said == str(env), said
+    return f" (there is no wheel of {', '.join(left)})" if left else ""
 
 
 def main(arguments: list[str]) -> int:
@@ -81,17 +101,18 @@ def main(arguments: list[str]) -> int:
         ).stdout.strip()
         (wheel,) = dist.glob(f"*-cp{version}-cp{version}-manylinux*.whl")
         (sdist,) = dist.glob("*.tar.gz")
-        for name, what, page in (
-            ("wheel", [str(wheel), *NEIGHBOURS], PAGE),
-            ("sdist", ["--no-binary", "myserver-wsgi", str(sdist)], BARE),
+        for name, how, what in (
+            ("wheel", "venv", [str(wheel)]),
+            ("wheel", "virtualenv", [str(wheel)]),
+            ("wheel", "uv", [str(wheel)]),
+            ("sdist", "venv", ["--no-binary", "myserver-wsgi", str(sdist)]),
         ):
             try:
-                check(python, what, page)
-                result = "passed"
+                result = "passed" + check(python, how, what)
             except (RuntimeError, AssertionError, OSError, subprocess.CalledProcessError) as error:
                 result = f"FAILED: {error}"
                 failed += 1
-            print(f"{python}: {name}: {result}", flush=True)
+            print(f"{python}: {name}, {how}: {result}", flush=True)
     return 1 if failed else 0
 
 

@@ -18,9 +18,9 @@ def program() -> str:
         return named
     home = Path(__file__).resolve().parents[2]  # the directory in which the package lies
     # Of a wheel or of `make install`; of `pip install --target`; of a checkout.
-    for place in (home.parents[2] / "bin", home / "bin", home.parent / "build"):
+    for place in (home / "../../../bin", home / "bin", home / "../build"):
         if os.access(place / "myserver", os.X_OK):
-            return str(place / "myserver")
+            return str((place / "myserver").resolve())
     raise FileNotFoundError(
         f"the program myserver is not where it belongs to {home}: install it again"
     )
