@@ -36,6 +36,7 @@ def name_of(shape: tuple[int, int]) -> str:
     return f"{shape[0]} x {shape[1]}"
 
 
+UNIX_CASE = f"{name_of(OPEN_SHAPE)}, unix socket"
 OPEN_CASE = f"{name_of(OPEN_SHAPE)}, open loop"
 
 
@@ -44,9 +45,11 @@ def scenario(services: Services, quick: bool) -> Scenario:
     app = bench_app("compute")
     shapes = SHAPES[1:3] if quick else SHAPES
     cases = [Case(name_of(shape), app, *shape, [STEADY, BURST], SERVERS) for shape in shapes]
+    if not quick:
+        cases.append(Case(UNIX_CASE, app, *OPEN_SHAPE, [STEADY, BURST], SERVERS, unix=True))
     cases.append(Case(OPEN_CASE, app, *OPEN_SHAPE, [CLOSED, *OPEN], SERVERS))
     title = "The order of service"
-    return Scenario(title, cases, seconds=3, rounds=1, minutes=4)
+    return Scenario(title, cases, seconds=3, rounds=1, minutes=4.5)
 
 
 def one_queue(
@@ -69,11 +72,11 @@ def one_queue(
 def passed_lines(result: dict) -> list[str]:
     """How many answers came between a request and its own, to the number of the clients."""
     lines = []
-    for shape in SHAPES:
+    for case in [*map(name_of, SHAPES), UNIX_CASE]:
         for load in (STEADY, BURST):
             said = []
-            for server in pairs.servers(result, name_of(shape), load.name):
-                found = pairs.samples(result, server, name_of(shape), load.name).values()
+            for server in pairs.servers(result, case, load.name):
+                found = pairs.samples(result, server, case, load.name).values()
                 of_kinds = []
                 for kind in ("kept", "new"):
                     p99, most = (
@@ -84,7 +87,7 @@ def passed_lines(result: dict) -> list[str]:
                 said.append(f"{server} {', '.join(of_kinds)}{starve}")
             if said:
                 lines.append(
-                    f"{name_of(shape)}; {load.name}: answers between a request and its own, to"
+                    f"{case}; {load.name}: answers between a request and its own, to"
                     f" {CLIENTS} clients, p99 (most); one queue gives 1.00: {'; '.join(said)}"
                 )
     return lines

@@ -192,9 +192,9 @@ struct board {
     _Atomic uint64_t ends[BOARD_END_COUNT]; /* master: workers that have ended, by reason */
     /* number of workers with `parked` set; a worker with a free thread reads this first */
     _Atomic int parked;
-    /* workers: when the request came of the client that was accepted last; all that wait in the
-     * kernel are younger. now_ns() */
-    _Atomic uint64_t newcomer_since_ns;
+    /* workers: how many clients they have accepted, the place of the last one in the line of all
+     * that ever came */
+    _Atomic uint64_t accepted;
     /* the process that runs hooks; the next one waits for its end before it says its own; 0: none
      */
     _Atomic int32_t hooks_pid;

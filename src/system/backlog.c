@@ -1,9 +1,9 @@
 /* backlog.c: the queues of listening sockets, from the kernel's socket diagnosis.
  *
- * Owns nothing between two readings. TCP_INFO would give the same for TCP sockets, but it needs the
- * descriptor, and a socket that a process keeps open only to ask goes on taking connections after
- * all others have closed it. The kernel finds sockets by inode, unix sockets as well
- * (sock_diag(7)).
+ * Owns nothing between two readings. TCP_INFO gives the same for TCP sockets, and is quicker, but
+ * it needs the descriptor: only who accepts has it, as a socket that a process keeps open only to
+ * ask goes on taking connections after all others have closed it. The kernel finds sockets by
+ * inode, unix sockets as well (sock_diag(7)).
  *
  * Never waits: netlink answers at once. Where it is not allowed, nothing is known. */
 #include "system/backlog.h"
@@ -16,6 +16,7 @@
 #include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -58,6 +59,23 @@ static bool ask(int netlink_fd, int family, unsigned state, uint16_t port)
     }
     ssize_t len = (ssize_t)request.header.nlmsg_len;
     return send(netlink_fd, &request, (size_t)len, 0) == len;
+}
+
+/* Asks for one unix socket. */
+static bool ask_for(int netlink_fd, ino_t inode)
+{
+    struct {
+        struct nlmsghdr header;
+        struct unix_diag_req wish;
+    } request = {.header = {.nlmsg_len = sizeof request,
+                            .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                            .nlmsg_flags = NLM_F_REQUEST},
+                 .wish = {.sdiag_family = AF_UNIX,
+                          .udiag_states = 1u << TCP_LISTEN,
+                          .udiag_ino = (uint32_t)inode,
+                          .udiag_show = UDIAG_SHOW_RQLEN,
+                          .udiag_cookie = {UINT32_MAX, UINT32_MAX}}}; /* whichever it has */
+    return send(netlink_fd, &request, sizeof request, 0) == (ssize_t)sizeof request;
 }
 
 static void note(struct backlog *all, size_t count, ino_t inode, unsigned waiting, unsigned room)
@@ -125,6 +143,28 @@ void backlog_read(struct backlog *all, size_t count)
                 continue;
     if (netlink_fd >= 0)
         close(netlink_fd);
+}
+
+int backlog_open(const struct listeners *listeners)
+{
+    for (size_t i = 0; i < listeners->count; i++)
+        if (listeners->items[i].family == AF_UNIX)
+            return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+    return -1;
+}
+
+unsigned backlog_waiting(const struct backlog *one, int fd, int netlink_fd)
+{
+    struct backlog told = *one;
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (one->family != AF_UNIX && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        return info.tcpi_unacked; /* of a listening socket, these are its queue (tcp_get_info) */
+    told.known = false;
+    if (netlink_fd >= 0 && ask_for(netlink_fd, one->inode))
+        (void)take_answers(netlink_fd, &told, 1);
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    return told.known ? told.waiting : poll(&polled, 1, 0) > 0;
 }
 
 /* Reads all answers. True: at least one socket was among them. */

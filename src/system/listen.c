@@ -97,10 +97,8 @@ static struct listener *add(struct open_context *context, int fd, int family)
 {
     struct listeners *all = context->all;
     int on = 1;
-    if (family != AF_UNIX) { /* accepted sockets inherit both: no system call for each of them */
+    if (family != AF_UNIX) /* accepted sockets inherit it: no system call for each of them */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        (void)setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on); /* see intake.c */
-    }
     all->items = xrealloc(all->items, (all->count + 1) * sizeof *all->items);
     struct listener *l = &all->items[all->count++];
     *l = (struct listener){.fd = fd,

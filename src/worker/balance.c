@@ -23,7 +23,7 @@
 
 /* What goes with a connection. Written and read by the same program. */
 struct gift {
-    uint64_t waits_since_ns;
+    uint64_t waits_since_ns, after_newcomers;
     struct conn_origin origin;
 };
 static_assert(sizeof(struct gift) <= INBOX_ABOUT_BYTES, "a letter has room for a gift");
@@ -122,7 +122,7 @@ static bool may_move(const struct conn *c)
 static bool give_claimed(const struct balance *b, struct conn *c, int slot)
 {
     assert(may_move(c));
-    const struct gift gift = {.waits_since_ns = c->waits_since_ns, .origin = c->origin};
+    const struct gift gift = {c->waits_since_ns, c->after_newcomers, c->origin};
     struct letter letter = {0};
     memcpy(letter.about, &gift, sizeof(gift));
     if (!inbox_send(b->inboxes[slot].write_fd, &letter, c->fd)) {
@@ -137,16 +137,14 @@ static bool give_claimed(const struct balance *b, struct conn *c, int slot)
     return true;
 }
 
-/* An older value of two workers only lets a newcomer look older than it is. */
-uint64_t balance_newcomer_since(const struct balance *b)
+uint64_t balance_accepted(const struct balance *b)
 {
-    return atomic_load_explicit(&b->board->newcomer_since_ns, memory_order_relaxed);
+    return atomic_load_explicit(&b->board->accepted, memory_order_relaxed);
 }
 
-void balance_note_newcomer(struct balance *b, uint64_t came_ns)
+uint64_t balance_note_accepted(struct balance *b)
 {
-    if (came_ns > balance_newcomer_since(b))
-        atomic_store_explicit(&b->board->newcomer_since_ns, came_ns, memory_order_relaxed);
+    return atomic_fetch_add_explicit(&b->board->accepted, 1, memory_order_relaxed) + 1;
 }
 
 static bool give_to(const struct balance *b, struct conn *c, int slot)
@@ -234,7 +232,7 @@ bool balance_adopt(struct balance *b, int read_fd, struct worker_promotion *prom
         if (result == INBOX_LETTER) {
             memcpy(&gift, letter.about, sizeof(gift));
             balance_relieve(b);
-            conn_adopt(b->table, fd, &gift.origin, gift.waits_since_ns);
+            conn_adopt(b->table, fd, &gift.origin, gift.waits_since_ns, gift.after_newcomers);
         }
         if (result != INBOX_WAKE)
             atomic_fetch_add(&b->board->worker[b->slot].taken, 1);

@@ -24,10 +24,10 @@ MUST_CHECK bool balance_adopt(struct balance *b, int read_fd, struct worker_prom
 /* No thread is free, and the next request of an idle connection has come: gives the connection to a
  * worker with a free thread, or parks it. */
 void balance_overflow(struct balance *b, struct conn *c);
-/* All clients that wait in the kernel have come after this time; 0: nothing is known. */
-uint64_t balance_newcomer_since(const struct balance *b);
-/* A client was accepted whose request has come at `came_ns`. */
-void balance_note_newcomer(struct balance *b, uint64_t came_ns);
+/* How many clients all workers have accepted. */
+uint64_t balance_accepted(const struct balance *b);
+/* One more; returns how many these are. */
+uint64_t balance_note_accepted(struct balance *b);
 /* Publishes on the board how many requests wait here and since when. If a thread here is free,
  * wakes the siblings that have parked requests; if it is about to run a request, wakes only the
  * sibling whose next request has waited longest, if that one is much older. */

@@ -71,8 +71,10 @@ static void insert(struct conn *c, struct conn_queue *queue, uint64_t until_ns)
  * than the last ones of the queue. */
 static void enqueue(struct conn *c, struct conn_queue *queue)
 {
-    if (!c->waits_since_ns)
-        c->came_after_ns = c->waits_since_ns = now_ns();
+    if (!c->waits_since_ns) {
+        c->waits_since_ns = now_ns();
+        c->after_newcomers = c->table->newcomers;
+    }
     insert(c, queue, c->waits_since_ns);
 }
 
@@ -84,7 +86,7 @@ static void enqueue_seen(struct conn *c)
     if (!table->seen_ns)
         table->seen_ns = now_ns();
     c->waits_since_ns = table->seen_ns;
-    c->came_after_ns = table->looked_ns ? table->looked_ns : table->seen_ns;
+    c->after_newcomers = table->newcomers;
     insert(c, &table->readable, table->seen_ns - 1);
 }
 
@@ -181,12 +183,14 @@ void conn_set_peer(struct conn *c, const struct sockaddr *peer)
         c->origin.peer[0] = '\0';
 }
 
-static struct conn *conn_new(struct conn_table *table, int fd, uint64_t waits_since_ns)
+static struct conn *conn_new(struct conn_table *table, int fd, uint64_t waits_since_ns,
+                             uint64_t after_newcomers)
 {
     struct conn *c = xcalloc(1, sizeof(*c));
     c->table = table;
     c->fd = fd;
-    c->came_after_ns = c->waits_since_ns = waits_since_ns;
+    c->waits_since_ns = waits_since_ns;
+    c->after_newcomers = after_newcomers;
     c->state = CONN_IDLE;
     c->deadline_ms = conn_deadline(table->serving->config->header_timeout_ms);
     ev_io_init(&c->reader, on_readable, fd, EV_READ);
@@ -203,7 +207,7 @@ static struct conn *conn_new(struct conn_table *table, int fd, uint64_t waits_si
 struct conn *conn_open(struct conn_table *table, int fd, unsigned listener, bool is_uwsgi,
                        const struct sockaddr *peer)
 {
-    struct conn *c = conn_new(table, fd, 0);
+    struct conn *c = conn_new(table, fd, 0, 0);
     assert_leads();
     c->origin.listener = listener;
     c->origin.is_tcp = peer != NULL;
@@ -215,12 +219,12 @@ struct conn *conn_open(struct conn_table *table, int fd, unsigned listener, bool
 }
 
 void conn_adopt(struct conn_table *table, int fd, const struct conn_origin *origin,
-                uint64_t waits_since_ns)
+                uint64_t waits_since_ns, uint64_t after_newcomers)
 {
     assert_leads();
     if (!conn_make_room(table))
         log_debug("more than %u connections, one was given by another worker", table->limit);
-    struct conn *c = conn_new(table, fd, waits_since_ns);
+    struct conn *c = conn_new(table, fd, waits_since_ns, after_newcomers);
     c->origin = *origin;
     /* The client expects the time that idle connections have. */
     if (!origin->proxy_due &&

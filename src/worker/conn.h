@@ -77,7 +77,9 @@ struct conn {
     unsigned untaken; /* bytes given to the kernel and not taken when its time was last renewed */
     /* since when its next request is known to wait unread; 0: none waits */
     uint64_t waits_since_ns;
-    uint64_t came_after_ns; /* while it waits: when the loop last looked and did not see it */
+    /* while it waits: so many newcomers (conn_table) had come when the loop last looked and did not
+     * see it */
+    uint64_t after_newcomers;
     struct conn_origin origin;
 };
 
@@ -105,10 +107,9 @@ struct conn_table {
     unsigned waiting;         /* leader: connections in these two queues */
     unsigned count;           /* leader: open connections */
     uint64_t seen_ns;         /* leader, in ev_run: when its callbacks began; 0: none has run yet */
-    uint64_t looked_ns; /* leader: when ev_run has last looked at all connections before that */
-    /* leader: when the bytes of the connection came that intake_read has begun to read, if the
-     * kernel has said so; whoever asks sets it to 0 before */
-    uint64_t came_ns;
+    /* leader: how many clients have ever come, to all workers, at least: those that were accepted,
+     * and those that wait in the kernel */
+    uint64_t newcomers;
 };
 
 /* Takes `fd` (non-blocking, TCP_NODELAY set on its listener). Leader. The connection is queued as
@@ -117,9 +118,10 @@ struct conn_table {
 struct conn *conn_open(struct conn_table *table, int fd, unsigned listener, bool is_uwsgi,
                        const struct sockaddr *peer);
 /* The same for a connection that another worker gave: `origin` tells its peer, `waits_since_ns`
- * since when its next request waits (CLOCK_MONOTONIC, the same in all processes; 0: none waits). */
+ * since when its next request waits (CLOCK_MONOTONIC, the same in all processes; 0: none waits),
+ * and `after_newcomers` after whom. */
 void conn_adopt(struct conn_table *table, int fd, const struct conn_origin *origin,
-                uint64_t waits_since_ns);
+                uint64_t waits_since_ns, uint64_t after_newcomers);
 /* Whether there is room for one more connection. Leader. */
 MUST_CHECK bool conn_has_room(const struct conn_table *table);
 /* The same; at the limit, closes an idle one. Leader. */

@@ -566,33 +566,6 @@ void intake_end_wait(struct conn *c, uint64_t now)
     conn_queue_readable(c);
 }
 
-/* Reads the first bytes of a connection. The kernel tells when they came, also of those that came
- * before the connection was accepted (SO_TIMESTAMPNS, listen.c); not on unix sockets. */
-static ssize_t receive_first(struct conn *c, char *at, size_t room)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(struct timespec))];
-    } control;
-    struct iovec into = {at, room};
-    struct msghdr message = {.msg_iov = &into,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control)};
-    ssize_t got = recvmsg(c->fd, &message, 0);
-    const struct cmsghdr *said = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    struct timespec came, now;
-    if (!said || said->cmsg_level != SOL_SOCKET || said->cmsg_type != SCM_TIMESTAMPNS)
-        return got;
-    memcpy(&came, CMSG_DATA(said), sizeof(came));
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t age_ns = (now.tv_sec - came.tv_sec) * (int64_t)NS_PER_S + now.tv_nsec - came.tv_nsec;
-    int64_t at_ns = (int64_t)now_ns();
-    if (age_ns >= 0 && age_ns < at_ns) /* else the clock was set meanwhile */
-        c->table->came_ns = (uint64_t)(at_ns - age_ns);
-    return got;
-}
-
 /* Reads once. *more: the read filled the buffer, so another may bring more. */
 static enum conn_step read_once(struct conn *c, bool *more)
 {
@@ -612,9 +585,7 @@ static enum conn_step read_once(struct conn *c, bool *more)
         return CONN_WAITS;
     }
     struct exchange *e = c->exchange;
-    ssize_t got = LIKELY(c->requests > 0 || e->accepted_ns)
-                      ? recv(c->fd, at, room, 0) /* 30 ns faster than read */
-                      : receive_first(c, at, room);
+    ssize_t got = recv(c->fd, at, room, 0); /* 30 ns faster than read */
     e->arrived -= got > 0 && (size_t)got < e->arrived ? (size_t)got : e->arrived;
     *more = got == (ssize_t)room;
     return got > 0 ? on_bytes(c, (size_t)got) : on_nothing(c, got);

@@ -42,6 +42,8 @@
  * between. */
 #define LOOK_SHARE      3
 #define LOOK_MOST_NS    (5 * NS_PER_MS)
+/* The kernel is asked so often at most how many clients wait: that may take 6 us. */
+#define COUNT_EVERY_NS  NS_PER_MS
 
 /* ---- who leads (under the lock) ---- */
 
@@ -192,6 +194,20 @@ static uint64_t pause_after(uint64_t look_ns)
     return pause_ns < LOOK_MOST_NS ? pause_ns : LOOK_MOST_NS;
 }
 
+/* Notes how many clients have come so far, after a look of the loop. */
+static void count_newcomers(struct pool *pool, uint64_t now)
+{
+    uint64_t *newcomers = &pool->table->newcomers;
+    uint64_t come = balance_accepted(pool->balance);
+    bool some_wait = pool->newcomer || pool->led_by_standby;
+    if (pool->led_by_standby || (some_wait && now - pool->counted_ns >= COUNT_EVERY_NS)) {
+        pool->counted_ns = now;
+        come += pool->count_waiting();
+    }
+    if (!some_wait || *newcomers < come)
+        *newcomers = come;
+}
+
 /* Runs the loop once. Before the loop may sleep, the number of free threads is published again:
  * siblings have reduced it for connections that then needed no thread. */
 static void run_loop(struct pool *pool, int how)
@@ -206,13 +222,11 @@ static void run_loop(struct pool *pool, int how)
     uint64_t begun_ns = sleeps ? 0 : now_ns();
     table->seen_ns = 0;
     pool->newcomer_met = false;
-    table->looked_ns = sleeps ? 0 : pool->looked_ns; /* if it sleeps, it sees at once what comes */
     ev_run(table->loop, how);
     uint64_t now = sleeps && table->seen_ns ? table->seen_ns : now_ns();
     pool->looked_ns = table->seen_ns ? table->seen_ns : now;
     pool->look_every_ns = sleeps ? LOOK_EVERY_NS : pause_after(now - begun_ns);
-    if (!pool->newcomer && !pool->led_by_standby)
-        pool->newcomer_since_ns = pool->looked_ns; /* nobody waits there now */
+    count_newcomers(pool, now);
     balance_level(pool->balance, service_ns);
 }
 
@@ -236,29 +250,11 @@ static enum conn_step read_conn(struct pool *pool, struct conn *c)
     return step;
 }
 
-/* Whether the next request of a kept connection has waited longer than that of the next newcomer.
- * The newcomer has come after the last one that a worker has accepted, whose age the kernel has
- * told; the kept one after the loop looked in vain. */
+/* Whether the next request of a kept connection has come before the next newcomer. */
 static bool is_kept_older(const struct pool *pool)
 {
     const struct conn *kept = TAILQ_FIRST(&pool->table->readable);
-    if (!kept)
-        return false;
-    uint64_t since_ns = balance_newcomer_since(pool->balance);
-    if (since_ns < pool->newcomer_since_ns)
-        since_ns = pool->newcomer_since_ns;
-    return kept->came_after_ns <= since_ns;
-}
-
-/* A client has been accepted, and its request was read: the next one there has come later. */
-static void note_newcomer(struct pool *pool)
-{
-    const struct conn_table *table = pool->table;
-    const struct conn *kept = TAILQ_FIRST(&table->readable);
-    if (table->came_ns)
-        balance_note_newcomer(pool->balance, table->came_ns);
-    else if (kept)
-        pool->newcomer_since_ns = kept->came_after_ns;
+    return kept && balance_accepted(pool->balance) >= kept->after_newcomers;
 }
 
 /* Accepts one client that waits in the kernel and reads its request at once: a connection that is
@@ -274,10 +270,7 @@ static struct conn *meet_newcomer(struct pool *pool)
     if (!c)
         return NULL;
     pool->newcomer_met = true;
-    pool->table->came_ns = 0;
-    bool runs = read_conn(pool, c) == CONN_RUNS;
-    note_newcomer(pool);
-    return runs ? c : NULL;
+    return read_conn(pool, c) == CONN_RUNS ? c : NULL;
 }
 
 /* The loop must run: others wait for it, while requests are answered here that need no thread; or
@@ -356,6 +349,8 @@ static void lead_as_standby(struct pool *pool)
             (void)pool->accept(newcomer);
         while ((c = TAILQ_FIRST(&table->readable))) {
             if (c->state == CONN_IDLE && intake_needs_thread(c)) {
+                if (c->waits_since_ns == table->seen_ns) /* the loop slept, and it came just now */
+                    c->after_newcomers = table->newcomers;
                 balance_overflow(pool->balance, c);
                 continue;
             }

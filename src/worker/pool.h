@@ -77,10 +77,8 @@ struct pool {
     struct conn *(*accept)(void *context);
     void *newcomer; /* argument for `accept`: a client waits in the kernel; NULL: none. Leader. */
     bool newcomer_met; /* since ev_run: whether another one waits is not known. Leader. */
-    /* Who waits in the kernel has come after that, as far as this worker knows: when nobody waited
-     * there, or, where the kernel does not say when clients came, as old as the kept connection
-     * that has its turn after the last newcomer. Leader. */
-    uint64_t newcomer_since_ns;
+    unsigned (*count_waiting)(void); /* how many clients wait in the kernel; leader */
+    uint64_t counted_ns;             /* when it was last asked; leader */
 };
 
 /* Starts no thread yet. Borrows all arguments; `seats`: [threads] on the board. */

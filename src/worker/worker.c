@@ -35,7 +35,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +78,7 @@ static struct {
     uint64_t full_quiet_until_ms;
     struct age age;
     struct backlog *backlogs; /* [listeners] */
+    int netlink_fd;           /* for backlog_waiting */
     struct lag_relief relief;
     uint64_t last_call_until_ms;
     bool said_farewell;   /* taken sockets are shut down */
@@ -171,8 +171,10 @@ static struct conn *accept_one(const struct acceptor *acceptor)
         on_accept_error(errno);
         return NULL;
     }
-    return conn_open(&worker.table, fd, acceptor->listener, listener->is_uwsgi,
-                     is_unix ? NULL : (struct sockaddr *)&peer);
+    struct conn *c = conn_open(&worker.table, fd, acceptor->listener, listener->is_uwsgi,
+                               is_unix ? NULL : (struct sockaddr *)&peer);
+    c->after_newcomers = balance_note_accepted(&worker.balance);
+    return c;
 }
 
 static struct conn *accept_newcomer(void *acceptor)
@@ -380,16 +382,14 @@ static void keep_signals(void)
 
 /* ---- the loop ---- */
 
-/* Clients that wait to be accepted. Where the kernel does not say how many, one for each socket. */
+/* Clients that wait to be accepted. */
 static unsigned count_newcomers(void)
 {
     size_t listeners = worker.listening ? worker.seed->listeners->count : 0;
     unsigned count = 0;
-    backlog_read(worker.backlogs, listeners);
-    for (size_t i = 0; i < listeners; i++) {
-        struct pollfd polled = {.fd = worker.seed->listeners->items[i].fd, .events = POLLIN};
-        count += worker.backlogs[i].known ? worker.backlogs[i].waiting : poll(&polled, 1, 0) > 0;
-    }
+    for (size_t i = 0; i < listeners; i++)
+        count += backlog_waiting(&worker.backlogs[i], worker.seed->listeners->items[i].fd,
+                                 worker.netlink_fd);
     return count;
 }
 
@@ -521,6 +521,7 @@ static void watch_listeners(void)
     worker.acceptors = xcalloc(listeners->count, sizeof(*worker.acceptors));
     worker.backlogs = xcalloc(listeners->count, sizeof(*worker.backlogs));
     backlog_init(worker.backlogs, listeners);
+    worker.netlink_fd = fds_spare(backlog_open(listeners));
     for (size_t i = 0; i < listeners->count; i++) {
         struct acceptor *acceptor = &worker.acceptors[i];
         acceptor->listener = (unsigned)i;
@@ -648,6 +649,8 @@ static void take_apart(void)
     ev_loop_destroy(worker.table.loop);
     free(worker.acceptors);
     free(worker.backlogs);
+    if (worker.netlink_fd >= 0)
+        close(worker.netlink_fd);
     access_free(worker.serving.access);
     exclude_free(worker.serving.exclude);
     forwarded_fini(&worker.serving.trust);
@@ -696,6 +699,7 @@ struct worker_promotion worker_main(const struct worker_seed *seed)
               board_seat(seed->board, seed->slot, 0), seed->config->threads);
     worker.pool.bell = &worker.bell;
     worker.pool.accept = accept_newcomer;
+    worker.pool.count_waiting = count_newcomers;
     watch();
     watch_start(&worker.pool.turns, seed->config, seed->board, seed->slot);
     sampler_start(&worker.pool.turns, seed->config, seed->board, seed->slot);

@@ -15,9 +15,9 @@ bool leads(void)
 }
 
 void conn_adopt(struct conn_table *table, int fd, const struct conn_origin *origin,
-                uint64_t waits_since_ns)
+                uint64_t waits_since_ns, uint64_t after_newcomers)
 {
-    (void)table, (void)fd, (void)origin, (void)waits_since_ns;
+    (void)table, (void)fd, (void)origin, (void)waits_since_ns, (void)after_newcomers;
 }
 
 void conn_park(struct conn *c)
