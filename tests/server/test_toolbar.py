@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BINARY, VENV, Server, free_port
+from harness import BINARY, VENV, Server, free_port, wait_for
 from test_dev import make_django, write
 
 Start = Callable[..., Server]
@@ -104,21 +104,33 @@ def amount(text: str, name: str) -> float:
     return float(found[1])
 
 
+PARTS = ["computing", "waiting for the interpreter (GIL)", "in the database"]
+PARTS += ["waiting for something else", "waiting for a CPU"]
+
+
+def panel_that_adds_up(s: Server, path: str) -> tuple[str, str]:
+    """One in which the parts are together the time of the page: a machine with other work may stop a
+    page between two looks at the clock."""
+
+    def look() -> tuple[str, str] | None:
+        short, text = panel(s, path)
+        together = pytest.approx(amount(text, "together"), rel=0.1, abs=1)
+        return (short, text) if sum(amount(text, name) for name in PARTS) == together else None
+
+    return wait_for(look, what="parts that add up")
+
+
 def check_times(text: str, least: dict[str, float]) -> None:
-    """Each part has at least so much, and together they are the time of the page."""
-    names = ["computing", "waiting for the interpreter (GIL)", "in the database"]
-    names += ["waiting for something else", "waiting for a CPU"]
-    parts = {name: amount(text, name) for name in names}
+    """Each part has at least so much."""
+    parts = {name: amount(text, name) for name in PARTS}
     parts["waiting"] = parts["waiting for something else"] + parts["waiting for a CPU"]
     for name, milliseconds in least.items():
         assert parts[name] >= milliseconds, (name, text)
-    del parts["waiting"]
-    assert sum(parts.values()) == pytest.approx(amount(text, "together"), rel=0.1, abs=1)
 
 
 def test_the_panel_says_where_the_time_went(project: Server) -> None:
     """CPU, database, waiting, memory, and the line that did it; also of the thread of an async view."""
-    short, text = panel(project, "/")
+    short, text = panel_that_adds_up(project, "/")
     assert re.fullmatch(r"CPU \d+\.\d ms, GIL \d+\.\d ms, DB \d+\.\d ms", short)
     times = {"computing": 57, "in the database": 5, "waiting": 45}
     check_times(text, times)
@@ -128,7 +140,7 @@ def test_the_panel_says_where_the_time_went(project: Server) -> None:
     lines = [n for n, line in enumerate(VIEWS.splitlines(), 1) if "thread_time() < end" in line]
     assert f"shop/views.py:{lines[0]} in burn" in text
     assert re.search(r"django/core/handlers/\w+\.py:\d+ in \w+ .*shop/views.py:\d+ in burn", text)
-    _, text = panel(project, "/async/")
+    _, text = panel_that_adds_up(project, "/async/")
     check_times(text, {"computing": 57})
 
 

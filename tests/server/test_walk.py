@@ -14,7 +14,10 @@ import pytest
 
 from harness import FLAVOUR, ROOT, Server, engine_of, wait_for
 
-pytestmark = pytest.mark.skipif(FLAVOUR != "release", reason="one flavour is enough")
+pytestmark = [
+    pytest.mark.skipif(FLAVOUR != "release", reason="one flavour is enough"),
+    pytest.mark.timeout(900),  # it compiles
+]
 
 STEP = re.compile(r"^    ((?:worker|http|python)/\w+\.c) +(\w+)", re.MULTILINE)
 

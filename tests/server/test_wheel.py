@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -19,7 +20,10 @@ from test_reload import reload
 from test_upgrade import end, upgrade
 from wire import ask
 
-pytestmark = pytest.mark.skipif(FLAVOUR != "release", reason="wheels are of the release build")
+pytestmark = [
+    pytest.mark.skipif(FLAVOUR != "release", reason="wheels are of the release build"),
+    pytest.mark.timeout(900),  # it compiles, and waits for others that do
+]
 
 Start = Callable[..., Server]
 MAX_BYTES = 2_000_000
@@ -46,7 +50,9 @@ def run(*command: str | Path, **more: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for the Python of the tests."""
     dist = tmp_path_factory.mktemp("dist")
-    run("make", "wheel", f"PYTHON={sys.executable}", f"DIST={dist}", f"WHEEL={dist}/files")
+    with (ROOT / "build" / "wheel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # all that run tests have one build/wheel
+        run("make", "wheel", f"PYTHON={sys.executable}", f"DIST={dist}", f"WHEEL={dist}/files")
     (made,) = dist.glob("*.whl")
     return made
 
