@@ -87,6 +87,8 @@ void python_after_fork_child(void);
  * reference to what is to be called with the environ of a request that may have it; NULL with an
  * exception set. GIL held. */
 struct _object *python_begin_sockets(struct _object *take);
+/* growth.py; borrowed. By its name a project that is called myserver would be found. */
+struct _object *python_growth(void);
 
 /* One Python thread state per pool thread, for life, so that thread-locals (Django's
  * connections) survive between requests. */

@@ -6,6 +6,7 @@ page that the workers share, and run code of extension modules that is known to 
 """
 
 import atexit
+import contextlib
 import gc
 import os
 import sys
@@ -27,6 +28,9 @@ from myserver import hooks, streams
 
 # Whose finalizers do nothing that the end of the process does not do, or only complain.
 _SILENT = {("_socket", "socket"), ("_asyncio", "Future"), ("_asyncio", "Task")}
+# Types in C without a finalizer that close what they have when they are freed: what was written to such
+# a database may not be in its file before, or be in a second one beside it.
+_DATABASES = {("_dbm", "dbm"), ("_gdbm", "gdbm"), ("sqlite3", "Connection")}
 # What leads to everything, and is not part of an object.
 _NOT_INSIDE = (type, ModuleType, FunctionType)
 
@@ -175,6 +179,8 @@ def _finalize_all() -> None:
             continue
         if type(thing) in streams.PLAIN:
             streams.flush(thing)
+        elif id(thing) in ending and _database(type(thing)):
+            _close(thing)
         elif id(thing) in ending and _can_end(thing):
             _myserver.finalize(thing)
 
@@ -200,7 +206,25 @@ def _notices_end(kind: type) -> bool:
     for base in kind.__mro__:
         if "__del__" in vars(base):
             return (base.__module__, base.__name__) not in _SILENT
-    return False
+    return _database(kind) is not None
+
+
+def _database(kind: type) -> Any:
+    """Of the types in _DATABASES the one that this is, or is made from."""
+    return next((b for b in kind.__mro__ if (b.__module__, b.__name__) in _DATABASES), None)
+
+
+def _close(database: object) -> None:
+    """As its type does it, if need be also from another thread than the one that has opened it."""
+    kind = _database(type(database))
+    try:
+        kind.close(database)
+    except Exception:
+        if kind.__name__ == "Connection":
+            with contextlib.suppress(Exception):
+                kind.__init__(
+                    database, ":memory:"
+                )  # closes the one before, without asking who asks
 
 
 def _can_end(thing: object) -> bool:

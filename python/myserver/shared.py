@@ -3,6 +3,7 @@
 Looks only; fork.py decides what is done. Applications never import this module.
 """
 
+import contextlib
 import os
 import stat
 from typing import NamedTuple
@@ -145,15 +146,14 @@ def with_children(pids: list[int], without: int = -1) -> set[str]:
         if pid in seen:
             continue
         seen.add(pid)
-        try:
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             for name in os.listdir(f"/proc/{pid}/fd"):
                 link = os.readlink(f"/proc/{pid}/fd/{name}")
                 if link.startswith(("pipe:", "socket:")):
                     found.add(link)
+        with contextlib.suppress(OSError):
             with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
                 pids += [int(child) for child in file.read().split()]
-        except OSError:
-            continue
     return found
 
 

@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "python/growth.h"
+#include "python/python.h"
 
 /* What is set, as one sentence; owned by the caller. Clears it. */
 static char *take_exception(void)
@@ -28,8 +29,7 @@ static char *take_exception(void)
 static char *call(const char *name, const char *text, int number, struct buf *out)
 {
     PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *module = PyImport_ImportModule("myserver.growth");
-    PyObject *function = module ? PyObject_GetAttrString(module, name) : NULL;
+    PyObject *function = PyObject_GetAttrString(python_growth(), name);
     PyObject *done =
         function ? PyObject_CallFunction(function, text ? "si" : NULL, text, number) : NULL;
     if (done && out && PyBytes_Check(done))
@@ -37,7 +37,6 @@ static char *call(const char *name, const char *text, int number, struct buf *ou
     char *wrong = done ? NULL : take_exception();
     Py_XDECREF(done);
     Py_XDECREF(function);
-    Py_XDECREF(module);
     PyGILState_Release(state);
     return wrong;
 }

@@ -479,6 +479,11 @@ PyObject *python_begin_sockets(PyObject *take)
     return call(SOCKETS, "begin", "(O)", take);
 }
 
+PyObject *python_growth(void)
+{
+    return modules[GROWTH];
+}
+
 void python_thread_adopt(struct python_thread *thread)
 {
     thread->state = PyEval_SaveThread();

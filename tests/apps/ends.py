@@ -13,6 +13,7 @@ import os
 import random
 import shelve
 import signal
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -61,6 +62,26 @@ def files(when):
     KEPT[f"shelf {when}"] = shelf = shelve.Shelf(database, writeback=True)
     shelf["key"] = []
     shelf["key"].append("line")
+
+
+def databases(when):
+    """Two that only their last reference closes; one is made by another thread."""
+    threading.Thread(target=sqlite, args=(when,)).start()
+    try:
+        import dbm.ndbm
+    except ImportError:
+        return
+    KEPT[f"ndbm {when}"] = database = dbm.ndbm.open(f"{HERE}/ndbm-{when}-{os.getpid()}", "c")
+    database["key"] = "line"
+
+
+def sqlite(when):
+    """It writes into a second file, until it is closed."""
+    KEPT[f"sqlite {when}"] = database = sqlite3.connect(f"{HERE}/sqlite-{when}-{os.getpid()}")
+    database.execute("PRAGMA journal_mode = wal")
+    with database:
+        database.execute("CREATE TABLE line AS SELECT 1")
+    say(f"sqlite {when}")
 
 
 def objects(when):

@@ -131,6 +131,29 @@ def test_a_worker_ends_what_it_has_made(server: Start, leave: str, threads: int)
     assert "Traceback" not in s.log
 
 
+@pytest.mark.parametrize("leave", LEAVE)
+def test_databases_are_closed(server: Start, leave: str) -> None:
+    """Those of a worker with it, that of the import with the mold: everything is in their files."""
+    s = ends(
+        server,
+        "databases",
+        max_requests=2 if leave == "recycling" else 0,
+        max_requests_jitter=0,
+    )
+    pid = int(s.get("/").text)
+    wait_for(lambda: who(s, "sqlite request") == [pid], what="the database")
+    assert (s.dir / f"sqlite-request-{pid}-wal").exists()
+    LEAVE[leave](s)
+    gone(s, pid)
+    assert not (s.dir / f"sqlite-request-{pid}-wal").exists()
+    if "dbm.ndbm" in str(dbm.whichdb(str(s.dir / f"ndbm-request-{pid}"))):
+        with dbm.open(str(s.dir / f"ndbm-request-{pid}")) as database:
+            assert database["key"] == b"line"
+    assert s.stop() == 0
+    assert not list(s.dir.glob("*-wal"))
+    assert "Exception ignored" not in s.log and "Traceback" not in s.log
+
+
 def test_without_preload_a_worker_has_made_all(server: Start) -> None:
     s = ends(server, f"{ALL} child@import", preload=False)
     pid = int(s.get("/").text)

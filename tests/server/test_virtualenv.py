@@ -267,9 +267,16 @@ def test_project_called_myserver(server: Start, tmp_path: Path, where: str) -> N
     )
     (tmp_path / "wsgi.py").write_text("from myserver.wsgi import application\n")
     places = {"env": {where: str(tmp_path)}} if where.isupper() else {where: tmp_path}
+    for name in ("growth", "load"):
+        (package / f"{name}.py").write_text(f"print('{name} of the project is imported')")
+    control = f"unix:{tmp_path}/control.sock"
     for app in ("myserver.wsgi", f"{tmp_path}/myserver/wsgi.py", "wsgi"):
-        s = server(app, timeout="1s", **places)
+        s = server(app, timeout="1s", control=control, **places)
         assert ask(s, "/").text == "of the project ['prefork', 'postfork'] 1"
+        assert "share less" not in s.log
+        traced = run("memory", "--control", control, "--trace=1", "--json")
+        assert traced.returncode == 0, traced.stderr
+        assert "of the project is imported" not in s.log
         assert ask(s, "/?wait").status == 504
         assert s.log_contains("RequestTimeout")
         assert s.stop() == 0

@@ -55,12 +55,13 @@ void heap_note(void)
     run_gc("freeze");
 }
 
-/* A class that is written in Python; a new reference, or NULL. */
+/* A class that is written in Python; a new reference, or NULL. Not one of ours: where the project
+ * is called myserver, it would be asked for it. */
 static PyObject *python_class(void)
 {
-    PyObject *load = PyImport_ImportModule("myserver.load");
-    PyObject *found = load ? PyObject_GetAttrString(load, "LoadError") : NULL;
-    Py_XDECREF(load);
+    PyObject *codecs = PyImport_ImportModule("codecs");
+    PyObject *found = codecs ? PyObject_GetAttrString(codecs, "Codec") : NULL;
+    Py_XDECREF(codecs);
     PyErr_Clear();
     return found;
 }
