@@ -87,6 +87,9 @@ def begin_worker() -> None:
         module._threads_wakeups.clear()  # of executors whose threads and children are the mold's
     if "multiprocessing.process" in sys.modules:
         _begin_multiprocessing()
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    if getattr(server, "_forkserver_pid", None) is not None:
+        _forget_forkserver(server)
 
 
 def _begin_multiprocessing() -> None:
@@ -97,6 +100,15 @@ def _begin_multiprocessing() -> None:
     util = sys.modules.get("multiprocessing.util")  # which no worker shall import for this
     if util is not None:
         util._run_after_forkers()
+
+
+def _forget_forkserver(server: Any) -> None:
+    """The server of forks is a child of the mold and ends with it; multiprocessing would look after it
+    as if it were this process's. The next that needs one starts its own.
+    """
+    os.close(server._forkserver_alive_fd)
+    for name in ("authkey", "address", "alive_fd", "pid"):  # the key: since 3.14
+        setattr(server, f"_forkserver_{name}", None)
 
 
 def begin_mold() -> None:

@@ -26,6 +26,7 @@ HERE = os.getcwd()
 KEPT = {}  # name: what must not be freed
 local = threading.local()
 MADE = os.getpid()
+FORK = multiprocessing.get_context("fork")  # not the default since 3.14
 
 
 def say(text):
@@ -132,29 +133,40 @@ def serve_child(pipe):
 
 def child(when):
     """A child of multiprocessing, with a pipe."""
-    KEPT["pipe"], theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=serve_child, args=(theirs,), daemon=True)
+    KEPT["pipe"], theirs = FORK.Pipe()
+    process = FORK.Process(target=serve_child, args=(theirs,), daemon=True)
     process.start()
     KEPT["child"] = process
     say(f"child {when} {process.pid}")
 
 
+def served(when):
+    """A child of multiprocessing's server of forks, the default of 3.14."""
+    context = multiprocessing.get_context("forkserver")
+    seconds = 0 if when == "request" else 600
+    process = context.Process(target=time.sleep, args=(seconds,), daemon=True)
+    process.start()
+    say(f"served {when} {process.pid}")
+    if when == "request":
+        process.join()
+
+
 def manager(when):
     """A manager, and a dictionary that all workers share."""
-    KEPT["manager"] = multiprocessing.Manager()
+    KEPT["manager"] = FORK.Manager()
     KEPT["shared"] = KEPT["manager"].dict()
     KEPT["shared"]["count"] = 0
 
 
 def pool(when):
     """A pool of processes."""
-    KEPT["pool"] = multiprocessing.Pool(1)
+    KEPT["pool"] = FORK.Pool(1)
     KEPT["pool"].apply(os.getpid)
 
 
 def consumer(when):
     """A queue between processes with a thread behind it, as loguru has with enqueue=True."""
-    queue = KEPT["queue"] = multiprocessing.SimpleQueue()
+    queue = KEPT["queue"] = FORK.SimpleQueue()
 
     def consume():
         while (text := queue.get()) is not None:
@@ -176,7 +188,7 @@ def consumer(when):
 
 def fed(when):
     """A queue whose thread has sent something, and another that reads it."""
-    queue = KEPT["fed"] = multiprocessing.Queue()
+    queue = KEPT["fed"] = FORK.Queue()
     queue.put(os.getpid())
 
     def consume():

@@ -337,6 +337,19 @@ def test_workers_share_no_connection_to_a_manager(server: Start) -> None:
     assert set(answers) == {"True"}
 
 
+def test_each_process_has_its_own_server_of_forks(server: Start) -> None:
+    """Since 3.14 multiprocessing uses one where nothing else is said. That of the import is the mold's."""
+    s = ends(server, "served", workers=2)
+    (of_import,) = (int(line.split()[2]) for line in said(s) if line.startswith("served import"))
+    wait_for(lambda: len({s.get("/").text for _ in range(4)}) == 2)
+    makers = {line.split()[-1] for line in said(s) if line.startswith("served request")}
+    assert makers == {str(pid) for pid in s.workers()}
+    assert of_import in {p.pid for p in processes()}
+    assert s.stop() == 0
+    gone(s, of_import)
+    assert "Traceback" not in s.log
+
+
 def test_a_queue_that_the_import_has_used(server: Start) -> None:
     """The thread that feeds it is the mold's; each worker starts its own."""
     s = ends(server, "fed@import", workers=2)

@@ -33,6 +33,9 @@ def is_open_to_all(path: Path) -> bool:
 
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+program_for_all = pytest.mark.skipif(
+    not is_open_to_all(BINARY.resolve().parent), reason="not every user can read the program"
+)
 for_nobody = pytest.mark.skipif(
     os.geteuid() != 0
     or not is_open_to_all(Path(os.__file__).resolve().parent)
@@ -304,6 +307,7 @@ def test_unknown_names(option: str, sentence: str) -> None:
 
 
 @root_only
+@program_for_all
 def test_check_config_has_the_rights_of_the_server(tmp_path: Path) -> None:
     """Root can read what the user of the server cannot."""
     (tmp_path / "private.py").write_text("application = lambda environ, start_response: []\n")
@@ -317,6 +321,7 @@ def test_check_config_has_the_rights_of_the_server(tmp_path: Path) -> None:
 
 
 @root_only
+@program_for_all
 def test_only_root_can_become_another() -> None:
     command = [str(BINARY), "--user=root", "--check-config", "hello"]
     done = subprocess.run(

@@ -91,7 +91,7 @@ class Folder:
     def __init__(self, suite: str) -> None:
         self.suite = suite
         self.path = ROOT / "build" / "debian" / suite
-        self.source = "/root/myserver"
+        self.source = "/srv/myserver"  # where every user may read it
 
     def make(self) -> None:
         """Let debootstrap fill it, unless it is there."""
