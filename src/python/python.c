@@ -155,7 +155,8 @@ static void import_modules(void)
         PyErr_Print();
         die(EXIT_CONFIG,
             "the Python package 'myserver' in %s cannot be imported: if another distribution has "
-            "put its own package of that name there, install this one again",
+            "put its own package of that name there, uninstall that and install this one again: "
+            "pip install --force-reinstall myserver-wsgi",
             directory);
     }
     free(directory);
