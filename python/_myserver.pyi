@@ -22,6 +22,13 @@ def finalize(object: object, /) -> None:
     `sys.unraisablehook`.
     """
 
+def instances(objects: list[Any], kinds: type | tuple[type, ...], /) -> list[Any]:
+    """Those of `objects` whose type is one of `kinds`, as issubclass() says.
+
+    It is for all that the collector knows: a type is asked about once, or a few times. No object is asked
+    for its class, as isinstance() does with proxies, which that would wake.
+    """
+
 def watch_database(function: Callable[..., Any], kind: int, /) -> Callable[..., Any]:
     """The same function; while it runs, a request of this thread counts as in the database.
 

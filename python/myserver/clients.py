@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import _myserver
+
 # Module, class, and how a process lets go of what an object of it holds open.
 _CLOSED = (
     ("redis.connection", "ConnectionPool", lambda pool: pool.disconnect()),
@@ -157,9 +159,7 @@ def _guard(warnings: list[str], name: str, function: Callable[..., object], *arg
 
 
 def _known(table: Iterable[_Entry]) -> list[tuple[str, Callable[[Any], object], Any]]:
-    """Every object of the table's classes. isinstance() would ask proxies for their class, and wake
-    them.
-    """
+    """Every object of the table's classes."""
     kinds = []
     for module, name, function in table:
         kind = getattr(sys.modules.get(module), name, None)
@@ -169,7 +169,7 @@ def _known(table: Iterable[_Entry]) -> list[tuple[str, Callable[[Any], object], 
         return []
     classes = tuple(kind for kind, _name, _function in kinds)
     gc.unfreeze()
-    candidates = [found for found in gc.get_objects() if issubclass(type(found), classes)]
+    candidates = _myserver.instances(gc.get_objects(), classes)
     gc.freeze()
     return [
         (name, function, found)

@@ -7,8 +7,9 @@ import gc
 import io
 import sys
 import weakref
-from collections.abc import Iterable
 from typing import Any
+
+import _myserver
 
 # Nothing is lost when the process ends without closing one of these, if it is flushed.
 PLAIN = frozenset(
@@ -37,7 +38,7 @@ _written: dict[int, int] = {}  # by id: how much the mold had written to its com
 
 def note() -> None:
     """In the mold, before all objects are frozen: remembers what is open."""
-    _noted[:] = [weakref.ref(stream) for stream in _instances(io.IOBase, gc.get_objects())]
+    _noted[:] = [weakref.ref(stream) for stream in _myserver.instances(gc.get_objects(), io.IOBase)]
 
 
 def recent(looked: int) -> tuple[list[object], int]:
@@ -97,16 +98,11 @@ def flush(stream: Any) -> None:
         return
 
 
-def _instances(kind: type, objects: Iterable[object]) -> list[Any]:
-    """Those of this type. isinstance() would ask proxies for their class, and wake them."""
-    return [thing for thing in objects if issubclass(type(thing), kind)]
-
-
-def _all(objects: Iterable[object]) -> list[Any]:
+def _all(objects: list[object]) -> list[Any]:
     """What is known to be open, and the streams among these."""
     noted = [stream for stream in (ref() for ref in _noted) if stream is not None]
     known = {id(stream) for stream in noted}
-    found = _instances(io.IOBase, objects)
+    found = _myserver.instances(objects, io.IOBase)
     return noted + [stream for stream in found if id(stream) not in known]
 
 
@@ -117,7 +113,7 @@ def _flush(streams: list[Any]) -> None:
     compressed = [stream for stream in streams if _count(stream) is not None]
     for stream in compressed:
         stream.flush = lambda: None  # a flush of the text above would call it
-    for stream in [sys.stdout, sys.stderr, *_instances(io.TextIOBase, streams)]:
+    for stream in [sys.stdout, sys.stderr, *_myserver.instances(streams, io.TextIOBase)]:
         flush(stream)
     for stream in compressed:
         del stream.flush

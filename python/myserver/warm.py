@@ -63,7 +63,7 @@ def _import_views(settings: Any) -> None:
         for pattern in inner.url_patterns:
             pattern.pattern.regex  # noqa: B018
             getattr(pattern, "callback", None)
-    resolver._populate()
+    resolver.reverse_dict  # noqa: B018
     for status in (400, 403, 404, 500):
         resolver.resolve_error_handler(status)
 
@@ -79,25 +79,26 @@ def _build_models(_settings: Any) -> None:
     """The caches of models and their fields: relations, names, managers."""
     from django.apps import apps
 
+    names: dict[type, list[str]] = {}  # there are few types, and many fields
     for model in apps.get_models(include_auto_created=True):
         options: Any = model._meta
-        _fill_cached_properties(options)
-        for field in options.get_fields(include_hidden=True):
-            _fill_cached_properties(field)
+        for thing in (options, *options.get_fields(include_hidden=True)):
+            kind = type(thing)
+            if kind not in names:
+                names[kind] = _cached_properties(kind)
+            for name in names[kind]:
+                with contextlib.suppress(Exception):  # some do not fit each field
+                    getattr(thing, name)
     import_module("django.db.models.sql.compiler")
 
 
-def _fill_cached_properties(thing: Any) -> None:
-    """Django's own, which only compute."""
+def _cached_properties(kind: type) -> list[str]:
+    """Those that are Django's own, which only compute."""
     from django.utils.functional import cached_property
 
-    for kind in type(thing).__mro__:
-        if not kind.__module__.startswith("django.db.models."):
-            continue
-        for name, value in vars(kind).items():
-            if isinstance(value, cached_property):
-                with contextlib.suppress(Exception):  # some do not fit each field
-                    getattr(thing, name)
+    bases = [base for base in kind.__mro__ if base.__module__.startswith("django.db.models.")]
+    values = ((name, value) for base in bases for name, value in vars(base).items())
+    return list(dict.fromkeys(name for name, value in values if isinstance(value, cached_property)))
 
 
 def _build_templates(_settings: Any) -> None:
@@ -136,7 +137,7 @@ def _load_languages(settings: Any) -> None:
         for language in dict.fromkeys(languages):
             trans_real.activate(language)
             if resolver:
-                resolver._populate()
+                resolver.reverse_dict  # noqa: B018
             if time.monotonic() > deadline:
                 return
     finally:
