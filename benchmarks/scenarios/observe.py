@@ -1,9 +1,10 @@
 """observe: what our always-on parts cost, and a profile: the same server with and without, in turn.
 
 Two servers of ours stand side by side, one with all that is on by default, one without, and get
-short loads by turns, in another order each time; so what the machine does meanwhile meets both. They
-are started anew several times, because two processes of one kind also differ by where their memory
-lies: the intervals are of these sessions.
+many short loads by turns, in another order each time; so what the machine does meanwhile meets both,
+and a load that something else has disturbed is one of many: of a start the median counts. They are
+started anew several times, because two processes of one kind also differ by where their memory lies:
+the intervals are of these starts.
 """
 
 import math
@@ -33,9 +34,9 @@ ON, OFF, PROFILED = MyserverWatched.name, MyserverBare.name, "myserver-profiled"
 TURNS = ((OFF, ON, PROFILED), (PROFILED, ON, OFF))
 HZ = 250
 SAMPLER_S = 0.2  # until the samplers look so often
-SESSIONS, TRIPLES = 5, 6
-HELLO = Load("8 connections", connections=8, seconds=0.5)
-HOME = Load("4 connections", connections=4, seconds=1, warmup_s=1.5)
+SESSIONS, TRIPLES = 8, 10
+HELLO = Load("8 connections", connections=8, seconds=0.25)
+HOME = Load("4 connections", connections=4, seconds=0.5, warmup_s=1.5)
 SHOP, SMALL = "the shop with SQLite, 1 x 4", "hello, 1 x 4"
 # Student's t, two-sided, 95 %, by degrees of freedom.
 T95 = (math.nan, 12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -50,8 +51,8 @@ def scenario(services: Services, quick: bool) -> Scenario:
     notes = [
         f"{ON} has all that is on by default; {OFF} has `observe = false` and `profile-rate = 0`;"
         f" {PROFILED} is {ON} while `myserver profile` looks {HZ} times a second",
-        f"{SESSIONS} times both are started, {TRIPLES} times each is measured in turn then; the"
-        " intervals (95 %, Student's t) are of the means of the logarithms of each start",
+        f"{SESSIONS} times both are started, {TRIPLES} times each is measured in turn then; of a"
+        " start the median of the ratios counts, and the intervals (95 %, Student's t) are of these",
     ]
     title = "What looking costs"
     rounds = 1 if quick else SESSIONS
@@ -121,13 +122,13 @@ def measure(run: "Run") -> None:
 
 
 def session_ratios(result: dict, case: str, load: str, above: str, below: str) -> list[float]:
-    """CPU a request of one to the other: the geometric mean of the turns of each session."""
+    """CPU a request of one to the other: the median of the turns of each session."""
     ours, theirs = (pairs.samples(result, name, case, load) for name in (above, below))
-    logs: dict[int, list[float]] = {}
+    turns: dict[int, list[float]] = {}
     for number in sorted(ours.keys() & theirs.keys()):
         ratio = ours[number]["cpu_s_per_1000"] / theirs[number]["cpu_s_per_1000"]
-        logs.setdefault(ours[number]["session"], []).append(math.log(ratio))
-    return [math.exp(statistics.fmean(values)) for values in logs.values()]
+        turns.setdefault(ours[number]["session"], []).append(ratio)
+    return [statistics.median(values) for values in turns.values()]
 
 
 def interval(ratios: list[float]) -> tuple[float, float, float]:

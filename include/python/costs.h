@@ -76,7 +76,7 @@ void costs_begin(struct costs_clock *clock, struct costs *costs, struct board_se
                  uint64_t now);
 void costs_end(struct costs_clock *clock, uint64_t now);
 /* The request does something else from now on. Returns what it did before. Costs 0.1 us, and 0.4 us
- * more where 100 us have passed since the thread's CPU clock was read: in between the thread counts
+ * more where 250 us have passed since the thread's CPU clock was read: in between the thread counts
  * as computing. On the thread of the request. */
 enum ledger_doing costs_switch(struct costs_clock *clock, enum ledger_doing doing);
 /* What the request of the calling thread has cost so far, and how long it had waited before its

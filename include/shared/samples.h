@@ -161,7 +161,7 @@ void samples_put_again(struct samples_area *area, enum samples_kind kind, uint64
                        const struct samples_record *record);
 /* Any thread: a request has ended. The texts end with NUL. */
 void samples_note_request(struct samples_area *area, const char *method, const char *path,
-                          uint32_t status, uint64_t wall_ns);
+                          uint32_t status, uint64_t wall_ns, uint64_t ended_ns);
 /* Any thread: a record of the log, which ends with a newline. */
 void samples_note_log(struct samples_area *area, const char *record, size_t len);
 

@@ -4,6 +4,9 @@ Runs with the application's Python and settings, in a process of its own. The tr
 read-only and has a timeout. Values are not known, so the plan is the general one unless they are given.
 """
 
+import contextlib
+import functools
+import gc
 import importlib
 import importlib.util
 import json
@@ -11,6 +14,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -194,21 +198,109 @@ def _mysql_hints(rows: list[dict[str, Any]], order: Any) -> list[str]:
     return hints
 
 
-_VENDORS = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}
+_VENDORS: dict[str, Callable[[Any, Any], list[str]]] = {
+    "sqlite": sqlite,
+    "postgresql": postgresql,
+    "mysql": mysql,
+}
+
+
+# ---- which connection
+
+
+class _Engine:
+    """One of SQLAlchemy's, with what is used of a connection of Django's."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.vendor = engine.dialect.name.replace("mariadb", "mysql")
+
+    @functools.cached_property
+    def _pooled(self) -> Any:
+        return self._engine.raw_connection()
+
+    @property
+    def connection(self) -> Any:
+        """The driver's."""
+        return self._pooled.driver_connection
+
+    @property
+    def mysql_is_mariadb(self) -> bool:
+        """Known when it is connected."""
+        return bool(self._pooled and self._engine.dialect.is_mariadb)
+
+    def ensure_connection(self) -> None:
+        """As Django's."""
+
+    def set_autocommit(self, on: bool) -> None:
+        """As Django's; an engine may have it on."""
+        self.connection.autocommit = on
+
+    def cursor(self) -> Any:
+        """For a with statement, whether or not the driver's own are."""
+        return contextlib.closing(self.connection.cursor())
+
+    def rollback(self) -> None:
+        """As Django's."""
+        self.connection.rollback()
+
+    def close(self) -> None:
+        """What the pool has; the one in use ends with the process."""
+        self._engine.dispose()
+
+
+def _engines(vendor: str) -> list[Any]:
+    """What the import of the application has made for such a database."""
+    base = importlib.import_module("sqlalchemy.engine").Engine
+    made = [_Engine(found) for found in gc.get_objects() if isinstance(found, base)]
+    found = [engine for engine in made if engine.vendor == vendor]
+    if not found:
+        raise ExplainError(f"the application makes no engine for {vendor} when it is imported")
+    return found
+
+
+def _connections(order: Any) -> list[Any]:
+    """Those that may know the tables of the statement."""
+    if not order["database"] and "sqlalchemy" in sys.modules:
+        return _engines(order["vendor"])
+    if "django" not in sys.modules:
+        raise ExplainError("only statements of Django and SQLAlchemy can be explained")
+    from django.db import connections
+
+    name = order["database"] or "default"
+    if name not in connections:
+        raise ExplainError(f"the application has no database {name} any more")
+    return [connections.create_connection(name)]
+
+
+def _plan(connection: Any, order: Any) -> list[str]:
+    explain = _VENDORS.get(connection.vendor)
+    if not explain:
+        raise ExplainError(f"statements of {connection.vendor} cannot be explained")
+    try:
+        return explain(connection, order)
+    finally:
+        connection.close()
+
+
+def _first_plan(connections: list[Any], order: Any) -> list[str]:
+    """Of the first connection that has one."""
+    for connection in connections[:-1]:
+        with contextlib.suppress(Exception):
+            return _plan(connection, order)
+    return _plan(connections[-1], order)
 
 
 def load(app: str) -> None:
-    """Imports the application, which sets Django up."""
+    """Imports the application, which sets Django up, or makes its engines."""
     target = app.partition(":")[0]
     if target.endswith(".py"):
         spec = importlib.util.spec_from_file_location("myserver_explained", target)
         if spec and spec.loader:
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)  # in sys.modules it keeps what it has made
     else:
         importlib.import_module(target)
-    if "django" not in sys.modules:
-        raise ExplainError("only statements of Django's databases can be explained")
 
 
 def main() -> int:
@@ -218,18 +310,7 @@ def main() -> int:
     sys.path.append(str(Path(__file__).parents[1]))  # the application may import myserver
     try:
         load(order["app"])
-        from django.db import connections
-
-        if order["database"] not in connections:
-            raise ExplainError(f"the application has no database {order['database']} any more")
-        connection = connections.create_connection(order["database"])
-        explain = _VENDORS.get(connection.vendor)
-        if not explain:
-            raise ExplainError(f"statements of {connection.vendor} cannot be explained")
-        try:
-            lines = explain(connection, order)
-        finally:
-            connection.close()
+        lines = _first_plan(_connections(order), order)
     except ExplainError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 /* costs.c: the time of a running request, divided into parts.
  *
  * Owns: which clock runs on which thread. Reading the CPU clock of a thread is a system call, so it
- * is read at most every 100 us: a request that is shorter counts as computing but for what is known
+ * is read at most every 250 us: a request that is shorter counts as computing but for what is known
  * otherwise, which is what such requests do. */
 #include "python/costs.h"
 
@@ -13,7 +13,7 @@
 #include <pthread.h>
 #include <time.h>
 
-#define CPU_READ_NS   100000
+#define CPU_READ_NS   250000
 /* Of requests that take less, it is not asked how long they wanted a CPU: that is a file of /proc.
  */
 #define DELAY_READ_NS (10 * NS_PER_MS)

@@ -478,12 +478,29 @@ static int add_upgrade(PyObject *dict)
     return done ? 0 : -1;
 }
 
+/* A text that nobody else has, nor can find. */
+static bool is_alone(PyObject *text)
+{
+#ifdef Py_GIL_DISABLED
+    (void)text;
+    return false; /* references are counted in more than one place */
+#else
+    return Py_REFCNT(text) == 1 && !PyUnicode_CHECK_INTERNED(text);
+#endif
+}
+
+/* Each thread writes its text anew, unless the request that had it has left it to somebody: making
+ * one costs three times as much. */
 static int add_trace(PyObject *dict, const struct trace *trace)
 {
-    PyObject *text = PyUnicode_New(TRACE_TEXT, 127);
-    if (text)
-        trace_write(trace, PyUnicode_DATA(text)); /* it has room for the NUL, too */
-    return set_taking(dict, key_trace, text);
+    static _Thread_local PyObject *text; /* owned */
+    if (!text || !is_alone(text))
+        Py_XSETREF(text, PyUnicode_New(TRACE_TEXT, 127));
+    if (!text)
+        return -1;
+    trace_write(trace, PyUnicode_DATA(text)); /* it has room for the NUL, too */
+    ((PyASCIIObject *)text)->hash = -1;
+    return PyDict_SetItem(dict, key_trace, text);
 }
 
 PyObject *environ_build(const struct environ_facts *facts, PyObject *input)

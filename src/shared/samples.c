@@ -226,7 +226,7 @@ void samples_put_again(struct samples_area *area, enum samples_kind kind, uint64
 }
 
 void samples_note_request(struct samples_area *area, const char *method, const char *path,
-                          uint32_t status, uint64_t wall_ns)
+                          uint32_t status, uint64_t wall_ns, uint64_t ended_ns)
 {
     uint32_t number = atomic_fetch_add_explicit(&area->past_head, 1, memory_order_relaxed);
     struct samples_past *past = &area->past[number % SAMPLES_PAST];
@@ -234,7 +234,7 @@ void samples_note_request(struct samples_area *area, const char *method, const c
     past->status = status;
     memcpy(past->method, method, sizeof past->method);
     memcpy(past->path, path, sizeof past->path - 1);
-    atomic_store_explicit(&past->ended_ns, now_ns(), memory_order_release);
+    atomic_store_explicit(&past->ended_ns, ended_ns, memory_order_release);
 }
 
 void samples_note_log(struct samples_area *area, const char *record, size_t len)

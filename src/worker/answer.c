@@ -128,7 +128,7 @@ static void leave_seat(struct answer *a)
     uint64_t ran_ms = a->turn->ran_ns / NS_PER_MS;
     if (slow_ms > 0 && ran_ms >= slow_ms)
         log_slow(a, ran_ms);
-    sampler_note_request(seat, a->turn->ran_ns);
+    sampler_note_request(seat, a->turn->ran_ns, done_ns);
     board_count_latency(seat, done_ns - a->exchange->parsed_ns);
     clear_seat(seat, done_ns);
 }

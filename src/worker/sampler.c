@@ -468,9 +468,10 @@ void sampler_join(void)
     sampler.area = NULL;
 }
 
-void sampler_note_request(const struct board_seat *seat, uint64_t wall_ns)
+void sampler_note_request(const struct board_seat *seat, uint64_t wall_ns, uint64_t ended_ns)
 {
     if (sampler.steady_hz && observed_is_on(sampler.observed, OBSERVED_SAMPLER))
         samples_note_request(sampler.area, seat->method, seat->path,
-                             atomic_load_explicit(&seat->status, memory_order_relaxed), wall_ns);
+                             atomic_load_explicit(&seat->status, memory_order_relaxed), wall_ns,
+                             ended_ns);
 }

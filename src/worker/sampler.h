@@ -18,7 +18,7 @@ void sampler_start(struct turns *turns, const struct config *config, const struc
 void sampler_stop(void);
 /* After sampler_stop: waits until the thread has ended. GIL held; lets go of it meanwhile. */
 void sampler_join(void);
-/* A request has ended. By its thread, before it leaves the seat. */
-void sampler_note_request(const struct board_seat *seat, uint64_t wall_ns);
+/* A request has ended, at `ended_ns` (now_ns). By its thread, before it leaves the seat. */
+void sampler_note_request(const struct board_seat *seat, uint64_t wall_ns, uint64_t ended_ns);
 
 #endif

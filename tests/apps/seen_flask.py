@@ -7,7 +7,9 @@ from flask import Blueprint, Flask
 from sqlalchemy import ForeignKey, create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
+empty = [create_engine("sqlite://")]  # which has no tables
 engine = create_engine(os.environ["SEEN_URL"])
+empty.append(create_engine("sqlite://"))
 application = Flask(__name__)
 shelves = Blueprint("shelves", __name__, url_prefix="/shelves")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import APPS, Server, wait_for
+from harness import APPS, Server, run, wait_for
 from test_queries import queries, statement
 from test_views import view
 
@@ -76,3 +76,30 @@ def test_many_rows_are_one_statement(seen: Server) -> None:
     assert found["queries"] == 1 and found["parts"]["database"] > 0
     assert statement(seen, "INSERT INTO author")["count"] == 1
     assert queries(seen)["repeated"] == []
+
+
+def explained(s: Server, begin: str, *arguments: str) -> str:
+    """The plan of the statement that begins so."""
+    control = str(s.dir / "control.sock")
+    done = run("queries", "--control", control, "--explain", statement(s, begin)["id"], *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_explain(seen: Server) -> None:
+    """By the engine of the application that has the tables."""
+    assert seen.get("/books/1").status == 200
+    view(seen, "books")
+    assert "SEARCH author USING INTEGER PRIMARY KEY" in explained(seen, AUTHOR)
+    assert "SCAN book" in explained(seen, "SELECT book.id")
+
+
+def test_explain_with_postgresql(server: Start, postgres: str) -> None:
+    """The general plan, and the one for a value; also where each statement is a transaction."""
+    url = postgres.replace("postgresql://", "postgresql+psycopg://")
+    s = server("seen_flask", control="unix:control.sock", env={"SEEN_URL": url})
+    assert s.get("/books/1").status == 200
+    view(s, "books")
+    assert "(id = $1)" in explained(s, AUTHOR)
+    plan = explained(s, AUTHOR, "--analyze", "--param=7")
+    assert "(id = 7)" in plan and "actual time" in plan, plan

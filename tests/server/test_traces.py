@@ -70,6 +70,17 @@ def test_traces_are_made(server: Start) -> None:
     assert all(MADE.fullmatch(parent) for parent in found)
 
 
+def test_a_text_that_is_kept_does_not_change(server: Start) -> None:
+    """Though a thread uses its own again."""
+    s = server("traced")
+    paths = ["/intern", "/", "/keep", "/keep", "/", "/keep", "/forget", "/keep", "/", "/keep"]
+    told = [json.loads(s.get(path).body) for path in paths]
+    texts = [answer["myserver.traceparent"] for answer in told]
+    assert len(set(texts)) == len(texts)
+    assert told[5]["kept"] == [texts[2], texts[3], texts[5]]
+    assert told[9]["kept"] == [texts[7], texts[9]]
+
+
 def test_nothing_without_observe(server: Start) -> None:
     """No key at all."""
     assert "myserver.traceparent" not in environ(server("traced", observe=False))
