@@ -583,6 +583,12 @@ LINES: list[tuple[str, dict[str, str | list[str]]]] = [
     ("waitress-serve --unix-socket=x.sock a:b", {"bind": "unix:x.sock", "socket-mode": "0600"}),
     ("waitress-serve --app=a:b --listen=*:1", {"bind": ":1", "app": "a:b"}),
     ("mod_wsgi-express start-server w.py", {"bind": ":8000", "threads": "5", "workers": "1"}),
+    # with what stands around it in units, container files, Procfiles and scripts
+    ("uv run --no-sync gunicorn a", {"app": "a"}),
+    ("sudo -u uwsgi gunicorn -u nobody a", {"app": "a", "user": "nobody"}),
+    ("env -u HOME SHOP_A=1 nice -n 10 gunicorn a", {"app": "a"}),
+    ("python -u -m gunicorn a", {"env": "PYTHONUNBUFFERED=1"}),
+    ("python3 -W ignore -X dev -m gunicorn.app.wsgiapp a", {"app": "a"}),
     (
         "mod_wsgi-express start-server --application-type module a --log-level warn",
         {"app": "a", "log-level": "warning"},
@@ -599,6 +605,72 @@ def test_command_lines(line: str, wanted: dict[str, Any], project: Project) -> N
     settings = printed(project, "it.ini", {})
     for option, value in wanted.items():
         assert settings[option] == (value if isinstance(value, list) else [value]), option
+
+
+TEXTS = [
+    ("web: gunicorn a --log-file -", {"app": "a"}),
+    ('CMD ["gunicorn", "-b", "127.0.0.1:81", "a"]', {"bind": "127.0.0.1:81"}),
+    ('ENTRYPOINT ["sh", "-c", "exec gunicorn -b :${SHOP_PORT:-82} a"]', {"bind": "0.0.0.0:82"}),
+    ("ExecStart=-/usr/bin/env gunicorn --access-logformat '%%(h)s' a", {"app": "a"}),
+    ("ExecStart=/usr/bin/gunicorn --access-logformat '%%(h)s' a", {"access-logformat": "%(h)s"}),
+    ("bash -lc 'gunicorn a -w $SHOP_WORKERS'", {"workers": "7"}),
+    ("gunicorn a -b 127.0.0.1:$SHOP_WORKERS -t ${SHOP_TIME-9}", {"bind": "127.0.0.1:7"}),
+    ("gunicorn a -b $SHOP_BIND", {"bind": "127.0.0.1:83"}),
+    ("gunicorn a -e 'SHOP_A=a$b'", {"env": "SHOP_A=a$b"}),
+    ("gunicorn a \\\n  --workers 2", {"app": "a", "workers": "2"}),
+    ("waitress-serve --listen=*:${SHOP_PORT:-84} a:b", {"bind": ":84"}),
+    ("granian --interface wsgi --port $SHOP_WORKERS a", {"bind": "127.0.0.1:7"}),
+    ("python manage.py migrate && gunicorn a -w 5 >>/tmp/a.log 2>&1", {"workers": "5"}),
+]
+
+
+@pytest.mark.parametrize("text, wanted", TEXTS, ids=[text for text, _ in TEXTS])
+def test_command_lines_as_they_stand_in_a_file(
+    text: str, wanted: dict[str, Any], project: Project
+) -> None:
+    """Labels, shells, variables and redirections; a variable is read at each start."""
+    done = project.convert(text)
+    assert done.returncode == 0, done.stderr
+    (project.directory / "it.ini").write_text(done.stdout)
+    env = {"SHOP_WORKERS": "7", "SHOP_BIND": "127.0.0.1:83"}
+    settings = printed(project, "it.ini", env)
+    for option, value in wanted.items():
+        assert settings[option] == [value], option
+
+
+def test_what_stands_around_a_command_is_said(project: Project) -> None:
+    done = project.convert("./migrate.sh && sudo -u www gunicorn a >>a.log 2>&1")
+    assert "# Other commands of that line stay: ./migrate.sh" in done.stdout
+    assert ": sudo -u www myserver -c FILE >>a.log 2>&1" in done.stdout
+    done = project.convert("python -I -m gunicorn a")
+    assert done.returncode == 1
+    assert "--python -I: an option of the interpreter that has no variable" in done.stderr
+
+
+def test_no_value_of_the_environment_is_in_the_ini(project: Project) -> None:
+    """A file that goes through the whole environment, as many do, reads no variable by name."""
+    (project.directory / "g.py").write_text(
+        "import os\nwsgi_app = 'a'\ntoken = os.environ.get('SHOP_TOKEN')\n"
+        "for name, value in os.environ.items():\n"
+        "    if name.startswith('GUNICORN_'):\n        locals()[name[9:].lower()] = value\n"
+    )
+    env = {"SHOP_TOKEN": "topsecret", "SHOP_OTHER": "topsecret", "GUNICORN_WORKERS": "4"}
+    done = project.convert("g.py", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "topsecret" not in done.stdout + done.stderr
+    assert "SHOP_TOKEN" in done.stdout and "SHOP_OTHER" not in done.stdout
+    assert re.search(r"(?m)^workers = 4 ", done.stdout)
+
+
+def test_an_option_that_another_one_replaces_is_said(project: Project) -> None:
+    (project.directory / "a.ini").write_text(
+        "[uwsgi]\nmodule = a\nlogto = a.log\nlogto2 = b.log\n"
+        "evil-reload-on-rss = 600\nreload-on-rss = 500\n"
+    )
+    done = project.convert("a.ini")
+    assert done.returncode == 1
+    assert "logto = a.log: there is one error-logfile, which is that of logto2" in done.stderr
+    assert re.search(r"(?m)^max-worker-memory = 524288000 ", done.stdout)
 
 
 def test_gunicorn_cmd_args_of_the_environment_are_read(project: Project) -> None:
@@ -639,6 +711,8 @@ WRONG = [
     ("mod_wsgi-express module-config", "only mod_wsgi-express start-server"),
     ("uvicorn a:b", "uvicorn is none that is known here"),
     ("gunicorn 'a", "gunicorn 'a: no closing quotation"),
+    ("gunicorn -w $(nproc) a", "a shell computes $(nproc): write its value, or a variable"),
+    ("ExecStart=/bin/gunicorn -b unix:/run/%i.sock a", "systemd computes %i: write its value"),
     ("nonsense", "nonsense is no file, and no command line of"),
     ("no-such-file.ini", "no-such-file.ini: cannot be read"),
 ]

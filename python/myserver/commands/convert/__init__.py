@@ -16,8 +16,8 @@ from pathlib import Path
 
 from myserver import commands
 
-from . import granian, gunicorn, mod_wsgi, tables, uwsgi, waitress
-from .common import Environment, add_environment, drop_missing_directories, split_words
+from . import granian, gunicorn, line, mod_wsgi, tables, uwsgi, waitress
+from .common import Environment, add_environment, drop_missing_directories
 from .result import Cannot, Given, Result
 
 USAGE = """\
@@ -39,6 +39,7 @@ converted.
 Convert = Callable[[tables.Table, Result, Environment, Sequence[str]], None]
 _PROGRAMS: dict[str, tuple[str, Convert]] = {
     "gunicorn": ("gunicorn", gunicorn.convert),
+    "gunicorn.app.wsgiapp": ("gunicorn", gunicorn.convert),
     "uwsgi": ("uWSGI", uwsgi.convert),
     "pyuwsgi": ("uWSGI", uwsgi.convert),
     "uwsgi-core": ("uWSGI", uwsgi.convert),
@@ -51,59 +52,58 @@ _OTHERS = ("uvicorn", "hypercorn", "daphne", "bjoern", "cheroot", "meinheld", "p
 _FILES = (".ini", ".yaml", ".yml", ".json", ".js", ".xml")
 
 
-def _program_at(words: Sequence[str]) -> int | None:
-    """Where the program stands: behind variables, and whatever starts it (exec, env, ddtrace-run)."""
-    for index, word in enumerate(words):
-        name = re.sub(r"(_python|-)?\d+(\.\d+)*$", "", os.path.basename(word))
-        if os.path.basename(word) in _PROGRAMS or name in _PROGRAMS:
-            return index
-        if word.startswith("-") and word not in ("-m", "-c", "--"):
-            return None
-    return None
+def _plain_name(word: str) -> str:
+    """gunicorn3 and uwsgi_python311 without what only some distributions add."""
+    name = os.path.basename(word)
+    return name if name in _PROGRAMS else re.sub(r"(_python|-)?\d+(\.\d+)*$", "", name)
 
 
-def _in_front(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The variables in front of a program, and the other words there."""
-    variables: dict[str, str] = {}
-    others: list[str] = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if equals and name.isidentifier() and not others:
-            variables[name] = value
-        elif word not in ("exec", "env", "-m") and not re.fullmatch(r"(.*/)?python[\d.]*", word):
-            others.append(word)
-    return variables, others
+def _is_program(word: str) -> bool:
+    return _plain_name(word) in _PROGRAMS
 
 
 def _convert_words(words: list[str], ours: dict[str, tables.Ours]) -> Result:
-    at = _program_at(words)
-    if at is None:
-        other = next((w for w in words if os.path.basename(w) in _OTHERS), None)
+    found = line.read(words, _is_program)
+    if found is None:
+        names = shlex.split(words[0], posix=False) if len(words) == 1 else words
+        other = next((w for w in names if os.path.basename(w) in _OTHERS), None)
         if other:
             raise Cannot(f"command line: {os.path.basename(other)} is none that is known here")
         raise Cannot(
-            f"command line: {words[0]} is no file, and no command line of "
+            f"command line: {names[0]} is no file, and no command line of "
             + ", ".join(sorted({server for server, _ in _PROGRAMS.values()}))
         )
-    program = os.path.basename(words[at])
-    server, convert = (
-        _PROGRAMS.get(program) or _PROGRAMS[re.sub(r"(_python|-)?\d+(\.\d+)*$", "", program)]
-    )
-    variables, others = _in_front(words[:at])
-    environment = Environment(variables)
+    server, convert = _PROGRAMS[_plain_name(found.program)]
+    if found.computed and server != "uWSGI":
+        raise Cannot(
+            f"command line: a shell computes {found.computed[0]}: write its value, or a variable"
+        )
+    environment = Environment(found.variables)
     result = Result(server, "its command line", ours)
-    convert(tables.read_table(server), result, environment, words[at + 1 :])
-    for name, value in variables.items():
+    convert(tables.read_table(server), result, environment, found.arguments)
+    _add_what_stands_around(result, found)
+    return result
+
+
+def _add_what_stands_around(result: Result, found: line.Line) -> None:
+    """The variables, the virtualenv and the other words of a command line."""
+    for name, value in found.variables.items():
         if not name.startswith(("GUNICORN_", "UWSGI_", "GRANIAN_", "WEB_CONCURRENCY")):
             given = Given(name, value, "command line, in front", value)
             add_environment(result, name, value, given)
-    if others:
-        line = shlex.join([*others, "myserver", "-c", "FILE"])
-        result.hints.append(f"Start it as before, with what stood in front of it: {line}")
-    home = Path(words[at]).parent.parent
-    if (home / "pyvenv.cfg").exists() and not result.has("virtualenv"):
-        result.set("virtualenv", str(home), Given("program", words[at], "command line", words[at]))
-    return result
+    for option in found.lost:
+        given = Given("python", option, "command line, in front", option)
+        result.drop(given, "an option of the interpreter that has no variable")
+    if found.front or found.redirected:
+        shown = shlex.join([*found.front, "myserver", "-c", "FILE"])
+        shown = " ".join([shown, *found.redirected])
+        result.hints.append(f"Start it as before, with what stood around it: {shown}")
+    if found.others:
+        result.hints.append(f"Other commands of that line stay: {'; '.join(found.others)}")
+    program = found.python or found.program
+    home = Path(program).parent.parent
+    if (home / "pyvenv.cfg").exists() and "/" in program and not result.has("virtualenv"):
+        result.set("virtualenv", str(home), Given("program", program, "command line", program))
 
 
 def _convert_file(path: str, ours: dict[str, tables.Ours]) -> Result:
@@ -177,12 +177,9 @@ def main(arguments: list[str]) -> int:
         print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     try:
-        words = arguments
-        if len(arguments) == 1 and not _is_file(arguments[0]):
-            words = split_words(arguments[0], "command line")
         ours = tables.read_ours()
         is_file = len(arguments) == 1 and _is_file(arguments[0])
-        result = _convert_file(arguments[0], ours) if is_file else _convert_words(words, ours)
+        result = _convert_file(arguments[0], ours) if is_file else _convert_words(arguments, ours)
         drop_missing_directories(result)
         _check(result)
     except Cannot as reason:

@@ -47,6 +47,8 @@ def address(text: str) -> str:
         return "0.0.0.0:8000"
     if text.startswith("["):
         return text if "]:" in text else f"{text}:8000"
+    if values.UNSET.fullmatch(text):
+        return text
     host, colon, port = text.partition(":")
     return f"{host or '0.0.0.0'}:{port}" if colon and port else f"{host}:8000"
 
@@ -222,11 +224,11 @@ class Gunicorn:
                 f"did you mean {near}?"
             )
 
-    def _say_what_was_read(self, path: str, read: dict[str, str | None]) -> None:
-        named = [f"{n}={v}" if v is not None else f"{n} (not set)" for n, v in read.items()]
+    def _say_what_was_read(self, path: str, read: dict[str, bool]) -> None:
+        named = [name if is_set else f"{name} (not set)" for name, is_set in read.items()]
         if named:
             self.result.hints.append(
-                f"{path} reads the environment, and these are its values now: {', '.join(named)}. "
+                f"{path} reads the environment, and what came of it now is below: {', '.join(named)}. "
                 "Write ${NAME} where one is to be read at each start."
             )
 

@@ -12,22 +12,28 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-_read: dict[str, "str | None"] = {}
+_read: "dict[str, bool]" = {}  # whether it is set
+
+
+class _Listed(str):
+    """A name that the file has found by going through all of them."""
 
 
 class _Environment(type(os.environ)):  # type: ignore[misc]
-    """Notes which variables are read."""
+    """Notes which variables are read by their name."""
 
     def __getitem__(self, name: str) -> str:
-        if isinstance(name, str):  # not what subprocess looks up
-            _read[name] = None
+        if isinstance(name, str) and not isinstance(name, _Listed):  # not what subprocess looks up
+            _read[name] = self.encodekey(name) in self._data
         value: str = super().__getitem__(name)
-        if isinstance(name, str):
-            _read[name] = value
         return value
+
+    def __iter__(self) -> "Iterator[str]":
+        return map(_Listed, super().__iter__())
 
 
 def _plain(value: object) -> Any:

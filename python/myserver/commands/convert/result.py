@@ -1,5 +1,6 @@
 """What a conversion has found so far, and the ini that it becomes."""
 
+import os
 import re
 import textwrap
 from dataclasses import dataclass, field
@@ -7,7 +8,8 @@ from dataclasses import dataclass, field
 from .tables import Ours, Row
 
 WIDTH = 100
-_VARIABLE = re.compile(r"\$\((\w+)(:?-[^()]*)?\)")
+_VARIABLE = re.compile(r"\$\((\w+)(:?-[^()]*)?\)")  # of uWSGI
+_OF_LINE = re.compile(r"\$\{(\w+)(:-[^{}]*)?\}")  # of a command line
 
 
 class Cannot(Exception):
@@ -121,14 +123,30 @@ class Result:
             self.drop(lost, f"an ini file cannot hold this value of {name}")
             return
         if not option.repeatable:
+            self._say_replaced(name, text, given)
             self.remove(name)
         elif any(s.name == name and s.text == self._escape(text, given) for s in self.settings):
             return
         self.settings.append(Setting(name, self._escape(text, given), given, note))
 
+    def _say_replaced(self, name: str, text: str, given: Given | None) -> None:
+        """What another option has set is not kept, where one comes that sets the same otherwise."""
+        for before in self.settings:
+            if before.name == name and before.given and given and before.text != text:
+                if before.given.name != given.name:
+                    self.drop(before.given, f"there is one {name}, which is that of {given.name}")
+
     def _escape(self, text: str, given: Given | None) -> str:
-        """With $ doubled, and the variables of uWSGI as ours where the value has them as they were."""
+        """With $ doubled, but in variables: those of a command line, and those of uWSGI as ours where
+        the value has them as they were."""
         out = text.replace("$", "$$")
+        if given and given.place == "command line":
+            for match in _OF_LINE.finditer(text):
+                out = out.replace("$" + match[0], match[0])
+                if match[2] is None and match[1] not in os.environ:
+                    self.unset.add(match[1])
+        if self.server != "uWSGI":
+            return out
         for match in _VARIABLE.finditer(text):  # not set: the text has stayed as it was
             out = out.replace("$" + match[0], "${" + match[1] + "}")
             self.unset.add(match[1])

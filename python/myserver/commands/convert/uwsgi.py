@@ -20,6 +20,8 @@ from .tables import Table
 from .uwsgi_file import Language
 from .words import read_words
 
+_MEMORY = ("reload-on-rss", "reload-on-uss", "reload-on-pss", "evil-reload-on-rss")
+_PRIVATE = "it counts private memory, not what is shared"
 _NUMBERS = ("count", "seconds", "milliseconds", "bytes", "megabytes", "limit")
 _PLUGINS = re.compile(
     r"(0:)?(python\d*(\.\d+)?|python3\d*|http|corerouter|cheaper_\w+|router_\w+|log\w+|syslog|rsyslog|gevent\d*"
@@ -270,6 +272,20 @@ class Uwsgi:
                 one,
                 "there it was so many more for each worker",
             )
+
+    def _reload_on_rss(self, one: Given) -> None:
+        """Several of them: the lowest comes first."""
+        try:
+            found = values.megabytes(one.value)
+        except ValueError as error:
+            self._wrong(one, error)
+            return
+        there = [g for g in self.given if g.name in _MEMORY and re.fullmatch(r"\d+", g.value)]
+        lowest = min(there, key=lambda g: int(g.value), default=one)
+        if lowest is one or lowest.value == one.value or not isinstance(found, int):
+            self.result.set("max-worker-memory", found, one, _PRIVATE)
+        else:
+            self.result.spare(one, f"max-worker-memory is that of {lowest.name}, which is lower")
 
     def _py_auto_reload(self, one: Given) -> None:
         self.result.set("reload", values.flag(one.value), one)

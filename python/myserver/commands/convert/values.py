@@ -10,8 +10,9 @@ from collections.abc import Callable
 from .result import Given, Result
 from .tables import Row
 
-# A variable of the environment that is not set now; the server asks for it at its start.
-UNSET = re.compile(r"\$\(\w+\)")
+# A variable of the environment that the server asks for at its start: of uWSGI, where it is not set
+# now, and of a command line.
+UNSET = re.compile(r"\$\(\w+\)|\$\{\w+(:-[^{}]*)?\}")
 
 _LEVELS = {
     "warn": "warning",

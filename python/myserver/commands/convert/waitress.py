@@ -83,7 +83,7 @@ class Waitress:
                 self.result.set("socket-mode", 0o600, note="waitress's default")
         for listen in listens:
             for address in listen.value.split():
-                name, colon, number = address.rpartition(":")
+                name, colon, number = address.partition(":")
                 found = address if colon else f"{address}:8080"
                 self.result.set("bind", f":{number}" if name == "*" else found, listen)
         if not path and not listens:
