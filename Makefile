@@ -376,6 +376,11 @@ test-deb: ## build the packages on SUITE=, install, upgrade under load and purge
 	@$(call install_missing,debootstrap)
 	python3 tests/tools/deb.py $(SUITE)
 
+.PHONY: test-cgroup2
+test-cgroup2: $(BIN) venv ## the tests of containers under a kernel that limits memory by cgroups of version 2
+	@$(call install_missing,user-mode-linux)
+	$(TEST_ENV) python3 tests/tools/cgroup2.py $(CURDIR)/$(VENV)/bin/python -n0 tests/server/test_containers.py $(if $(T),-k '$(T)')
+
 .PHONY: test-wheels
 test-wheels: ## a wheel and an sdist for each usable CPython, installed beside others and served
 	$(AGAIN) deps-build
@@ -662,5 +667,5 @@ clean: ## remove everything that was built
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z][a-z_. -]*\):[^#]*## \(.*\)/\1|\2/p' Makefile \
+	@sed -n 's/^\([a-z][a-z0-9_. -]*\):[^#]*## \(.*\)/\1|\2/p' Makefile \
 	    | while IFS='|' read -r target text; do printf '  %-22s %s\n' "$$target" "$$text"; done

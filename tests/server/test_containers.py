@@ -25,6 +25,12 @@ Start = Callable[..., Server]
 
 UID = 10001  # known to no /etc/passwd
 AS_UNKNOWN = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+# /tmp is a file system of its own on many machines.
+CLOSE = """\
+for directory in / /tmp /var/tmp; do
+    ! mountpoint -q $directory || mount -o remount,bind,ro $directory
+done
+"""
 MEMORY_SAID = "tmp-dir: none of $TMPDIR, /tmp and /var/tmp can be written to"
 
 
@@ -49,7 +55,7 @@ def open_up() -> str:
 
 def read_only(command: list[str], *, unshare: str = "--mount") -> list[str]:
     """The command with no directory on disk that it could write to, as a user without a name."""
-    script = open_up() + 'mount -o remount,bind,ro /\nexec "$@"'
+    script = open_up() + f'{CLOSE}exec "$@"'
     prefix = ["unshare", *unshare.split(), "--propagation=private", "sh", "-c", script, "sh"]
     return [*prefix, *AS_UNKNOWN, *command]
 
