@@ -34,7 +34,7 @@ def watch_database(function: Callable[..., Any], kind: int, /) -> Callable[..., 
 
     `kind` says what its arguments are, else ValueError: 0 anything, 1 (cursor, ...), 2 (cursor, sql,
     parameters), 3 (dialect, cursor, sql, parameters), 4 (strategy, result, cursor, ...), 5 (wrapper),
-    which connects.
+    which connects, 6 and 7 (cursor, sql, parameters) of a driver for PostgreSQL or MySQL.
     """
 
 def set_line_finder(function: Callable[[], str], /) -> None:

@@ -78,6 +78,9 @@ void statements_add(struct statements *all, uint32_t place, uint64_t hash, uint3
 /* The repeat of a statement in a view; *is_new: nobody knows its origin. STATEMENTS_NONE: there is
  * no room. */
 uint32_t statements_repeat(struct statements *all, uint64_t hash, uint32_t view, bool *is_new);
+/* The repeat of the same statement in another view, with its origin: a request has made it before
+ * it was known of which view it is. STATEMENTS_NONE: there is no room. */
+uint32_t statements_repeat_of(struct statements *all, uint32_t repeat, uint32_t view);
 /* Its origin, once. */
 void statements_set_origin(struct statements *all, uint32_t repeat, struct text origin);
 void statements_add_repeat(struct statements *all, uint32_t repeat,

@@ -18,7 +18,13 @@ def main(arguments: list[str]) -> int:
     home = Path(commands.__file__).parent
     if name.isidentifier() and ((home / f"{name}.py").exists() or (home / name).is_dir()):
         command = importlib.import_module(f"myserver.commands.{name}")
-        return int(command.main(arguments[1:]))
+        try:
+            status = int(command.main(arguments[1:]))
+            sys.stdout.flush()
+        except BrokenPipeError:  # of who reads: head, or a pager that was left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 128 + 13  # as SIGPIPE ends other programs
+        return status
     try:
         program = commands.program()
     except FileNotFoundError as e:

@@ -33,6 +33,20 @@ class ExplainError(Exception):
     """It cannot be explained; the text says why."""
 
 
+# A type in front of a text: that is no expression in which a placeholder may stand for the text.
+_TYPED = re.compile(r"\b(DATE|TIME|TIMESTAMP|TIMESTAMPTZ|TIMETZ|INTERVAL)\s+%s", re.I)
+
+
+def _with_casts(statement: str, vendor: str) -> str:
+    """DATE %s as CAST(%s AS DATE). INTERVAL %s DAY of MySQL takes a placeholder."""
+
+    def replace(match: re.Match[str]) -> str:
+        is_quantity = vendor == "mysql" and match[1].upper() == "INTERVAL"
+        return match[0] if is_quantity else f"CAST(%s AS {match[1]})"
+
+    return statement if vendor == "sqlite" else _TYPED.sub(replace, statement)
+
+
 def with_placeholders(statement: str, make: Any, vendor: str) -> tuple[str, int]:
     """The statement with make(n), n from 1, for each value, and how many there are."""
     count = 0
@@ -45,7 +59,7 @@ def with_placeholders(statement: str, make: Any, vendor: str) -> tuple[str, int]
         count += 1
         return str(make(count))
 
-    shown = statement.replace(", ...", "")
+    shown = _with_casts(statement.replace(", ...", ""), vendor)
     return _TOKEN.sub(replace, shown), count
 
 

@@ -6,10 +6,11 @@ call them and return what they return. A framework that lacks one of them is lef
 """
 
 import functools
+import gc
 import os
 import sys
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from types import AsyncGeneratorType, FrameType
 from typing import Any
 
 import _myserver
@@ -34,6 +35,10 @@ def install() -> None:
     if cursor := sys.modules.get("sqlalchemy.engine.cursor"):
         for strategy in _family(cursor.CursorFetchStrategy):
             _watch(strategy, _FETCHES, _RESULT)
+    for module, name, kind in _DRIVERS:
+        if owner := getattr(sys.modules.get(module), name, None):
+            for kin in _family(owner):
+                _hook_driver(kin, kind)
     _myserver.set_line_finder(line)
 
 
@@ -55,7 +60,15 @@ _DIALECT: tuple[str, ...] = (
 )
 _DIALECT += ("do_commit_twophase",)
 _DIALECT_STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
-_OTHER, _FETCH, _STATEMENT, _DIALECT_STATEMENT, _RESULT, _CONNECT = range(6)  # enum watched_kind
+# enum watched_kind
+_OTHER, _FETCH, _STATEMENT, _DIALECT_STATEMENT, _RESULT, _CONNECT, _POSTGRESQL, _MYSQL = range(8)
+# The cursors of drivers that are written in Python, for an application that calls them itself.
+_DRIVERS = (
+    ("psycopg", "Cursor", _POSTGRESQL),
+    ("psycopg", "ServerCursor", _POSTGRESQL),
+    ("pymysql.cursors", "Cursor", _MYSQL),
+    ("MySQLdb.cursors", "BaseCursor", _MYSQL),
+)
 
 
 def _watch(owner: Any, names: tuple[str, ...], kind: int) -> None:
@@ -127,6 +140,8 @@ def _accounted(to_sync: Callable[..., Any]) -> Callable[..., Any]:
 def _hook_cursors(cursor: Any) -> None:
     _watch(cursor, ("_execute", "_executemany"), _STATEMENT)
     _watch(cursor, ("callproc",), _OTHER)
+    if "__iter__" in vars(cursor):
+        cursor.__iter__ = _rows(cursor.__iter__)
     for name in _FETCHES:
         if name not in vars(cursor):
             setattr(cursor, name, _myserver.watch_database(_fetch(name), _FETCH))
@@ -141,6 +156,27 @@ def _fetch(name: str) -> Callable[..., Any]:
 
     fetch.__name__ = name
     return fetch
+
+
+def _rows(rows: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """CursorWrapper.__iter__, each of whose rows comes from the database."""
+    following = _myserver.watch_database(lambda _cursor, found: next(found, _END), _FETCH)
+
+    @functools.wraps(rows)
+    def iterate(self: Any) -> Any:
+        found = iter(rows(self))
+        while (row := following(self, found)) is not _END:
+            yield row
+
+    return iterate
+
+
+_END = object()
+
+
+def _hook_driver(cursor: Any, kind: int) -> None:
+    _watch(cursor, ("execute", "executemany"), kind)
+    _watch(cursor, _FETCHES, _FETCH)
 
 
 # ---- Flask ----
@@ -167,6 +203,8 @@ def _hook_flask(flask: Any) -> None:
 # Packages that stand between an application and its statements, and what of them makes these.
 _FRAMEWORKS = ("django/", "flask/", "flask_sqlalchemy/", "sqlalchemy/", "jinja2/", "asgiref/")
 _DATABASES = ("django/db/", "django/utils/", "sqlalchemy/", "asgiref/")
+# Where a statement of a coroutine runs, on the thread of the request: the coroutine is not below it.
+_FROM_COROUTINE = ("asgiref/sync.py", "thread_handler")
 # Outside of these is middleware, which did not make what a view has made.
 _VIEW_CALLERS = {("django/core/handlers/base.py", "_get_response")}
 _VIEW_CALLERS |= {("flask/app.py", "full_dispatch_request")}
@@ -192,10 +230,51 @@ def line() -> str:
             library = library or _shown(packaged, frame)
         elif packaged and not packaged.startswith(_DATABASES):
             framework = framework or _shown(packaged, frame)
+        if (packaged, code.co_name) == _FROM_COROUTINE and (found := _coroutine_line(frame)):
+            return found
         if (packaged, code.co_name) in _VIEW_CALLERS:
             break
         frame = frame.f_back
     return _joined(template or foreign_template, library or ("" if template else framework))
+
+
+def _coroutine_line(handler: FrameType) -> str:
+    """The line of the application at which a coroutine waits for what runs below `handler`."""
+    import asyncio
+
+    loop, work = handler.f_locals.get("loop"), handler.f_locals.get("args") or (None,)
+    if loop is None:
+        return ""
+    lines: list[FrameType] = []
+    for task in asyncio.all_tasks(loop):
+        frames = list(_waiting(task.get_coro()))
+        ours = [f for f in frames if is_of_application(f.f_code.co_filename)]
+        if any(f.f_locals.get("child") is work[0] for f in frames[-1:]):
+            lines[:0] = [ours[-1]] if ours else []
+            break
+        lines += ours[-1:]
+    return _shown(os.path.relpath(lines[0].f_code.co_filename), lines[0]) if lines else ""
+
+
+def _waiting(waits: Any) -> Iterator[FrameType]:
+    """The frames of a coroutine and of those that it waits for, the innermost last."""
+    for _ in range(_DEEPEST):
+        kind = next((k for k in ("cr", "ag", "gi") if hasattr(waits, f"{k}_frame")), "")
+        if not kind:
+            # What __anext__() returns has no attributes; it refers to its generator.
+            inner = [o for o in gc.get_referents(waits) if isinstance(o, AsyncGeneratorType)]
+            if not inner:
+                return
+            waits = inner[0]
+            continue
+        if frame := getattr(waits, f"{kind}_frame"):
+            yield frame
+        waits = getattr(waits, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+        if waits is None:
+            return
+
+
+_DEEPEST = 64
 
 
 def _shown(name: str, frame: FrameType) -> str:

@@ -142,8 +142,11 @@ void costs_flush(struct costs_clock *clock)
     for (unsigned i = 0; i < log->count; i++) {
         const struct query *query = &log->items[i];
         statements_add(statements, query->place, query->hash, clock->costs->view, &query->use);
-        if (query->repeat != STATEMENTS_NONE)
-            statements_add_repeat(statements, query->repeat, &query->use);
+        if (query->repeat == STATEMENTS_NONE)
+            continue;
+        uint32_t repeat = statements_repeat_of(statements, query->repeat, clock->costs->view);
+        if (repeat != STATEMENTS_NONE)
+            statements_add_repeat(statements, repeat, &query->use);
     }
     log->count = 0;
 }

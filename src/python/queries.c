@@ -45,6 +45,8 @@ static uint64_t hash_bytes(const char *data, size_t len)
 static struct text bytes_of(PyObject *sql)
 {
     Py_ssize_t len = 0;
+    if (sql && PyBytes_Check(sql))
+        return (struct text){PyBytes_AS_STRING(sql), (size_t)PyBytes_GET_SIZE(sql)};
     if (!sql || !PyUnicode_Check(sql))
         return (struct text){0};
     if (PyUnicode_IS_COMPACT_ASCII(sql))
@@ -83,6 +85,9 @@ static enum sql_dialect dialect_of(const char *vendor)
 static enum sql_dialect read_database(const struct query_call *call, char *alias, size_t room)
 {
     char vendor[16];
+    alias[0] = '\0';
+    if (call->driver != SQL_STANDARD)
+        return call->driver;
     PyObject *db = call->is_django ? PyObject_GetAttrString(call->owner, "db") : NULL;
     PyErr_Clear();
     read_attribute(db, "alias", alias, room);
@@ -107,6 +112,8 @@ static uint64_t hash_attribute(PyObject *owner, PyObject *name)
 static uint64_t hash_database(const struct query_call *call)
 {
     static PyObject *db, *alias, *name; /* owned */
+    if (call->driver != SQL_STANDARD)
+        return (uint64_t)call->driver;
     if (!db) {
         db = PyUnicode_InternFromString("db");
         alias = PyUnicode_InternFromString("alias");
@@ -192,23 +199,37 @@ static bool is_long(PyObject *value)
     return PyBytes_Check(value) && PyBytes_GET_SIZE(value) > HASHED_BYTES_MAX;
 }
 
-/* Equal for equal parameters; 0: that cannot be told. */
+/* Adds a parameter to a hash of them; false: it has none. */
+static bool add_parameter(Py_uhash_t *hash, PyObject *value)
+{
+    Py_hash_t one = is_long(value) ? -1 : PyObject_Hash(value);
+    if (one == -1) {
+        PyErr_Clear();
+        return false;
+    }
+    *hash = (*hash ^ (Py_uhash_t)one) * 1099511628211ull;
+    return true;
+}
+
+/* Equal for equal parameters; 0: that cannot be told. Those that have names come in one order from
+ * one place of the application. */
 static Py_hash_t hash_parameters(PyObject *parameters)
 {
+    Py_uhash_t hash = 7;
+    PyObject *key, *value;
     if (!parameters || parameters == Py_None)
         return 1;
+    if (PyDict_CheckExact(parameters)) {
+        for (Py_ssize_t at = 0; PyDict_Next(parameters, &at, &key, &value);)
+            if (!PyUnicode_CheckExact(key) || !add_parameter(&hash, value))
+                return 0;
+        return (Py_hash_t)(hash | 1);
+    }
     if (!PyList_CheckExact(parameters) && !PyTuple_CheckExact(parameters))
         return 0;
-    Py_uhash_t hash = 7;
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(parameters); i++) {
-        PyObject *value = PySequence_Fast_GET_ITEM(parameters, i);
-        Py_hash_t one = is_long(value) ? -1 : PyObject_Hash(value);
-        if (one == -1) {
-            PyErr_Clear();
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(parameters); i++)
+        if (!add_parameter(&hash, PySequence_Fast_GET_ITEM(parameters, i)))
             return 0;
-        }
-        hash = (hash ^ (Py_uhash_t)one) * 1099511628211ull;
-    }
     return (Py_hash_t)(hash | 1);
 }
 

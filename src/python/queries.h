@@ -3,6 +3,7 @@
 #define MYSERVER_PYTHON_QUERIES_H
 
 #include "python/costs.h"
+#include "shared/sql.h"
 
 struct _object;
 
@@ -12,6 +13,7 @@ struct query_call {
     struct _object *parameters; /* borrowed; NULL: none. Only compared, by their hashes */
     struct _object *owner;      /* borrowed; has the database: its alias and vendor */
     bool is_django;             /* the owner has a connection, `db`, that has both; else a name */
+    enum sql_dialect driver;    /* of a driver that is called directly; SQL_STANDARD: see owner */
     const void *cursor;         /* where its rows will be fetched; never followed */
     uint64_t raw;               /* from queries_show: of the bytes of the text, and its database */
 };

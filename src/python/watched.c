@@ -15,12 +15,14 @@
 
 /* What its arguments are. */
 enum watched_kind {
-    WATCHED_OTHER,     /* nothing that matters */
-    WATCHED_FETCH,     /* (cursor, ...) */
-    WATCHED_STATEMENT, /* (cursor, sql, parameters), of Django's cursors */
-    WATCHED_DIALECT,   /* (dialect, cursor, sql, parameters), of SQLAlchemy's dialects */
-    WATCHED_RESULT,    /* (strategy, result, cursor, ...), of SQLAlchemy's fetching */
-    WATCHED_CONNECT,   /* (wrapper), of Django's connections */
+    WATCHED_OTHER,      /* nothing that matters */
+    WATCHED_FETCH,      /* (cursor, ...) */
+    WATCHED_STATEMENT,  /* (cursor, sql, parameters), of Django's cursors */
+    WATCHED_DIALECT,    /* (dialect, cursor, sql, parameters), of SQLAlchemy's dialects */
+    WATCHED_RESULT,     /* (strategy, result, cursor, ...), of SQLAlchemy's fetching */
+    WATCHED_CONNECT,    /* (wrapper), of Django's connections */
+    WATCHED_POSTGRESQL, /* (cursor, sql, parameters), of a driver for it, as the next */
+    WATCHED_MYSQL,
     WATCHED_KINDS
 };
 
@@ -34,6 +36,8 @@ struct watched {
 static struct query_call call_of(enum watched_kind kind, PyObject *const *args, Py_ssize_t count)
 {
     static const unsigned places[WATCHED_KINDS] = {[WATCHED_DIALECT] = 1, [WATCHED_RESULT] = 2};
+    static const enum sql_dialect drivers[WATCHED_KINDS] = {
+        [WATCHED_POSTGRESQL] = SQL_POSTGRESQL, [WATCHED_MYSQL] = SQL_MYSQL};
     unsigned cursor = places[kind];
     struct query_call call = {0};
     if (kind == WATCHED_OTHER || kind == WATCHED_CONNECT || count <= cursor)
@@ -43,6 +47,7 @@ static struct query_call call_of(enum watched_kind kind, PyObject *const *args, 
         return call;
     call.owner = args[0];
     call.is_django = kind == WATCHED_STATEMENT;
+    call.driver = drivers[kind];
     call.sql = args[cursor + 1];
     call.parameters = count > cursor + 2 ? args[cursor + 2] : NULL;
     return call;
@@ -207,7 +212,7 @@ static PyMethodDef functions[] = {
      "database; "
      "kind: 0, or 1 to 5 if its arguments are (cursor, ...), (cursor, sql, parameters), "
      "(dialect, cursor, sql, parameters), (strategy, result, cursor, ...), (wrapper), which "
-     "connects."},
+     "connects; 6 and 7: those of 2, of a driver for PostgreSQL or MySQL."},
     {"set_line_finder", set_line_finder, METH_O,
      "set_line_finder(function): function() -> str says which line of the application runs."},
     {"set_view", set_view, METH_O, "set_view(name): the view of the request of this thread."},

@@ -10,8 +10,9 @@
 #define DEPTH_MOST 64
 #define NAME_MOST  63
 
-/* What a parenthesis holds: values after IN, a row of VALUES, or anything else. */
-enum group { GROUP_ANY, GROUP_LIST, GROUP_ROW };
+/* What a parenthesis holds: values after IN, a row of VALUES, names of columns, or anything else.
+ */
+enum group { GROUP_ANY, GROUP_LIST, GROUP_ROW, GROUP_NAMES };
 
 /* What the last token was, where VALUES has rows. */
 enum rows { ROWS_NONE, ROWS_FIRST, ROWS_MORE };
@@ -25,8 +26,14 @@ struct reader {
     struct text word; /* the last token, if it was a word */
     enum group groups[DEPTH_MOST];
     unsigned depth;
-    bool had_value; /* the last token was a value in a list */
-    bool skips;     /* what is read now is not written */
+    bool had_value;   /* the last token was a value in a list */
+    bool has_sign;    /* the last token was the sign of a list's first value */
+    bool lists_names; /* the last token was a name that columns follow */
+    /* In the list behind BY or SET; `item`: at the beginning of one of its items. */
+    enum { LISTS_NOTHING, LISTS_BY, LISTS_SET } lists;
+    unsigned lists_depth;
+    bool item;
+    bool skips; /* what is read now is not written */
     enum rows rows;
     unsigned row_depth; /* outside of the rows */
 };
@@ -89,7 +96,8 @@ static size_t comment_length(const struct reader *r)
         return 0;
     size_t depth = 1, i = 2;
     for (; i < t->len && depth > 0; i++) {
-        bool opens = at(r, i) == '/' && at(r, i + 1) == '*' && r->dialect == SQL_POSTGRESQL;
+        bool nests = r->dialect == SQL_POSTGRESQL || r->dialect == SQL_STANDARD;
+        bool opens = at(r, i) == '/' && at(r, i + 1) == '*' && nests;
         bool closes = at(r, i) == '*' && at(r, i + 1) == '/';
         depth += opens;
         depth -= closes;
@@ -128,19 +136,46 @@ static size_t dollar_length(const struct reader *r)
     return end ? (size_t)(end - r->rest.data) + tag : r->rest.len;
 }
 
+/* q'[...]' of Oracle, with any other pair, or byte, for the brackets; 0: it is none. */
+static size_t oracle_length(const struct reader *r)
+{
+    size_t from = (at(r, 0) | 0x20) == 'n';
+    if ((at(r, from) | 0x20) != 'q' || at(r, from + 1) != '\'' || r->dialect != SQL_STANDARD)
+        return 0;
+    char open = at(r, from + 2);
+    const char *pair = open ? strchr("()[]{}<>", open) : NULL;
+    char end[] = {pair ? pair[1] : open, '\''};
+    size_t begin = from + 3;
+    const char *found = r->rest.len > begin
+                            ? memmem(r->rest.data + begin, r->rest.len - begin, end, sizeof end)
+                            : NULL;
+    return found ? (size_t)(found - r->rest.data) + sizeof end : r->rest.len;
+}
+
+/* A text in single quotes. In a dialect that is not known a backslash may escape, or not: where
+ * that makes a difference, all the rest is a value. */
+static size_t single_length(const struct reader *r, size_t prefix, bool has_escapes)
+{
+    size_t len = quoted_length(r, prefix, '\'', has_escapes);
+    bool is_known = has_escapes || r->dialect != SQL_STANDARD;
+    return is_known || quoted_length(r, prefix, '\'', true) == len ? len : r->rest.len;
+}
+
 /* The length of a text, with the letter before it that says of what kind it is; 0: there is none.
  */
 static size_t text_length(const struct reader *r)
 {
     bool is_mysql = r->dialect == SQL_MYSQL;
-    size_t prefix = 0;
+    size_t prefix = oracle_length(r);
+    if (prefix)
+        return prefix;
     if (strchr("eEnNbBxX", at(r, 0)) && at(r, 0))
         prefix = 1;
     else if ((at(r, 0) == 'u' || at(r, 0) == 'U') && at(r, 1) == '&')
         prefix = 2;
     bool has_escapes = is_mysql || (prefix && (at(r, 0) | 0x20) == 'e');
     if (at(r, prefix) == '\'')
-        return quoted_length(r, prefix, '\'', has_escapes);
+        return single_length(r, prefix, has_escapes);
     if (at(r, 0) == '"' && is_mysql)
         return quoted_length(r, 0, '"', true);
     return at(r, 0) == '$' ? dollar_length(r) : 0;
@@ -188,25 +223,87 @@ static size_t placeholder_length(const struct reader *r)
     return begins ? i : 0;
 }
 
+/* The first byte behind `from` that is no blank. */
+static char next_byte(const struct reader *r, size_t from)
+{
+    while (from < r->rest.len && is_space(at(r, from)))
+        from++;
+    return at(r, from);
+}
+
+static bool is_one_of(struct text word, const char *const *words)
+{
+    for (; *words; words++)
+        if (text_is_word(word, *words))
+            return true;
+    return false;
+}
+
+/* Words that only the name of something follows. */
+static bool names_something(struct text word)
+{
+    static const char *const words[] = {
+        "from",   "join",    "into",       "update",    "table", "as",
+        "index",  "by",      "view",       "exists",    "to",    "references",
+        "column", "collate", "constraint", "savepoint", NULL};
+    return is_one_of(word, words);
+}
+
+/* Words whose name is followed by names of columns in parentheses. */
+static bool names_columns_of(struct text word)
+{
+    static const char *const words[] = {"into", "table", "exists", "references", "on", NULL};
+    return is_one_of(word, words);
+}
+
+/* Whether SQLite cannot take what stands in double quotes, up to `len`, for a text: it does so
+ * where there is no such name, and only by its place it is sure to be one. */
+static bool is_in_place_of_name(const struct reader *r, size_t len)
+{
+    char after = next_byte(r, len);
+    bool begins = r->before == '(' || r->before == ',';
+    if (at(r, len) == '.' || r->before == '.' || names_something(r->word))
+        return true;
+    if (text_is_word(r->word, "on"))
+        return after == '(';
+    if (group(r) == GROUP_NAMES)
+        return begins;
+    return r->item && (r->lists == LISTS_BY || after == '=');
+}
+
 static bool follows_comparison(const struct reader *r)
 {
     return (r->before && strchr("=<>", r->before)) || text_is_word(r->word, "like") ||
-           text_is_word(r->word, "glob") || text_is_word(r->word, "then") ||
-           text_is_word(r->word, "else") || text_is_word(r->word, "between");
+           text_is_word(r->word, "then") || text_is_word(r->word, "else") ||
+           text_is_word(r->word, "between");
 }
 
-/* "name" is a name, but SQLite takes it for a text where there is no such name. So it stays only if
- * it looks like a name and does not stand where a value is expected. */
+/* "name" is a name, but may be a text, in SQLite and where the dialect is not known. So it stays
+ * only if it looks like a name and does not stand where a value may be. */
 static bool is_quoted_name(const struct reader *r, size_t len)
 {
     bool is_certain = at(r, 0) == '`';
     bool is_closed = len > 1 && at(r, len - 1) == at(r, 0);
-    if (!is_closed || len > NAME_MOST + 2 || (group(r) != GROUP_ANY && !is_certain))
+    bool is_list = group(r) == GROUP_LIST || group(r) == GROUP_ROW;
+    if (!is_closed || len > NAME_MOST + 2 || (is_list && !is_certain))
         return false;
     for (size_t i = 1; i + 1 < len; i++)
         if (!is_name(at(r, i)) && !strchr(" -.", at(r, i)))
             return false;
-    return is_certain || at(r, len) == '.' || !follows_comparison(r);
+    if (is_certain || at(r, len) == '.')
+        return true;
+    return r->dialect == SQL_SQLITE ? is_in_place_of_name(r, len) : !follows_comparison(r);
+}
+
+/* ORDER BY 2, GROUP BY 1: a number that is no value, but says which column. */
+static bool is_position(const struct reader *r, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!text_is_digit(at(r, i)))
+            return false;
+    char after = next_byte(r, len);
+    return r->item && r->lists == LISTS_BY && len <= 3 &&
+           (!after || strchr(",;)", after) || is_letter(after));
 }
 
 /* ---- lists ---- */
@@ -215,6 +312,7 @@ static void open_group(struct reader *r)
 {
     enum group opened = text_is_word(r->word, "in")       ? GROUP_LIST
                         : text_is_word(r->word, "values") ? GROUP_ROW
+                        : r->lists_names                  ? GROUP_NAMES
                                                           : GROUP_ANY;
     if (r->depth < DEPTH_MOST)
         r->groups[r->depth] = r->skips ? GROUP_ANY : opened;
@@ -236,9 +334,26 @@ static void end_more(struct reader *r)
     write(r, ", ...", 5);
 }
 
+/* A word begins or ends a list of columns. */
+static void look_for_columns(struct reader *r)
+{
+    static const char *const ends[] = {
+        "where",     "from",   "having", "limit", "offset",    "fetch", "for",   "window", "union",
+        "intersect", "except", "rows",   "range", "returning", "on",    "order", "group",  NULL};
+    bool is_by = text_is_word(r->word, "by"), is_set = text_is_word(r->word, "set");
+    if (is_by || is_set) {
+        r->lists = is_by ? LISTS_BY : LISTS_SET;
+        r->lists_depth = r->depth;
+    } else if (is_one_of(r->word, ends)) {
+        r->lists = LISTS_NOTHING;
+    }
+    r->item = is_by || is_set;
+}
+
 static void take_value(struct reader *r, const char *text, size_t shown, size_t len)
 {
-    bool was_value = r->before == '(' || r->skips;
+    bool was_value = r->before == '(' || r->has_sign || r->skips;
+    r->lists_names = r->item = r->has_sign = false;
     write(r, text, shown);
     skip(r, len);
     r->word = (struct text){0};
@@ -251,12 +366,19 @@ static void take_word(struct reader *r)
     size_t len = 0;
     while (is_name(at(r, len)))
         len++;
-    r->word = (struct text){r->rest.data, len};
-    if (group(r) != GROUP_ANY && r->before == '(' && !r->skips)
+    static const char *const before_columns[] = {"conflict", "using", "key", "unique", NULL};
+    struct text word = {r->rest.data, len};
+    bool is_cast = r->before == ':' && !r->blank; /* of a value: it may be one in a list */
+    r->lists_names = names_columns_of(r->word) || is_one_of(word, before_columns);
+    r->word = word;
+    look_for_columns(r);
+    bool is_list = group(r) == GROUP_LIST || group(r) == GROUP_ROW;
+    if (is_list && r->before == '(' && !r->skips)
         r->groups[r->depth - 1] = GROUP_ANY; /* IN (SELECT ...), VALUES (DEFAULT, ...) */
     write(r, r->rest.data, len);
     skip(r, len);
-    r->had_value = false;
+    r->had_value = r->had_value && is_cast;
+    r->has_sign = false;
     r->rows = r->skips ? r->rows : ROWS_NONE;
 }
 
@@ -289,6 +411,8 @@ static void close_group(struct reader *r)
 {
     bool was_row = group(r) == GROUP_ROW;
     r->depth -= r->depth > 0;
+    if (r->depth < r->lists_depth)
+        r->lists = LISTS_NOTHING;
     if (was_row)
         r->rows = ROWS_FIRST;
     else if (r->rows == ROWS_MORE && r->depth == r->row_depth)
@@ -303,8 +427,9 @@ static void take_other(struct reader *r)
     look_for_rows(r);
     if (c == ')')
         end_more(r);
-    if (!(r->skips && c == ','))
+    if (!(r->skips && c == ',') && c != ':')
         r->had_value = r->skips && r->had_value;
+    r->has_sign = (c == '-' || c == '+') && r->before == '(' && group(r) == GROUP_LIST;
     write(r, r->rest.data, 1);
     skip(r, 1);
     if (c == '(')
@@ -312,6 +437,8 @@ static void take_other(struct reader *r)
     else if (c == ')')
         close_group(r);
     r->word = (struct text){0};
+    r->lists_names = false;
+    r->item = c == ',' && r->lists != LISTS_NOTHING && r->depth == r->lists_depth;
 }
 
 static void take_token(struct reader *r)
@@ -323,6 +450,8 @@ static void take_token(struct reader *r)
     } else if ((len = comment_length(r))) {
         r->blank = true;
         skip(r, len);
+    } else if ((len = number_length(r)) && is_position(r, len)) {
+        take_value(r, r->rest.data, len, len);
     } else if ((len = text_length(r)) || (len = number_length(r))) {
         take_value(r, MASK, strlen(MASK), len);
     } else if ((len = placeholder_length(r))) {
@@ -330,7 +459,9 @@ static void take_token(struct reader *r)
     } else if (at(r, 0) == '"' || at(r, 0) == '`') {
         len = quoted_length(r, 0, at(r, 0), false);
         bool is_name = is_quoted_name(r, len);
+        bool columns_follow = is_name && names_columns_of(r->word);
         take_value(r, is_name ? r->rest.data : MASK, is_name ? len : strlen(MASK), len);
+        r->lists_names = columns_follow;
     } else if (is_letter(at(r, 0))) {
         take_word(r);
     } else {

@@ -194,6 +194,18 @@ uint32_t statements_repeat(struct statements *all, uint64_t hash, uint32_t view,
     return STATEMENTS_NONE;
 }
 
+uint32_t statements_repeat_of(struct statements *all, uint32_t repeat, uint32_t view)
+{
+    const struct statement_repeat *seen = &all->repeats[repeat];
+    bool is_new;
+    if (seen->view == view)
+        return repeat;
+    uint32_t found = statements_repeat(all, seen->hash, view, &is_new);
+    if (found != STATEMENTS_NONE && is_new && atomic_load(&seen->whole))
+        statements_set_origin(all, found, (struct text){seen->origin, strlen(seen->origin)});
+    return found;
+}
+
 void statements_set_origin(struct statements *all, uint32_t repeat, struct text origin)
 {
     struct statement_repeat *r = &all->repeats[repeat];

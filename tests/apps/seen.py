@@ -42,7 +42,7 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     DEBUG="SEEN_DEBUG" in os.environ,
     DATABASES={"default": REMOTE if URL.path else SQLITE, "other": OTHER},
-    MIDDLEWARE=[],
+    MIDDLEWARE=[f"{__name__}.early"] if "SEEN_EARLY" in os.environ else [],
     ROOT_URLCONF=__name__,
     SECRET_KEY="secret",
     USE_TZ=True,
@@ -290,6 +290,82 @@ async def async_equal(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(" ".join(names))
 
 
+NAME = "SELECT name FROM item WHERE id = %s"
+
+
+async def async_bare(_request: HttpRequest) -> HttpResponse:
+    """The same query six times, by functions that are not this application's."""
+    cursor = await sync_to_async(lambda: connection.cursor())()
+    for number in range(6):
+        await sync_to_async(cursor.execute)(NAME, [number])  # in async_bare
+    return HttpResponse("asked")
+
+
+async def async_streams(_request: HttpRequest) -> StreamingHttpResponse:
+    """The same from a generator that makes the pieces of an answer."""
+
+    async def pieces():
+        cursor = await sync_to_async(lambda: connection.cursor())()
+        for number in range(6):
+            await sync_to_async(cursor.execute)(NAME, [number])  # in pieces
+            yield b"asked"
+
+    return StreamingHttpResponse(pieces())
+
+
+def rows(_request: HttpRequest) -> HttpResponse:
+    """Rows that SQLite computes when they are asked for, one by one."""
+    sql = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) "
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} SELECT i FROM n WHERE i % 100000 = 0")
+        return HttpResponse(str([row[0] for row in cursor]))
+
+
+def named(_request: HttpRequest) -> HttpResponse:
+    """Values that have names: three times the same, and another one."""
+    with connection.cursor() as cursor:
+        for number in (7, 7, 7, 8):
+            cursor.execute("SELECT name FROM item WHERE id = %(id)s", {"id": number})
+    return HttpResponse("asked")
+
+
+def driver(_request: HttpRequest) -> HttpResponse:
+    """Statements past Django, by the driver of the database."""
+    if URL.scheme == "mysql":
+        parts = {"host": URL.hostname, "port": URL.port, "user": URL.username}
+        connected = pymysql.connect(**parts, database=URL.path.lstrip("/"))
+    else:
+        import psycopg
+
+        connected = psycopg.connect(URL.geturl())
+    with connected, connected.cursor() as cursor:
+        for number in range(6):
+            cursor.execute(NAME, [number])
+            cursor.fetchall()
+    return HttpResponse("asked")
+
+
+def typed(_request: HttpRequest) -> HttpResponse:
+    """Texts with their type, and columns by their number."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id + 1, count(*) FROM big WHERE DATE '2026-01-02' > TIMESTAMP '2026-01-01' "
+            "GROUP BY 1 ORDER BY 2"
+        )
+    return HttpResponse("asked")
+
+
+def early(get_response):
+    """Middleware that asks the database before there is a view."""
+
+    def call(request: HttpRequest) -> HttpResponse:
+        if "early" in request.GET:
+            equal(request, 7)
+        return get_response(request)
+
+    return call
+
+
 def secrets(request: HttpRequest) -> HttpResponse:
     """Statements with what nobody is to see: in parameters, in their text, in comments."""
     token = request.GET["token"]
@@ -339,6 +415,12 @@ urlpatterns = [
     path("async-sleeps/", async_sleeps),
     path("async-slow/", async_slow),
     path("async-equal/", async_equal),
+    path("async-bare/", async_bare),
+    path("async-streams/", async_streams),
+    path("rows/", rows),
+    path("named/", named),
+    path("driver/", driver),
+    path("typed/", typed),
     path("secrets/", secrets),
 ]
 application = WSGIHandler()

@@ -62,6 +62,63 @@ def test_repeats_are_found(seen: Callable[..., Server], path: str, threads: int)
     assert statement(s, NAME)["count"] == 60
 
 
+@pytest.mark.parametrize("path", ["/async-bare/", "/async-streams/"])
+def test_repeats_of_a_coroutine(seen: Callable[..., Server], path: str) -> None:
+    """The line is the one at which the coroutine, or its generator, waits for the database."""
+    s = seen()
+    assert s.get(path).status == 200
+    view(s, path)
+    (repeat,) = queries(s)["repeated"]
+    name = "pieces" if "streams" in path else "async_bare"
+    line = line_of(f"# in {name}")
+    assert repeat["origin"].endswith(f"seen.py:{line} in {name}")
+
+
+def test_repeats_before_there_is_a_view(server: Start, tmp_path: Path) -> None:
+    """What middleware asks belongs to the view of its request, as its time does."""
+    env = {"SEEN_DB": str(tmp_path / "db.sqlite3"), "SEEN_EARLY": "1"}
+    s = server("seen", control="unix:control.sock", env=env)
+    s.get("/same/?early")
+    assert view(s, "/same/")["queries"] == 11
+    (repeat,) = queries(s)["repeated"]
+    assert (repeat["view"], repeat["queries"]) == ("/same/", 11)
+    assert repeat["origin"].endswith("in item_name")
+
+
+def test_values_that_have_names(seen: Callable[..., Server]) -> None:
+    """They are the same if all of them are."""
+    s = seen()
+    s.get("/named/")
+    view(s, "/named/")
+    found = statement(s, "SELECT name FROM item WHERE id = %(id)s")
+    assert (found["count"], found["duplicates"]) == (4, 2)
+
+
+def test_rows_that_are_computed_when_asked_for(seen: Callable[..., Server]) -> None:
+    """A loop over a cursor is in the database, too."""
+    s = seen()
+    assert s.get("/rows/").text == "[0, 100000, 200000, 300000]"
+    parts = view(s, "/rows/")["parts"]
+    assert parts["cpu"] < parts["database"], parts
+    found = statement(s, "WITH RECURSIVE")
+    assert found["time"] == pytest.approx(parts["database"], rel=0.3)
+
+
+@pytest.mark.parametrize("database", ["postgres", "mariadb"])
+def test_a_driver_that_is_called_directly(
+    server: Start, tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    """Statements past the framework."""
+    url = request.getfixturevalue(database)
+    env = {"SEEN_DB": str(tmp_path / "db.sqlite3"), "SEEN_URL": url}
+    s = server("seen", control="unix:control.sock", env=env)
+    assert s.get("/driver/").text == "asked"
+    assert view(s, "/driver/")["queries"] == 6
+    (repeat,) = queries(s)["repeated"]
+    assert repeat["text"] == NAME and repeat["origin"].endswith("in driver")
+    assert statement(s, NAME)["vendor"] == {"postgres": "postgresql"}.get(database, "mysql")
+
+
 LIBRARY = """\
 import seen
 

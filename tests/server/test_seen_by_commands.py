@@ -105,6 +105,21 @@ def test_top_in_a_terminal(seen: Server) -> None:
         os.close(parent)
 
 
+def test_a_reader_that_has_seen_enough(seen: Server) -> None:
+    """`myserver top --once | head` ends without a word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [BINARY, "top", "--once", "--control", str(seen.dir / "control.sock")],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment({}),
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_top_without_a_server(tmp_path: Path) -> None:
     """A sentence that says what to do."""
     done = run("top", "--once", "--control", str(tmp_path / "none.sock"))
@@ -179,6 +194,10 @@ def test_explain_with_postgresql(server: Start, postgres: str, tmp_path: Path) -
     assert "actual time" in done.stdout, done
     done = command(s, "queries", "--explain", statement_id(s, "SELECT name"))
     assert " on item " in done.stdout and "hint" not in done.stdout, done  # a small table
+    assert s.get("/typed/").status == 200
+    view(s, "/typed/")
+    done = command(s, "queries", "--explain", statement_id(s, "SELECT id + %s, count(*)"))
+    assert done.returncode == 0 and "Seq Scan on big" in done.stdout, done
     writes = statement_id(s, "INSERT INTO big")
     done = command(s, "queries", "--explain", writes, "--analyze", "--param=9999", "--param=x")
     assert done.returncode == 2 and "read-only" in done.stderr
