@@ -207,16 +207,15 @@ def test_in_process_counts_as_load_does(tmp_path: Path) -> None:
     assert said["count"] <= 2 * 3 * 2
 
 
-def test_settles_when_the_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settles_when_the_work_is_done() -> None:
     """A process that computes for a while, and then waits."""
-    monkeypatch.setattr(measure, "SETTLE_MOST_S", 60 * SLOWNESS)
     script = (
         "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
     )
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
         assert busy.stdin and busy.stdout
-        measure.settle([busy.pid])
+        measure.settle([busy.pid], most_s=60 * SLOWNESS)
         used_s = measure.cpu_s([busy.pid])
         assert busy.stdout.readline() == b"done\n"
         busy.stdin.close()
