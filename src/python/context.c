@@ -12,6 +12,8 @@
 static PyObject *base_context;     /* what the import and the hooks have left */
 static PyObject *decimal_variable; /* the context variable of decimal, if it is set there */
 
+static bool can_compare; /* before and after a request: whether variables_of tells all */
+
 /* The context in which this thread runs requests, entered; NULL: the next request makes one. */
 static _Thread_local PyObject *own_context;
 static _Thread_local uintptr_t own_variables; /* variables_of it, when it was made */
@@ -34,6 +36,7 @@ void context_keep(void)
     }
     Py_XDECREF(variables);
     PyErr_Clear();
+    can_compare = python_is_tested(Py_Version) && !decimal_variable;
 }
 
 /* decimal changes its context where it stands: threads that shared one would calculate with each
@@ -91,7 +94,6 @@ int context_begin(void)
 
 void context_end(void)
 {
-    bool is_seen = python_is_tested(Py_Version) && !decimal_variable;
-    if (own_context && (!is_seen || variables_of(own_context) != own_variables))
+    if (own_context && (!can_compare || variables_of(own_context) != own_variables))
         context_leave();
 }

@@ -452,7 +452,7 @@ def test_stop_while_a_worker_starts(server: Start) -> None:
     """It has nothing to finish."""
     s = versioned(server, "one", workers=2, graceful_timeout=LONG)
     hangs = "import myserver\n@myserver.postfork\ndef hang():\n"
-    hangs += f"    print('hangs')\n    time.sleep({60 * SLOWNESS})\n"
+    hangs += f"    print('hangs', flush=True)\n    time.sleep({60 * SLOWNESS})\n"
     write_app(s, "two", hangs)
     s.signal(signal.SIGHUP)
     assert s.log_contains("hangs")
