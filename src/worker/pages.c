@@ -7,6 +7,7 @@
  * that is like the ones before it shall cost no system call. */
 #include "pages.h"
 
+#include "python/allocs.h"
 #include "shared/hints.h"
 #include "shared/ledger.h"
 
@@ -52,11 +53,12 @@ uint64_t pages_given(void)
     return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_minflt : 0;
 }
 
-/* Two threads may count one request between them: it need not be exact. */
+/* Two threads may count one request between them: it need not be exact. While memory is traced, the
+ * trace itself takes some with each request. */
 bool pages_are_wanted(struct text path)
 {
     uint32_t left = atomic_load_explicit(&pages.left, memory_order_relaxed);
-    if (left == 0)
+    if (left == 0 || atomic_load_explicit(&allocs_noted, memory_order_relaxed))
         return false;
     _Atomic uint8_t *times = &pages.times[text_hash(TEXT_HASH, path.data, path.len) % PATHS];
     uint8_t before = atomic_load_explicit(times, memory_order_relaxed);

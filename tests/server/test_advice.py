@@ -28,6 +28,7 @@ import pytest
 
 from control_client import ask
 from harness import FLAVOUR, SLOWNESS, Server, run, wait_for
+from test_growth import begin_trace
 from test_seen_by_commands import command
 
 Start = Callable[..., Server]
@@ -320,6 +321,20 @@ def test_a_page_that_is_prewarmed(plain: Callable[..., Server], options: dict[st
     """It costs a worker nothing; or there is nothing that workers could share."""
     s = plain(**options)
     drive(s, "/loads", clients=1, each=10)
+    assert not advice(s, "prewarm")
+
+
+def test_a_page_while_memory_is_traced(plain: Callable[..., Server]) -> None:
+    """The trace takes memory with each request, which no prewarm would spare."""
+    s = plain()
+    drive(s, "/", clients=1, each=5)
+    process = begin_trace(s)
+    drive(s, "/loads", clients=1, each=3)
+    process.terminate()
+    process.communicate(timeout=20 * SLOWNESS)
+    assert s.log_contains("memory of this worker is no longer traced")
+    drive(s, "/loads", clients=1, each=3)
+    drive(s, "/", clients=1, each=1)
     assert not advice(s, "prewarm")
 
 
