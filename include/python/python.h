@@ -127,7 +127,8 @@ void python_dump_stacks(struct buf *out);
 /* Logs the exception that is set, with its traceback, as one record whose first line is the
  * formatted text, and clears it. GIL held, an exception set. */
 PRINTF_LIKE(2, 3) void python_log_exception(enum log_level level, const char *format, ...);
-/* Whether the exception that was logged last came from an address that was in use. */
-bool python_lacks_address(void);
+/* If the exception that was logged last came from something that another process has: EADDRINUSE,
+ * an address; EAGAIN, a lock, if the application did not wait for it. Else 0. */
+int python_lacking(void);
 
 #endif

@@ -109,20 +109,25 @@ static NORETURN void end_now(const struct worker_seed *seed, enum exit_status st
     ending_leave(status, now_ns() + seed->config->graceful_timeout_ms * NS_PER_MS, "");
 }
 
-/* An application that opens an address itself fails wherever another process has loaded it, too. */
+/* An application that opens an address itself, or takes a lock, fails wherever another process has
+ * loaded it, too. */
 static void explain_failure(const struct worker_seed *seed)
 {
-    if (!python_lacks_address() || !board_is_served(seed->board))
+    int lacking = python_lacking();
+    if (!lacking || !board_is_served(seed->board))
         return;
-    if (seed->config->preload)
-        log_error(
-            "an address is in use, and the generation before has its sockets open as long as "
-            "it serves: if the application opens that address, let it do so with SO_REUSEPORT, "
-            "or in a process of its own");
+    if (lacking == EADDRINUSE)
+        log_error("an address is in use, and %s: if the application opens that address, let it do "
+                  "so with SO_REUSEPORT, or in a process of its own",
+                  seed->config->preload ? "the generation before has its sockets open as long as "
+                                          "it serves"
+                                        : "without preload every worker opens what the application "
+                                          "opens");
     else
-        log_error(
-            "an address is in use, and without preload every worker opens what the application "
-            "opens: let it do so with SO_REUSEPORT, or in a process of its own");
+        log_error("if what could not be had at once is a lock, %s: let the application take it "
+                  "when it needs it, or in a process of its own",
+                  seed->config->preload ? "the generation before has it as long as it serves"
+                                        : "without preload every worker wants it");
 }
 
 static NORETURN void fail_start(const struct worker_seed *seed)

@@ -63,7 +63,7 @@ static PyObject *modules[MODULE_COUNT]; /* what the server does in Python */
 static Py_ssize_t modules_known;        /* length of sys.modules when last looked at */
 static struct board_mold *reports;      /* what workers of this generation have reported */
 static PyObject *timeout_type;          /* myserver.RequestTimeout */
-static bool lacks_address;              /* see python_lacks_address */
+static int lacking;                     /* see python_lacking */
 static int stacks_fd = -1; /* memfd that the handler of PROCESS_STACKS_SIGNAL writes to */
 
 /* Calls a function of one of our modules; new reference or NULL with an exception set. */
@@ -579,35 +579,36 @@ void python_dump_stacks(struct buf *out)
     report_stacks_file(out, stacks_fd);
 }
 
-bool python_lacks_address(void)
+int python_lacking(void)
 {
-    return lacks_address;
+    return lacking;
 }
 
-static bool has_errno(PyObject *value, long wanted)
+/* EADDRINUSE, or EAGAIN, which is what a lock that another process has gives, if it is that. */
+static int taken_errno(PyObject *value)
 {
     PyObject *number = PyErr_GivenExceptionMatches(value, PyExc_OSError)
                            ? PyObject_GetAttrString(value, "errno")
                            : NULL;
-    bool has = number && PyLong_Check(number) && PyLong_AsLong(number) == wanted;
+    long is = number && PyLong_Check(number) ? PyLong_AsLong(number) : 0;
     Py_XDECREF(number);
     PyErr_Clear();
-    return has;
+    return is == EADDRINUSE || is == EAGAIN ? (int)is : 0;
 }
 
-/* Whether the exception is that, or was raised because of it. */
-static bool is_address_in_use(PyObject *value)
+/* The same of the exception, or of one because of which it was raised. */
+static int taken_errno_behind(PyObject *value)
 {
-    bool is = false;
+    int found = 0;
     Py_XINCREF(value);
-    for (int depth = 0; value && !is && depth < CAUSES_MOST; depth++) {
-        is = has_errno(value, EADDRINUSE);
+    for (int depth = 0; value && !found && depth < CAUSES_MOST; depth++) {
+        found = taken_errno(value);
         PyObject *cause = PyException_GetCause(value);
         cause = cause ? cause : PyException_GetContext(value);
         Py_SETREF(value, cause);
     }
     Py_XDECREF(value);
-    return is;
+    return found;
 }
 
 void python_log_exception(enum log_level level, const char *format, ...)
@@ -621,7 +622,7 @@ void python_log_exception(enum log_level level, const char *format, ...)
 
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
-    lacks_address = is_address_in_use(value);
+    lacking = taken_errno_behind(value);
     PyObject *text =
         call(STACKS, "describe", "(OOO)", type, value ? value : Py_None, trace ? trace : Py_None);
     /* Surrogates cannot be UTF-8; the log takes them as escapes. */

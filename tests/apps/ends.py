@@ -6,6 +6,7 @@ Everything is said in the file `said`, one line each, so that it is known who ha
 
 import atexit
 import dbm.dumb
+import fcntl
 import gzip
 import io
 import multiprocessing
@@ -263,6 +264,12 @@ def exporter(when):
         prometheus_client.start_http_server(int(os.environ["ENDS_PORT"]), addr="127.0.0.1")
     except OSError as error:
         raise ImportError("no metrics") from error
+
+
+def lock(when):
+    """Only one process may have loaded this, as its author thinks."""
+    KEPT["lock"] = open(f"{HERE}/lock", "w")
+    fcntl.flock(KEPT["lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def fails(when):

@@ -419,6 +419,20 @@ def test_a_port_that_each_worker_wants(server: Start) -> None:
     assert s.get("/").status == 200
 
 
+@pytest.mark.parametrize(
+    ("preload", "who_has_it"),
+    [(True, "the generation before has it as long as it serves"), (False, "every worker wants it")],
+)
+def test_a_lock_of_the_import(server: Start, preload: bool, who_has_it: str) -> None:
+    """Who cannot load because of it says who has it; the others go on."""
+    s = ends(server, "lock@import", preload=preload, expect_deaths=not preload)
+    s.signal(signal.SIGHUP if preload else signal.SIGTTIN)
+    assert s.log_contains(
+        rf"\[error\].* if what could not be had at once is a lock, .*{who_has_it}"
+    )
+    assert s.get("/").status == 200
+
+
 def test_a_port_that_somebody_else_has_at_the_start(server: Start) -> None:
     """There is no generation before."""
     import socket
