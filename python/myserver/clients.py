@@ -25,6 +25,7 @@ _CLOSED = (
     ("memcache", "Client", lambda client: client.disconnect_all()),
     ("sqlalchemy.engine.base", "Engine", lambda engine: _dispose(engine)),
     ("multiprocessing.util", "ForkAwareLocal", lambda local: local.__dict__.clear()),
+    ("logging.handlers", "BufferingHandler", lambda handler: handler.flush()),
 )
 
 # The same for what each worker makes anew.

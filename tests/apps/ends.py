@@ -272,6 +272,16 @@ def lock(when):
     fcntl.flock(KEPT["lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def kept_lines(when):
+    """Lines of a log that wait for more of them."""
+    import logging.handlers
+
+    target = logging.FileHandler(f"{HERE}/kept.log")
+    handler = logging.handlers.MemoryHandler(100, target=target)
+    logging.getLogger("kept").addHandler(handler)
+    logging.getLogger("kept").warning("line of the %s", when)
+
+
 def fails(when):
     """The import fails, with all that was made before."""
     if when == "import" and os.path.exists(f"{HERE}/fail"):

@@ -433,6 +433,14 @@ def test_a_lock_of_the_import(server: Start, preload: bool, who_has_it: str) -> 
     assert s.get("/").status == 200
 
 
+def test_lines_of_the_import_that_a_handler_keeps(server: Start) -> None:
+    """The mold writes them before the fork, so that not each process does it at its end."""
+    s = ends(server, "kept_lines@import", workers=3)
+    assert s.get("/").status == 200
+    assert s.stop() == 0
+    assert (s.dir / "kept.log").read_text() == "line of the import\n"
+
+
 def test_a_port_that_somebody_else_has_at_the_start(server: Start) -> None:
     """There is no generation before."""
     import socket
