@@ -21,7 +21,7 @@ def application(environ, start_response):
             os.close(number)
         if environ["PATH_INFO"] == "/print":
             with contextlib.suppress(OSError):
-                os.write(number, b"printed")
+                os.write(number, b"printed\n")
     body = environ["wsgi.input"].read()
     answer = f"{os.getpid()} {body.count(b'a')} of {len(body)}".encode()
     start_response("200 OK", [("Content-Length", str(len(answer)))])

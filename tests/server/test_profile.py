@@ -202,7 +202,7 @@ def test_after_a_new_worker(server: Start, how: str) -> None:
     elif how == "kill":
         os.kill(before, signal.SIGKILL)
     with load(s, ["/burn"]):
-        wait_for(lambda: before not in s.workers() and s.workers())
+        wait_for(lambda: before not in s.workers() and s.serving())
         profile = profile_until(s, lambda p: times_of(p, "GET /burn").cpu > 0.2, "the new worker")
     assert "burn_cpu" in hottest(profile, "GET /burn", "cpu")
 
