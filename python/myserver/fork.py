@@ -94,8 +94,8 @@ def before_fork(order_fd: int) -> list[str]:
         hooks.hint()
     for hook in myserver._prefork_hooks:
         hook()
+    gc.collect()  # what is left in cycles is not left; close_connections freezes all there is
     warnings = clients.close_connections()
-    gc.collect()  # what is left in cycles is not left
     try:
         if order_fd >= 0:
             _refuse_refork(order_fd)

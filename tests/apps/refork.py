@@ -1,11 +1,13 @@
 """Keeps what its requests have made, so that it shows which worker a process comes from.
 
 `THREAD` in the environment: every worker has a thread of its own; `THREAD=ended`: which ends before
-a fork. `CONNECTION`: a request opens a connection and leaves it open. `FORK`: the hook in the mold
-forks, and the copy comes back from it.
+a fork. `CONNECTION`: a request opens a connection and leaves it open; `CYCLES`: each thread has
+one, in a cycle of objects that nobody else knows, as Django does. `FORK`: the hook in the mold forks,
+and the copy comes back from it.
 """
 
 import json
+import logging.handlers  # noqa: F401  the server looks for those among all objects
 import os
 import socket
 import threading
@@ -18,12 +20,22 @@ CALLS = []
 END = threading.Event()
 threads = []
 sockets = []
+own = threading.local()
+
+
+class Client:
+    """Like a client that knows its parts, which know it."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.me = self
 
 
 @myserver.prefork
 def prefork():
     """Say so; end the thread."""
     CALLS.append("prefork")
+    own.__dict__.clear()
     if "FORK" in os.environ:
         os.fork()
     if os.environ.get("THREAD") == "ended":
@@ -55,6 +67,8 @@ def application(environ, start_response):
         sockets.extend(
             socket.create_connection(("127.0.0.1", int(os.environ["CONNECTION"]))) for _ in "1"
         )
+    if "CYCLES" in os.environ and not hasattr(own, "client") and path != "/warm":
+        own.client = Client(int(os.environ["CYCLES"]))
     known = {"pid": os.getpid(), "served_by": SERVED_BY, "calls": CALLS}
     body = json.dumps(known).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])

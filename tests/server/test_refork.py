@@ -137,6 +137,15 @@ def test_a_connection_that_stays_open_is_not_shared(server: Start) -> None:
         assert s.get("/").status == 200
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_connection_that_only_a_cycle_has_is_closed(server: Start, threads: int) -> None:
+    """That of a thread which has ended: only the collector can find it."""
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+        s = refork(server, threads=threads, env={"CYCLES": str(peer.getsockname()[1])})
+        reforked(s)
+        assert "refork failed" not in s.log
+
+
 @contextmanager
 def draining(server: Start, **options: object) -> Iterator[tuple[Server, int, socket.socket]]:
     """A server whose first worker drains to become the mold, its pid, and who still waits for it."""
