@@ -145,6 +145,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
+def seen(server: Callable[..., Server], tmp_path: Path) -> Callable[..., Server]:
+    """Start the project of tests/apps/seen.py, with control on control.sock."""
+
+    def start(env: dict[str, str] | None = None, **options: Any) -> Server:
+        known = {"SEEN_DB": str(tmp_path / "db.sqlite3")} | (env or {})
+        return server("seen", control="unix:control.sock", env=known, **options)
+
+    return start
+
+
+@pytest.fixture
 def free_port() -> int:
     """A TCP port that nobody listens on."""
     return harness.free_port()

@@ -79,17 +79,6 @@ def plain(server: Start) -> Callable[..., Server]:
     return lambda **options: server("advised", control="unix:control.sock", **options)
 
 
-@pytest.fixture
-def django(server: Start, tmp_path: Path) -> Callable[..., Server]:
-    """Start tests/apps/seen.py."""
-
-    def start(env: dict[str, str] | None = None, **options: Any) -> Server:
-        known = {"SEEN_DB": str(tmp_path / "db.sqlite3")} | (env or {})
-        return server("seen", control="unix:control.sock", env=known, **options)
-
-    return start
-
-
 # ---- processes and threads
 
 
@@ -218,15 +207,15 @@ def test_a_backlog_that_fits(plain: Callable[..., Server]) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"threads": 10}, {"preload": False}])
-def test_debug(django: Callable[..., Server], options: dict[str, Any]) -> None:
+def test_debug(seen: Callable[..., Server], options: dict[str, Any]) -> None:
     """DEBUG is on, or it is off."""
-    assert the(django({"SEEN_DEBUG": "1"}, **options), "debug")["setting"] == "DEBUG"
-    assert not advice(django(**options), "debug")
+    assert the(seen({"SEEN_DEBUG": "1"}, **options), "debug")["setting"] == "DEBUG"
+    assert not advice(seen(**options), "debug")
 
 
-def test_repeated_statements(django: Callable[..., Server]) -> None:
+def test_repeated_statements(seen: Callable[..., Server]) -> None:
     """The view, how often, the line, the statement; not of a view that makes few."""
-    s = django()
+    s = seen()
     drive(s, "/equal/", clients=1, each=9)
     assert not advice(s, "n+1")
     drive(s, "/equal/", clients=1, each=3)
@@ -237,9 +226,9 @@ def test_repeated_statements(django: Callable[..., Server]) -> None:
     assert "in item_name: SELECT name FROM item WHERE id = %s" in found["text"]
 
 
-def test_a_reload_begins_anew(django: Callable[..., Server]) -> None:
+def test_a_reload_begins_anew(seen: Callable[..., Server]) -> None:
     """What was mended is not advised any more."""
-    s = django()
+    s = seen()
     drive(s, "/equal/", clients=1, each=12)
     assert advice(s, "n+1")
     before = s.workers()
@@ -355,18 +344,18 @@ def few(postgres: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_more_connections_than_a_database_allows(
-    django: Callable[..., Server], postgres: str, few: str, kept: bool
+    seen: Callable[..., Server], postgres: str, few: str, kept: bool
 ) -> None:
     """It is said before it has refused one; nothing is said where they fit."""
     env = {"SEEN_URL": few, "SEEN_DATABASE": json.dumps({"CONN_MAX_AGE": 60 * kept})}
-    s = django(env, threads=4)
+    s = seen(env, threads=4)
     assert not advice(s, "connections")
     drive(s, "/same/", clients=1, each=1)
     found = the(s, "connections")
     assert found["number"] == 4 and found["setting"] == "threads"
     assert "(workers = 1, threads = 4), and it allows 3. Those" in found["text"]
     s.stop()
-    s = django(env, threads=3)
+    s = seen(env, threads=3)
     for _ in range(3):
         drive(s, "/same/", clients=1, each=1)
         if not kept:  # PostgreSQL has an end of its own for each
@@ -385,31 +374,31 @@ def connections_of(user: str, postgres: str) -> int:
     return row[0]
 
 
-def test_more_connections_than_mariadb_allows(django: Callable[..., Server], mariadb: str) -> None:
+def test_more_connections_than_mariadb_allows(seen: Callable[..., Server], mariadb: str) -> None:
     """The same of another server."""
     pymysql = pytest.importorskip("pymysql")
     at = urlsplit(mariadb)
     with pymysql.connect(host=at.hostname, port=at.port, user=at.username) as connection:
         connection.cursor().execute("SET GLOBAL max_connections = 12")
         for threads, count in (13, 1), (12, 0):
-            s = django({"SEEN_URL": mariadb}, threads=threads)
+            s = seen({"SEEN_URL": mariadb}, threads=threads)
             drive(s, "/same/", clients=1, each=1)
             assert len(advice(s, "connections")) == count
             s.stop()
 
 
-def test_a_pool_is_of_the_process(django: Callable[..., Server], few: str) -> None:
+def test_a_pool_is_of_the_process(seen: Callable[..., Server], few: str) -> None:
     """However many threads there are, they share its connections."""
     pytest.importorskip("psycopg_pool")
     pool = {"OPTIONS": {"pool": {"min_size": 1, "max_size": 2}}}
-    s = django({"SEEN_URL": few, "SEEN_DATABASE": json.dumps(pool)}, threads=4)
+    s = seen({"SEEN_URL": few, "SEEN_DATABASE": json.dumps(pool)}, threads=4)
     drive(s, "/same/", clients=2, each=60)
     assert not advice(s, "connections") and not advice(s, "connecting")
 
 
-def test_connections_that_are_refused(django: Callable[..., Server], few: str) -> None:
+def test_connections_that_are_refused(seen: Callable[..., Server], few: str) -> None:
     """They are counted."""
-    s = django({"SEEN_URL": few, "SEEN_DATABASE": '{"CONN_MAX_AGE": 60}'}, threads=6)
+    s = seen({"SEEN_URL": few, "SEEN_DATABASE": '{"CONN_MAX_AGE": 60}'}, threads=6)
 
     def refused() -> int:
         before = counted(s)
@@ -426,10 +415,10 @@ def test_connections_that_are_refused(django: Callable[..., Server], few: str) -
 
 
 def test_a_pooler_is_not_taken_for_the_server(
-    django: Callable[..., Server], few: str, pooler: Callable[[str], str]
+    seen: Callable[..., Server], few: str, pooler: Callable[[str], str]
 ) -> None:
     """What stands in between has a limit of its own."""
-    s = django({"SEEN_URL": pooler(few)}, threads=4)
+    s = seen({"SEEN_URL": pooler(few)}, threads=4)
     drive(s, "/same/", clients=1, each=3)
     assert not advice(s, "connections")
 
@@ -476,11 +465,11 @@ def _serve(listener: socket.socket, server: Any) -> None:
 
 @pytest.mark.parametrize("threads", [1, 10])
 def test_a_connection_for_each_request(
-    django: Callable[..., Server], postgres: str, threads: int
+    seen: Callable[..., Server], postgres: str, threads: int
 ) -> None:
     """CONN_MAX_AGE is 0, and the database is a server."""
     pytest.importorskip("psycopg")
-    s = django({"SEEN_URL": postgres}, threads=threads)
+    s = seen({"SEEN_URL": postgres}, threads=threads)
     drive(s, "/same/", clients=1, each=99)
     assert not advice(s, "connecting")
     drive(s, "/same/", clients=1, each=31)
@@ -489,12 +478,12 @@ def test_a_connection_for_each_request(
     assert "(130 of 130 requests of the last " in found["text"]
 
 
-def test_connections_that_are_kept(django: Callable[..., Server], postgres: str) -> None:
+def test_connections_that_are_kept(seen: Callable[..., Server], postgres: str) -> None:
     """CONN_MAX_AGE is set, or the database is a file."""
     pytest.importorskip("psycopg")
     kept = {"SEEN_URL": postgres, "SEEN_DATABASE": '{"CONN_MAX_AGE": 60}'}
     for env in (kept, {}):
-        s = django(env)
+        s = seen(env)
         drive(s, "/same/", clients=1, each=130)
         assert not advice(s, "connecting")
 
@@ -552,9 +541,9 @@ def test_an_access_log_that_does_not(plain: Callable[..., Server]) -> None:
 
 
 @pytest.mark.skipif(FLAVOUR == "tsan", reason="no worker may become the mold")
-def test_a_refork_goes_on(django: Callable[..., Server]) -> None:
+def test_a_refork_goes_on(seen: Callable[..., Server]) -> None:
     """It is the same application, which is not loaded anew: nothing is forgotten."""
-    s = django({"SEEN_DEBUG": "1"}, refork_after=20)
+    s = seen({"SEEN_DEBUG": "1"}, refork_after=20)
     before = s.workers()
     drive(s, "/equal/", clients=1, each=25)
     assert s.log_contains("refork: worker 1 ")
@@ -568,9 +557,9 @@ def test_a_refork_goes_on(django: Callable[..., Server]) -> None:
 # ---- who says it
 
 
-def test_it_is_said_of_stopped_workers(django: Callable[..., Server]) -> None:
+def test_it_is_said_of_stopped_workers(seen: Callable[..., Server]) -> None:
     """By everybody who says it; the exit status tells."""
-    s = django({"SEEN_DEBUG": "1"})
+    s = seen({"SEEN_DEBUG": "1"})
     (worker,) = s.workers()
     os.kill(worker, signal.SIGSTOP)
     try:

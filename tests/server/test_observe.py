@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,17 +17,6 @@ from test_views import view, views
 
 Start = Callable[..., Server]
 PARTS = ("views", "queries", "gil", "collector", "sampler")
-
-
-@pytest.fixture
-def seen(server: Start, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start the project of tests/apps/seen.py."""
-
-    def start(**options: Any) -> Server:
-        env = {"SEEN_DB": str(tmp_path / "db.sqlite3"), **options.pop("env", {})}
-        return server("seen", control="unix:control.sock", env=env, **options)
-
-    yield start
 
 
 def observe(s: Server, *args: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,6 @@ from test_views import view
 
 Start = Callable[..., Server]
 NAME = "SELECT name FROM item WHERE id = %s"
-
-
-@pytest.fixture
-def seen(server: Start, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start the project of tests/apps/seen.py."""
-
-    def start(**options: Any) -> Server:
-        env = {"SEEN_DB": str(tmp_path / "db.sqlite3")}
-        return server("seen", control="unix:control.sock", env=env, **options)
-
-    yield start
 
 
 def queries(s: Server) -> Any:

@@ -7,9 +7,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,17 +35,6 @@ def view(s: Server, name: str, requests: int = 1) -> Any:
             (v for k, v in views(s).items() if k == name and v["requests"] >= requests), None
         )
     )
-
-
-@pytest.fixture
-def seen(server: Start, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start the project of tests/apps/seen.py."""
-
-    def start(**options: Any) -> Server:
-        env = {"SEEN_DB": str(tmp_path / "db.sqlite3")}
-        return server("seen", control="unix:control.sock", env=env, **options)
-
-    yield start
 
 
 # Of each fixture: the part that it is, and at least how much of it.

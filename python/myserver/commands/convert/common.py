@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .result import Cannot, Given, Result
@@ -55,6 +55,13 @@ def add_environment(result: Result, name: str, value: str, given: Given) -> None
         result.wrong.append(f'{given.place}: {given.name}: "{given.value}" is not NAME=VALUE')
         return
     result.set("env", f"{name}={value}", given)
+
+
+def set_log_format(result: Result, given: Given, text: str, missing: Sequence[str]) -> None:
+    """The format of the access log; `missing`: what there is no atom for."""
+    result.set("access-logformat", text, given)
+    if missing:
+        result.drop(given, f"access-logformat has no {', '.join(missing)}, which are - in it")
 
 
 def find_application(result: Result) -> None:

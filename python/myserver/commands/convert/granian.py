@@ -11,6 +11,7 @@ from .common import (
     load_in_each_worker,
     read_text,
     say_nginx,
+    set_log_format,
     tls,
 )
 from .result import Cannot, Given, Result
@@ -112,12 +113,7 @@ class Granian:
             self.result.set("access-logfile", "-", one)
 
     def _access_log_fmt(self, one: Given) -> None:
-        found, missing = logformat.from_granian(one.value)
-        self.result.set("access-logformat", found, one)
-        if missing:
-            self.result.drop(
-                one, f"access-logformat has no {', '.join(missing)}, which are - in it"
-            )
+        set_log_format(self.result, one, *logformat.from_granian(one.value))
 
     def _env_files(self, one: Given) -> None:
         lines = read_text(one.value, one.place).splitlines()

@@ -10,6 +10,7 @@ from .common import (
     find_application,
     load_in_each_worker,
     say_nginx,
+    set_log_format,
     tls,
 )
 from .result import Cannot, Given, Result
@@ -101,12 +102,7 @@ class ModWsgi:
         self.result.set("access-logfile", f"{directory.value}/{name}" if directory else "-", one)
 
     def _access_log_format(self, one: Given) -> None:
-        found, missing = logformat.from_apache(one.value)
-        self.result.set("access-logformat", found, one)
-        if missing:
-            self.result.drop(
-                one, f"access-logformat has no {', '.join(missing)}, which are - in it"
-            )
+        set_log_format(self.result, one, *logformat.from_apache(one.value))
 
     def _together(self) -> None:
         """What follows from several options, or from none."""

@@ -14,6 +14,7 @@ from .common import (
     find_application,
     read_text,
     say_nginx,
+    set_log_format,
 )
 from .result import Cannot, Given, Result
 from .tables import Table
@@ -400,12 +401,7 @@ class Uwsgi:
             self.result.spare(one, "the access log has every request, with its status")
 
     def _log_format(self, one: Given) -> None:
-        found, missing = logformat.from_uwsgi(one.value)
-        self.result.set("access-logformat", found, one)
-        if missing:
-            self.result.drop(
-                one, f"access-logformat has no {', '.join(missing)}, which are - in it"
-            )
+        set_log_format(self.result, one, *logformat.from_uwsgi(one.value))
 
     def _log_encoder(self, one: Given) -> None:
         self._encoder(one, "log-format")
