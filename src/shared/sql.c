@@ -6,9 +6,11 @@
 
 #include <string.h>
 
-#define MASK       "%s"
-#define DEPTH_MOST 64
-#define NAME_MOST  63
+#define MASK          "%s"
+#define DEPTH_MOST    64
+#define NAME_MOST     63
+/* The length of $12, where the dialect is not known: a longer one may be an amount of money. */
+#define NUMBERED_MOST 3
 
 /* What a parenthesis holds: values after IN, a row of VALUES, names of columns, or anything else.
  */
@@ -33,7 +35,9 @@ struct reader {
     enum { LISTS_NOTHING, LISTS_BY, LISTS_SET } lists;
     unsigned lists_depth;
     bool item;
-    bool skips; /* what is read now is not written */
+    bool skips;     /* what is read now is not written */
+    bool creates;   /* CREATE ... ON table (columns); elsewhere what follows ON is a condition */
+    bool is_ranged; /* behind BETWEEN, before its AND */
     enum rows rows;
     unsigned row_depth; /* outside of the rows */
 };
@@ -198,6 +202,12 @@ static size_t number_length(const struct reader *r)
 
 /* ---- what stays ---- */
 
+/* :1 is a placeholder of Oracle's; elsewhere it is an end, as in a[2:3]. */
+static bool may_follow_colon(const struct reader *r)
+{
+    return r->dialect == SQL_STANDARD ? is_name(at(r, 1)) : is_letter(at(r, 1));
+}
+
 /* %s, %(name)s, ?, ?1, :name, $1, @name; 0: it is no placeholder. "%%", "::" and "?|" are
  * operators. */
 static size_t placeholder_length(const struct reader *r)
@@ -217,10 +227,12 @@ static size_t placeholder_length(const struct reader *r)
         return i;
     }
     bool begins = (c == '$' && text_is_digit(at(r, 1))) ||
-                  ((c == ':' || c == '@') && is_name(at(r, 1)) && r->before != c);
+                  (c == '@' && is_name(at(r, 1)) && r->before != c) ||
+                  (c == ':' && may_follow_colon(r) && r->before != c);
     while (begins && is_name(at(r, i)))
         i++;
-    return begins ? i : 0;
+    bool is_money = c == '$' && r->dialect == SQL_STANDARD && i > NUMBERED_MOST;
+    return begins && !is_money ? i : 0;
 }
 
 /* The first byte behind `from` that is no blank. */
@@ -254,6 +266,12 @@ static bool names_columns_of(struct text word)
 {
     static const char *const words[] = {"into", "table", "exists", "references", "on", NULL};
     return is_one_of(word, words);
+}
+
+/* Whether names of columns follow the name at the reader in parentheses. */
+static bool is_columns_owner(const struct reader *r)
+{
+    return names_columns_of(r->word) && (r->creates || !text_is_word(r->word, "on"));
 }
 
 /* Whether SQLite cannot take what stands in double quotes, up to `len`, for a text: it does so
@@ -361,6 +379,16 @@ static void take_value(struct reader *r, const char *text, size_t shown, size_t 
     r->rows = r->skips ? r->rows : ROWS_NONE;
 }
 
+/* The word, or another that says what it is: FROM of IS DISTINCT FROM and AND of BETWEEN stand
+ * before what is compared. */
+static struct text known_as(struct reader *r, struct text word)
+{
+    bool ends_range = r->is_ranged && text_is_word(word, "and");
+    bool compares = text_is_word(word, "from") && text_is_word(r->word, "distinct");
+    r->is_ranged = text_is_word(word, "between") || (r->is_ranged && !ends_range);
+    return ends_range || compares ? (struct text){"between", 7} : word;
+}
+
 static void take_word(struct reader *r)
 {
     size_t len = 0;
@@ -369,12 +397,12 @@ static void take_word(struct reader *r)
     static const char *const before_columns[] = {"conflict", "using", "key", "unique", NULL};
     struct text word = {r->rest.data, len};
     bool is_cast = r->before == ':' && !r->blank; /* of a value: it may be one in a list */
-    r->lists_names = names_columns_of(r->word) || is_one_of(word, before_columns);
-    r->word = word;
+    r->lists_names = is_columns_owner(r) || is_one_of(word, before_columns);
+    r->creates |= text_is_word(word, "create");
+    r->word = known_as(r, word);
     look_for_columns(r);
-    bool is_list = group(r) == GROUP_LIST || group(r) == GROUP_ROW;
-    if (is_list && r->before == '(' && !r->skips)
-        r->groups[r->depth - 1] = GROUP_ANY; /* IN (SELECT ...), VALUES (DEFAULT, ...) */
+    if (group(r) == GROUP_LIST && r->before == '(' && !r->skips)
+        r->groups[r->depth - 1] = GROUP_ANY; /* IN (SELECT ...) */
     write(r, r->rest.data, len);
     skip(r, len);
     r->had_value = r->had_value && is_cast;
@@ -438,6 +466,8 @@ static void take_other(struct reader *r)
         close_group(r);
     r->word = (struct text){0};
     r->lists_names = false;
+    if (c == ';')
+        r->lists = LISTS_NOTHING;
     r->item = c == ',' && r->lists != LISTS_NOTHING && r->depth == r->lists_depth;
 }
 
@@ -459,7 +489,7 @@ static void take_token(struct reader *r)
     } else if (at(r, 0) == '"' || at(r, 0) == '`') {
         len = quoted_length(r, 0, at(r, 0), false);
         bool is_name = is_quoted_name(r, len);
-        bool columns_follow = is_name && names_columns_of(r->word);
+        bool columns_follow = is_name && is_columns_owner(r);
         take_value(r, is_name ? r->rest.data : MASK, is_name ? len : strlen(MASK), len);
         r->lists_names = columns_follow;
     } else if (is_letter(at(r, 0))) {
